@@ -1,0 +1,177 @@
+package events
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Stage is a step of work on a pod; each has one durable consumer a cluster.
+type Stage string
+
+// The stages.
+const (
+	// StageCreate renders a pod and claims its name; the creator's.
+	StageCreate Stage = "create"
+	// StageLicense checks and applies licenses; the licenser's.
+	StageLicense Stage = "license"
+	// StageLaunch makes the objects in Kubernetes; the creator's.
+	StageLaunch Stage = "launch"
+	// StageDelete removes them; the deleter's.
+	StageDelete Stage = "delete"
+)
+
+// Stages lists all stages in the order of a pod's life.
+func Stages() []Stage { return []Stage{StageCreate, StageLicense, StageLaunch, StageDelete} }
+
+// Timer is the kind of a durable timer.
+type Timer string
+
+// The timers. Both fire into [StageDelete].
+const (
+	// TimerCreate ends a create that is not ready in time.
+	TimerCreate Timer = "create"
+	// TimerDelete drives a delete again that has not come to its end.
+	TimerDelete Timer = "delete"
+)
+
+// The limits of a command, far under a NATS server's default max_payload of 1 MiB.
+const (
+	// MaxCommand is the size of a command, in bytes, at the most.
+	MaxCommand = 896 << 10
+	// MaxManifest is the size of a manifest, in bytes, at the most.
+	MaxManifest = 256 << 10
+)
+
+// Command asks a stage to do something. Which members are set depends on the
+// stage; [Command.Check] says.
+type Command struct {
+	Stage   Stage  `json:"stage"`
+	ID      string `json:"command_id"`
+	Cluster string `json:"cluster"`
+	User    string `json:"user_id"`
+	// Pod and Generation say which pod is meant; a create has none yet.
+	Pod        string `json:"pod_name,omitempty"`
+	Generation string `json:"generation,omitempty"`
+	// Traceparent carries the W3C trace context; empty for none.
+	Traceparent string `json:"traceparent,omitempty"`
+
+	Create *CreateRequest `json:"create,omitempty"`
+	// Rendered is the pod as it goes to Kubernetes, with its variables: for
+	// license and launch.
+	Rendered json.RawMessage `json:"rendered,omitempty"`
+	Delete   *DeleteRequest  `json:"delete,omitempty"`
+}
+
+// CreateRequest is what a silo asks for.
+type CreateRequest struct {
+	ManifestURL string `json:"manifest_url"`
+	// Settings are variables by container and name.
+	Settings map[string]map[string]string `json:"settings,omitempty"`
+	Silo     Silo                         `json:"silo"`
+	// Deadline is when the api stops waiting for an outcome. After it nothing is
+	// made any more, unless the command was accepted before.
+	Deadline time.Time `json:"deadline"`
+}
+
+// Silo says who asks, as far as a pod's variables need it.
+type Silo struct {
+	Name string `json:"name"`
+	// DataAddress is the silo's address in the data network.
+	DataAddress string `json:"data_address,omitempty"`
+	HostName    string `json:"host_name,omitempty"`
+}
+
+// DeleteRequest says why a delete is asked for. All members may be empty: a
+// user asks.
+type DeleteRequest struct {
+	// Timer is set when a timer fired.
+	Timer Timer `json:"timer,omitempty"`
+	// Vanished is the UID of an object of the pod that is no more.
+	Vanished string `json:"vanished,omitempty"`
+	// Found is the UID of an object in the cluster whose pod the log knows as
+	// failed, deleting or gone.
+	Found string `json:"found,omitempty"`
+	// LaunchOver says that no launch of this generation is under way any more,
+	// so that an object that is not there will not appear.
+	LaunchOver bool `json:"launch_over,omitempty"`
+}
+
+// ErrStage is returned for a command of a stage that this version does not know.
+var ErrStage = errors.New("unknown stage")
+
+// MsgID is the id by which JetStream swallows a command published twice. cause
+// is the log sequence or the resource version that led to the command.
+func (c Command) MsgID(cause string) string { return c.ID + "." + string(c.Stage) + "." + cause }
+
+// Subject is where the command waits for its stage.
+func (c Command) Subject() string { return CommandSubject(c.Cluster, c.Stage, c.ID) }
+
+// Marshal returns the command's wire form. It returns what [Command.Check]
+// does, and [ErrTooLarge] over [MaxCommand] bytes.
+func (c Command) Marshal() ([]byte, error) {
+	if err := c.Check(); err != nil {
+		return nil, err
+	}
+	b, err := json.Marshal(c)
+	if err != nil {
+		return nil, fmt.Errorf("marshal command: %w: %w", ErrMalformed, err)
+	}
+	if len(b) > MaxCommand {
+		return nil, fmt.Errorf("command of %d bytes, limit %d: %w", len(b), MaxCommand, ErrTooLarge)
+	}
+	return b, nil
+}
+
+// ParseCommand reads what [Command.Marshal] wrote, and the same from later
+// versions. It returns [ErrMalformed], [ErrStage] or [ErrTooLarge].
+func ParseCommand(b []byte) (Command, error) {
+	if len(b) > MaxCommand {
+		return Command{}, fmt.Errorf("command of %d bytes, limit %d: %w", len(b), MaxCommand, ErrTooLarge)
+	}
+	var c Command
+	if err := json.Unmarshal(b, &c); err != nil {
+		return Command{}, fmt.Errorf("read command: %w: %w", ErrMalformed, err)
+	}
+	if err := c.Check(); err != nil {
+		return Command{}, err
+	}
+	return c, nil
+}
+
+// Check returns [ErrStage] for an unknown stage and [ErrMalformed], naming the
+// member, for a command that its stage cannot carry out.
+func (c Command) Check() error {
+	if !slices.Contains(Stages(), c.Stage) {
+		return fmt.Errorf("stage %q: %w", c.Stage, ErrStage)
+	}
+	missing := ""
+	switch {
+	case c.ID == "":
+		missing = "command_id"
+	case c.Cluster == "":
+		missing = "cluster"
+	case c.User == "":
+		missing = "user_id"
+	case c.Stage != StageCreate && c.Pod == "":
+		missing = "pod_name"
+	case c.Stage != StageCreate && c.Generation == "":
+		missing = "generation"
+	case c.Stage == StageCreate && c.Create == nil:
+		missing = "create"
+	case c.Stage == StageCreate && c.Create.ManifestURL == "":
+		missing = "create.manifest_url"
+	case c.Stage == StageCreate && c.Create.Deadline.IsZero():
+		missing = "create.deadline"
+	case (c.Stage == StageLicense || c.Stage == StageLaunch) && len(c.Rendered) == 0:
+		missing = "rendered"
+	case c.Stage == StageDelete && c.Delete == nil:
+		missing = "delete"
+	}
+	if missing != "" {
+		return fmt.Errorf("%s command without %s: %w", c.Stage, missing, ErrMalformed)
+	}
+	return nil
+}

@@ -1,0 +1,178 @@
+package events
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// The errors of the codec.
+var (
+	// ErrMalformed is returned for a message that is no event or command.
+	ErrMalformed = errors.New("malformed message")
+	// ErrUnknownType is returned for a well-formed event of a type or version
+	// that this version does not know. Readers skip and count these.
+	ErrUnknownType = errors.New("unknown event type")
+	// ErrTooLarge is returned for a message over [MaxEvent] or [MaxCommand].
+	ErrTooLarge = errors.New("message too large")
+)
+
+// MaxEvent is the size of a message in the log, in bytes, at the most. It stays
+// far below a NATS server's default max_payload of 1 MiB.
+const MaxEvent = 64 << 10
+
+const (
+	typePrefix  = "berth."
+	typeVersion = ".v1"
+	specVersion = "1.0"
+)
+
+// Event is a message of the log: a CloudEvents 1.0 event in JSON
+// (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md), whose
+// data is a [Record], an [Outcome] or a [Mark]. Just one of the three is set.
+type Event struct {
+	// ID is unique; a writer recognises its own writes by it.
+	ID string
+	// Source is the service and instance that appended it, a URI reference.
+	Source string
+	// Time is when it was appended, in UTC.
+	Time time.Time
+	// Traceparent carries the W3C trace context; empty for none.
+	Traceparent string
+
+	Record  *Record
+	Outcome *Outcome
+	Mark    *Mark
+}
+
+type envelope struct {
+	SpecVersion     string          `json:"specversion"`
+	ID              string          `json:"id"`
+	Source          string          `json:"source"`
+	Type            string          `json:"type"`
+	Subject         string          `json:"subject,omitempty"`
+	Time            time.Time       `json:"time"`
+	DataContentType string          `json:"datacontenttype"`
+	Traceparent     string          `json:"traceparent,omitempty"`
+	Data            json.RawMessage `json:"data"`
+}
+
+// CloudEventType is the type of the event on the wire: berth.pod.ready.v1.
+func (e Event) CloudEventType() string {
+	switch {
+	case e.Record != nil:
+		return typePrefix + "pod." + string(e.Record.Event) + typeVersion
+	case e.Outcome != nil:
+		return typePrefix + "outcome." + string(e.Outcome.Verdict) + typeVersion
+	case e.Mark != nil:
+		return typePrefix + "mark." + completeMark + typeVersion
+	}
+	return ""
+}
+
+// Marshal returns the event's wire form: one line of JSON, the same for the
+// same event. It returns [ErrMalformed] for an event that nobody could read and
+// [ErrTooLarge] over [MaxEvent] bytes.
+func (e Event) Marshal() ([]byte, error) {
+	env := envelope{
+		SpecVersion: specVersion, ID: e.ID, Source: e.Source, Type: e.CloudEventType(), Time: e.Time.UTC(),
+		DataContentType: "application/json", Traceparent: e.Traceparent,
+	}
+	var err error
+	switch {
+	case e.ID == "" || e.Source == "" || e.Time.IsZero():
+		return nil, fmt.Errorf("event without id, source or time: %w", ErrMalformed)
+	case e.Record != nil:
+		if !e.Record.Event.Known() {
+			return nil, fmt.Errorf("event %q: %w", e.Record.Event, ErrUnknownType)
+		}
+		env.Subject = e.Record.Pod
+		env.Data, err = json.Marshal(e.Record)
+	case e.Outcome != nil:
+		env.Subject = e.Outcome.Command
+		env.Data, err = json.Marshal(e.Outcome)
+	case e.Mark != nil:
+		env.Subject = e.Mark.Cluster
+		env.Data, err = json.Marshal(e.Mark)
+	default:
+		return nil, fmt.Errorf("event without data: %w", ErrMalformed)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("marshal data: %w", err)
+	}
+	b, err := json.Marshal(env)
+	if err != nil {
+		return nil, fmt.Errorf("marshal event: %w", err)
+	}
+	if len(b) > MaxEvent {
+		return nil, fmt.Errorf("event of %d bytes, limit %d: %w", len(b), MaxEvent, ErrTooLarge)
+	}
+	return b, nil
+}
+
+// Parse reads what [Event.Marshal] wrote, and the same from later versions: it
+// ignores members of the envelope that it does not know and keeps those of a
+// record. It returns [ErrMalformed], [ErrTooLarge] or [ErrUnknownType].
+func Parse(b []byte) (Event, error) {
+	if len(b) > MaxEvent {
+		return Event{}, fmt.Errorf("event of %d bytes, limit %d: %w", len(b), MaxEvent, ErrTooLarge)
+	}
+	var env envelope
+	if err := json.Unmarshal(b, &env); err != nil {
+		return Event{}, fmt.Errorf("read event: %w: %w", ErrMalformed, err)
+	}
+	if env.SpecVersion != specVersion || env.ID == "" || env.Source == "" || env.Time.IsZero() || len(env.Data) == 0 {
+		return Event{}, fmt.Errorf("not a CloudEvents %s event with id, source, time and data: %w", specVersion, ErrMalformed)
+	}
+	family, name, ok := parseType(env.Type)
+	if !ok {
+		return Event{}, fmt.Errorf("event type %q: %w", env.Type, ErrUnknownType)
+	}
+	e := Event{ID: env.ID, Source: env.Source, Time: env.Time.UTC(), Traceparent: env.Traceparent}
+	var target any
+	switch {
+	case family == "pod" && Type(name).Known():
+		e.Record = &Record{}
+		target = e.Record
+	case family == "outcome" && (Verdict(name) == Accepted || Verdict(name) == Refused || Verdict(name) == Expiry):
+		e.Outcome = &Outcome{}
+		target = e.Outcome
+	case family == "mark" && name == completeMark:
+		e.Mark = &Mark{}
+		target = e.Mark
+	default:
+		return Event{}, fmt.Errorf("event type %q: %w", env.Type, ErrUnknownType)
+	}
+	if err := json.Unmarshal(env.Data, target); err != nil {
+		return Event{}, fmt.Errorf("read data of %s: %w: %w", env.Type, ErrMalformed, err)
+	}
+	return e, e.checkData(name)
+}
+
+// checkData refuses data that contradicts its envelope.
+func (e Event) checkData(name string) error {
+	switch {
+	case e.Record != nil && (string(e.Record.Event) != name || e.Record.Pod == "" || e.Record.User == "" || e.Record.Cluster == ""):
+		return fmt.Errorf("record without cluster, pod_name or user_id, or with another event than %q: %w", name, ErrMalformed)
+	case e.Outcome != nil && (string(e.Outcome.Verdict) != name || e.Outcome.Command == ""):
+		return fmt.Errorf("outcome without command_id, or with another verdict than %q: %w", name, ErrMalformed)
+	case e.Mark != nil && (e.Mark.Cluster == "" || e.Mark.Created == 0):
+		return fmt.Errorf("mark without cluster or created: %w", ErrMalformed)
+	}
+	return nil
+}
+
+// parseType splits berth.<family>.<name>.v1.
+func parseType(t string) (family, name string, ok bool) {
+	t, ok = strings.CutPrefix(t, typePrefix)
+	if !ok {
+		return "", "", false
+	}
+	t, ok = strings.CutSuffix(t, typeVersion)
+	if !ok {
+		return "", "", false
+	}
+	return strings.Cut(t, ".")
+}

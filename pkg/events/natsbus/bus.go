@@ -1,0 +1,250 @@
+// Package natsbus carries the values of package events over NATS JetStream:
+// it makes the streams, appends to the log, consumes commands, arms timers, and
+// keeps a table of the newest record of every pod.
+package natsbus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"berth/pkg/events"
+)
+
+// ErrUnavailable is returned while the log cannot be read or is not complete:
+// whoever asked must be told "unknown", never "no".
+var ErrUnavailable = errors.New("the log is not available")
+
+// Options are the options of [Connect].
+type Options struct {
+	// URL is where the NATS server listens; several are separated by commas.
+	URL string
+	// InProcess, where set, is used instead of a network connection.
+	InProcess nats.InProcessConnProvider
+	// Service and Instance name the connection and the source of events.
+	Service, Instance string
+	// Cluster is the Kubernetes cluster whose pods this bus is about.
+	Cluster string
+	// Replicas is how many servers keep each stream; 0 means 1.
+	Replicas int
+	Logger   zerolog.Logger
+}
+
+// Bus is one service's connection to the log and the commands of one cluster.
+// It is safe for concurrent use.
+type Bus struct {
+	nc       *nats.Conn
+	js       jetstream.JetStream
+	log      zerolog.Logger
+	cluster  string
+	source   string
+	replicas int
+
+	// created is when the log's stream was made, in Unix nanoseconds; 0 means
+	// that it must be asked for.
+	created atomic.Int64
+
+	mu      sync.Mutex
+	handles map[string]jetstream.Stream
+}
+
+// Connect connects to NATS and returns at once, also while no server answers:
+// the connection is made and made again in the background. It returns an error
+// for options that can never work.
+func Connect(opts Options) (*Bus, error) {
+	if opts.Cluster == "" || opts.Service == "" {
+		return nil, errors.New("connect to NATS: cluster and service are required")
+	}
+	b := &Bus{
+		log: opts.Logger, cluster: opts.Cluster, replicas: max(opts.Replicas, 1),
+		source:  "berth/" + opts.Service + "/" + opts.Instance,
+		handles: map[string]jetstream.Stream{},
+	}
+	natsOptions := []nats.Option{
+		nats.Name("berth-" + opts.Service + "-" + opts.Instance),
+		nats.CustomInboxPrefix("_INBOX_" + opts.Service),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(100 * time.Millisecond),
+		nats.ReconnectJitter(100*time.Millisecond, time.Second),
+		nats.RetryOnFailedConnect(true),
+		nats.PingInterval(5 * time.Second),
+		nats.MaxPingsOutstanding(2),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			b.forget()
+			if err != nil {
+				b.log.Warn().Err(err).Msg("Lost the connection to NATS")
+			}
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) {
+			b.forget()
+			b.log.Info().Str("server", nc.ConnectedUrlRedacted()).Msg("Connected to NATS again")
+		}),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
+			subject := ""
+			if sub != nil {
+				subject = sub.Subject
+			}
+			b.log.Warn().Err(err).Str("subject", subject).Msg("NATS reported an error")
+		}),
+	}
+	if opts.InProcess != nil {
+		natsOptions = append(natsOptions, nats.InProcessServer(opts.InProcess))
+	}
+	nc, err := nats.Connect(opts.URL, natsOptions...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to NATS: %w", err)
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("use JetStream: %w", err)
+	}
+	b.nc, b.js = nc, js
+	return b, nil
+}
+
+// Close ends the connection. What was published and acknowledged stays.
+func (b *Bus) Close() { b.nc.Close() }
+
+// Cluster is the cluster that the bus is about.
+func (b *Bus) Cluster() string { return b.cluster }
+
+// Connected returns nil while the connection is up, else [ErrUnavailable].
+func (b *Bus) Connected() error {
+	if b.nc.IsConnected() {
+		return nil
+	}
+	return fmt.Errorf("NATS is %s: %w", b.nc.Status(), ErrUnavailable)
+}
+
+// Provision makes the streams, or brings them up to date. It is safe to call
+// from several services at once, and again after a stream has been lost. While
+// no server answers it tries until ctx ends.
+func (b *Bus) Provision(ctx context.Context) error {
+	for {
+		err := b.provision(ctx)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return errors.Join(context.Cause(ctx), err)
+		}
+		var api *jetstream.APIError
+		if errors.As(err, &api) && api.Code >= 400 && api.Code < 500 && api.ErrorCode != jetstream.JSErrCodeStreamNameInUse {
+			return err
+		}
+		b.log.Warn().Err(err).Msg("JetStream is not ready; trying again")
+		if !pause(ctx, 500*time.Millisecond) {
+			return errors.Join(context.Cause(ctx), err)
+		}
+	}
+}
+
+func (b *Bus) provision(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for _, cfg := range b.streams() {
+		if _, err := b.js.CreateOrUpdateStream(ctx, cfg); err != nil {
+			return fmt.Errorf("provision stream %s: %w", cfg.Name, err)
+		}
+	}
+	return nil
+}
+
+// streams is what the design says of each stream. None has a size or age limit
+// but the dead letters.
+func (b *Bus) streams() []jetstream.StreamConfig {
+	return []jetstream.StreamConfig{
+		{
+			Name: events.LogStream, Subjects: events.LogSubjects(),
+			Description: "Every fact about every pod, in order",
+			Storage:     jetstream.FileStorage, Replicas: b.replicas,
+			MaxMsgsPerSubject: 64, AllowMsgTTL: true,
+		},
+		{
+			Name: events.CommandStream, Subjects: events.CommandSubjects(),
+			Description: "The work queue of the stages, and their timers",
+			Storage:     jetstream.FileStorage, Replicas: b.replicas,
+			Retention: jetstream.WorkQueuePolicy, AllowMsgSchedules: true, AllowRollup: true,
+			Duplicates: 2 * time.Minute,
+		},
+		{
+			Name: events.DeadLetterStream, Subjects: events.DeadLetterSubjects(),
+			Description: "Commands that could not be done, for a week",
+			Storage:     jetstream.FileStorage, Replicas: b.replicas,
+			MaxAge: 7 * 24 * time.Hour,
+		},
+	}
+}
+
+// logStream returns a handle of the log.
+func (b *Bus) logStream(ctx context.Context) (jetstream.Stream, error) {
+	return b.handle(ctx, events.LogStream)
+}
+
+// handle returns a handle of a stream; it is asked for once.
+func (b *Bus) handle(ctx context.Context, name string) (jetstream.Stream, error) {
+	b.mu.Lock()
+	s := b.handles[name]
+	b.mu.Unlock()
+	if s != nil {
+		return s, nil
+	}
+	s, err := b.js.Stream(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("open stream %s: %w: %w", name, ErrUnavailable, err)
+	}
+	b.mu.Lock()
+	b.handles[name] = s
+	b.mu.Unlock()
+	return s, nil
+}
+
+// Created returns when the log's stream was made. It is asked for once a
+// connection, and again when [Bus.forget] says so.
+func (b *Bus) Created(ctx context.Context) (time.Time, error) {
+	if c := b.created.Load(); c != 0 {
+		return time.Unix(0, c).UTC(), nil
+	}
+	info, err := b.info(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	b.created.Store(info.Created.UnixNano())
+	return info.Created, nil
+}
+
+// info asks the stream's leader what state the log is in.
+func (b *Bus) info(ctx context.Context) (*jetstream.StreamInfo, error) {
+	s, err := b.logStream(ctx)
+	if err != nil {
+		return nil, err
+	}
+	info, err := s.Info(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("ask for stream %s: %w: %w", events.LogStream, ErrUnavailable, err)
+	}
+	return info, nil
+}
+
+// forget makes the next read ask again when the stream was made.
+func (b *Bus) forget() { b.created.Store(0) }
+
+// pause waits for d, or less if ctx ends first; then it returns false.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

@@ -1,0 +1,304 @@
+package events
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// Kind says what a [Fact] is about.
+type Kind string
+
+// The kinds of facts.
+const (
+	// FactClaim takes a name for a command.
+	FactClaim Kind = "claim"
+	// FactAdopt is a pod found in the cluster that the log does not know.
+	FactAdopt Kind = "adopt"
+	// FactLicense is the licenser's decision to go on.
+	FactLicense Kind = "license"
+	// FactLaunch is the creator's intention to call Kubernetes.
+	FactLaunch Kind = "launch"
+	// FactWait is the creator's: something that the launch needs is not there yet.
+	FactWait Kind = "wait"
+	// FactLaunched is the creator's success.
+	FactLaunched Kind = "launched"
+	// FactObserve is what the cluster says about a launched pod.
+	FactObserve Kind = "observe"
+	// FactFail is the end of a create, before the pod was ready.
+	FactFail Kind = "fail"
+	// FactDelete is the beginning of the end, whatever went before.
+	FactDelete Kind = "delete"
+	// FactGone is the end.
+	FactGone Kind = "gone"
+)
+
+// Fact is something that a service wants the log to say about a pod.
+type Fact struct {
+	Kind Kind
+	// Generation is the pod's, in all kinds but a claim and an adoption.
+	Generation string
+	// At is when it happened.
+	At time.Time
+	// Reason and Message go into the record: for wait, fail and delete.
+	Reason  Reason
+	Message string
+	// Record is what a claim or an adoption begins with.
+	Record Record
+	// Licenses is the licenser's decision.
+	Licenses []License
+	// UID is the pod's in the cluster: for launched.
+	UID string
+	// Observed is what the cluster says: for observe and adopt.
+	Observed Observed
+	// PullBackOffLimit is the how-manieth back-off of an image pull fails a
+	// create: for observe.
+	PullBackOffLimit int
+}
+
+// The errors of [Next].
+var (
+	// ErrTaken is returned for a claim or an adoption of a name that another pod has.
+	ErrTaken = errors.New("the name is taken")
+	// ErrGeneration is returned for a fact about another pod of the same name.
+	ErrGeneration = errors.New("the fact is about another generation")
+	// ErrOver is returned for a fact about a pod that has failed, is being
+	// removed, or is gone: nothing may be made for it any more.
+	ErrOver = errors.New("the pod is on its way out")
+	// ErrOrder is returned for a fact that cannot follow yet.
+	ErrOrder = errors.New("the fact cannot follow the pod's state")
+)
+
+// Next says what may follow what: it returns the record after a fact, and
+// whether it differs from the record before. It is idempotent (the same fact
+// again changes nothing) and never goes backwards. With an error, or where
+// nothing changed, the record before is returned.
+//
+// "Nothing changed" is not "nothing to do": a stage that is redelivered
+// publishes its next stage again.
+//
+// Next is pure and safe for concurrent use. before is not modified.
+func Next(before Record, fact Fact) (Record, bool, error) {
+	fact.Message = clip(fact.Message)
+	fact.Observed.Message = clip(fact.Observed.Message)
+	switch fact.Kind {
+	case FactClaim, FactAdopt:
+		return begin(before, fact)
+	}
+	if before.Event == "" {
+		return before, false, fmt.Errorf("%s without a record: %w", fact.Kind, ErrOrder)
+	}
+	if fact.Generation == "" || fact.Generation != before.Generation {
+		return before, false, fmt.Errorf("%s of %q, not %q: %w", fact.Kind, fact.Generation, before.Generation, ErrGeneration)
+	}
+	switch fact.Kind {
+	case FactDelete:
+		return remove(before, fact)
+	case FactGone:
+		return gone(before, fact)
+	}
+	if before.Event.Over() {
+		return before, false, fmt.Errorf("%s after %s: %w", fact.Kind, before.Event, ErrOver)
+	}
+	switch fact.Kind {
+	case FactLicense:
+		return license(before, fact)
+	case FactLaunch:
+		return launch(before, fact)
+	case FactWait:
+		return wait(before, fact)
+	case FactLaunched:
+		return launched(before, fact)
+	case FactObserve:
+		return observe(before, fact)
+	case FactFail:
+		return fail(before, fact)
+	}
+	return before, false, fmt.Errorf("fact %q: %w", fact.Kind, ErrOrder)
+}
+
+func begin(before Record, fact Fact) (Record, bool, error) {
+	if before.Event != "" && before.Command != "" && before.Command == fact.Record.Command && before.User == fact.Record.User {
+		if before.Event == Gone {
+			return before, false, fmt.Errorf("%s after %s: %w", fact.Kind, Gone, ErrOver)
+		}
+		return before, false, nil
+	}
+	if before.Event != "" && before.Event != Gone {
+		return before, false, fmt.Errorf("%s by command %s: %w", before.Event, before.Command, ErrTaken)
+	}
+	r := fact.Record
+	r.Reason, r.Message = "", ""
+	if fact.Kind == FactClaim {
+		r.Event, r.Generation, r.ClaimedAt = Claimed, "", fact.At
+		return r, true, nil
+	}
+	r.Event, r.LaunchedAt, r.ProgressAt = Launched, fact.At, fact.At
+	r.Observed = Observed{UID: fact.Observed.UID}
+	return r, true, nil
+}
+
+func license(before Record, fact Fact) (Record, bool, error) {
+	if before.Event != Claimed {
+		return before, false, nil
+	}
+	r := before
+	r.Event, r.Licenses = Licensed, fact.Licenses
+	if r.Licenses == nil {
+		r.Licenses = []License{}
+	}
+	return r, true, nil
+}
+
+func launch(before Record, fact Fact) (Record, bool, error) {
+	switch {
+	case before.Event == Claimed:
+		return before, false, fmt.Errorf("%s after %s: %w", fact.Kind, before.Event, ErrOrder)
+	case before.Event == Licensed, before.Event == Waiting && before.LaunchedAt.IsZero():
+		r := before
+		r.Event, r.LaunchingAt, r.ProgressAt = Launching, fact.At, fact.At
+		r.Reason, r.Message = "", ""
+		return r, true, nil
+	default:
+		return before, false, nil
+	}
+}
+
+func wait(before Record, fact Fact) (Record, bool, error) {
+	switch {
+	case before.Event == Claimed:
+		return before, false, fmt.Errorf("%s after %s: %w", fact.Kind, before.Event, ErrOrder)
+	case !before.LaunchedAt.IsZero(), before.Event == Waiting && before.Reason == fact.Reason && before.Message == fact.Message:
+		return before, false, nil
+	}
+	r := before
+	r.Event, r.Reason, r.Message = Waiting, fact.Reason, fact.Message
+	return r, true, nil
+}
+
+func launched(before Record, fact Fact) (Record, bool, error) {
+	switch {
+	case !before.LaunchedAt.IsZero():
+		return before, false, nil
+	case before.LaunchingAt.IsZero():
+		return before, false, fmt.Errorf("%s after %s: %w", fact.Kind, before.Event, ErrOrder)
+	}
+	r := before
+	r.Event, r.LaunchedAt, r.ProgressAt = Launched, fact.At, fact.At
+	r.Reason, r.Message = "", ""
+	r.Observed.UID = fact.UID
+	return r, true, nil
+}
+
+func fail(before Record, fact Fact) (Record, bool, error) {
+	if !before.ReadyAt.IsZero() {
+		return before, false, fmt.Errorf("%s after the pod was ready: %w", fact.Kind, ErrOrder)
+	}
+	r := before
+	r.Event, r.Reason, r.Message = Failed, fact.Reason, fact.Message
+	return r, true, nil
+}
+
+func remove(before Record, fact Fact) (Record, bool, error) {
+	switch before.Event {
+	case Deleting:
+		return before, false, nil
+	case Gone:
+		return before, false, fmt.Errorf("%s after %s: %w", fact.Kind, before.Event, ErrOver)
+	}
+	r := before
+	r.Event, r.DeletingAt = Deleting, fact.At
+	// What made the create fail stays the reason.
+	if before.Event != Failed {
+		r.Reason, r.Message = fact.Reason, fact.Message
+	}
+	return r, true, nil
+}
+
+func gone(before Record, fact Fact) (Record, bool, error) {
+	switch before.Event {
+	case Gone:
+		return before, false, nil
+	case Deleting:
+		r := before
+		r.Event = Gone
+		return r, true, nil
+	}
+	return before, false, fmt.Errorf("%s after %s: %w", fact.Kind, before.Event, ErrOrder)
+}
+
+// observe merges what the cluster says into a launched pod's record.
+func observe(before Record, fact Fact) (Record, bool, error) {
+	now := fact.Observed
+	switch {
+	case before.LaunchedAt.IsZero():
+		// The creator's append comes first; it makes the watcher look again.
+		return before, false, nil
+	case before.Observed.UID != "" && now.UID != before.Observed.UID:
+		return before, false, fmt.Errorf("%s of uid %s, not %s: %w", fact.Kind, now.UID, before.Observed.UID, ErrGeneration)
+	case older(now.ResourceVersion, before.Observed.ResourceVersion), silent(now) && before.ReadyAt.IsZero():
+		return before, false, nil
+	}
+	r := before
+	now.extra = before.Observed.extra
+	now.PullBackOffs = before.Observed.PullBackOffs
+	if now.BackOff && !before.Observed.BackOff {
+		now.PullBackOffs++
+	}
+	now.Progress = max(now.Progress, before.Observed.Progress)
+	if now.Progress > before.Observed.Progress {
+		r.ProgressAt = fact.At
+	}
+	r.Observed = now
+	r.Event, r.Reason, r.Message = conclude(before, now, fact.PullBackOffLimit)
+	if r.Event == Ready && r.ReadyAt.IsZero() {
+		r.ReadyAt = fact.At
+	}
+	if r.Event == Deleting {
+		r.DeletingAt = fact.At
+	}
+	same := r.Event == before.Event && r.Reason == before.Reason && r.Message == before.Message && now.same(before.Observed)
+	if same {
+		return before, false, nil
+	}
+	return r, true, nil
+}
+
+// silent says that nobody has said anything about a new pod yet.
+func silent(o Observed) bool {
+	return !o.Ready && !o.Ended && !o.Hopeless && !o.Terminating && o.Phase != "Running" && o.Reason == ""
+}
+
+// conclude says what an observation makes of a launched pod that is not over.
+func conclude(before Record, now Observed, pullBackOffLimit int) (Type, Reason, string) {
+	wasReady := !before.ReadyAt.IsZero()
+	switch {
+	case now.Terminating:
+		return Deleting, DeletedOutside, "the pod was deleted in Kubernetes"
+	case before.Event == Ended:
+		return Ended, before.Reason, before.Message
+	case now.Ended && wasReady:
+		return Ended, now.Reason, now.Message
+	case now.Ended, now.Hopeless && !wasReady, now.PullBackOffs >= pullBackOffLimit && pullBackOffLimit > 0 && now.BackOff && !wasReady:
+		return Failed, now.Reason, now.Message
+	case now.Ready:
+		return Ready, "", ""
+	case wasReady:
+		return Unready, now.Reason, now.Message
+	case now.Phase == "Running":
+		return Running, now.Reason, now.Message
+	default:
+		return Waiting, now.Reason, now.Message
+	}
+}
+
+// older says that resource version a comes before b. Both are decimal numbers
+// (Kubernetes documents them as comparable since v1.35,
+// https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions);
+// where one is not, it is not held to be older.
+func older(a, b string) bool {
+	x, errA := strconv.ParseUint(a, 10, 64)
+	y, errB := strconv.ParseUint(b, 10, 64)
+	return errA == nil && errB == nil && x < y
+}

@@ -1,0 +1,68 @@
+package events
+
+import (
+	"errors"
+	"time"
+)
+
+// Verdict is what became of a command.
+type Verdict string
+
+// The verdicts.
+const (
+	// Accepted means that a pod of the given name is being claimed.
+	Accepted Verdict = "accepted"
+	// Refused means that no pod is made, and why.
+	Refused Verdict = "refused"
+	// Expiry means that the deadline passed before anybody took the command;
+	// nothing is made.
+	Expiry Verdict = "expired"
+)
+
+// OutcomeTTL is how long an outcome is kept in the log.
+const OutcomeTTL = time.Hour
+
+// Outcome is what became of a command. The zero Outcome means undecided.
+type Outcome struct {
+	Verdict Verdict `json:"verdict"`
+	Cluster string  `json:"cluster"`
+	Command string  `json:"command_id"`
+	User    string  `json:"user_id,omitempty"`
+	Pod     string  `json:"pod_name,omitempty"`
+	Reason  Reason  `json:"reason,omitempty"`
+	Message string  `json:"message,omitempty"`
+}
+
+// ErrDecided is returned for an outcome that comes too late: whoever appended
+// the first one has decided, and the loser obeys.
+var ErrDecided = errors.New("the command's outcome is decided")
+
+// NextOutcome says whether proposed may follow current. The first outcome
+// decides; after it the creator may correct the name of an accepted command, or
+// refuse it, when its claim lost a race. Repeating the current outcome changes
+// nothing. It returns the outcome that holds afterwards.
+func NextOutcome(current, proposed Outcome) (Outcome, bool, error) {
+	proposed.Message = clip(proposed.Message)
+	switch {
+	case current.Verdict == "":
+		return proposed, true, nil
+	case current == proposed:
+		return current, false, nil
+	case current.Verdict == Accepted && (proposed.Verdict == Accepted || proposed.Verdict == Refused):
+		return proposed, true, nil
+	default:
+		return current, false, ErrDecided
+	}
+}
+
+// Mark says that the log of a cluster is complete: it has been compared with
+// the cluster since the stream was made. Until then a missing record means
+// unknown, not absent.
+type Mark struct {
+	Cluster string `json:"cluster"`
+	// Created is when the stream was made, in Unix nanoseconds; a mark with
+	// another value than the stream's own does not count.
+	Created int64 `json:"created"`
+	// Pods is how many pods the comparison found in the cluster.
+	Pods int `json:"pods"`
+}

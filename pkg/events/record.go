@@ -1,0 +1,211 @@
+package events
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// Record is everything that the log says about a pod after an event. It never
+// holds a secret and never a variable of a container.
+//
+// The zero Record means that there is no record of the pod.
+type Record struct {
+	// Event is the newest thing that happened; empty where there is no record.
+	Event   Type   `json:"event,omitempty"`
+	Cluster string `json:"cluster"`
+	Pod     string `json:"pod_name"`
+	User    string `json:"user_id"`
+	// Generation tells pods of one name apart: the position of the first record
+	// of this life of the pod. That record cannot carry it; its readers add it.
+	Generation string `json:"generation,omitempty"`
+	// Command is the id of the create that the pod is for.
+	Command string `json:"command_id,omitempty"`
+	// Silo is the name of the server that asked.
+	Silo string `json:"silo,omitempty"`
+	// Manifest is the URL that the pod was made from, without its query.
+	Manifest  string `json:"manifest_url,omitempty"`
+	Container string `json:"container_name,omitempty"`
+	Image     string `json:"image_name,omitempty"`
+	// Reason and Message say why the pod waits, ended or failed.
+	Reason   Reason   `json:"reason,omitempty"`
+	Message  string   `json:"message,omitempty"`
+	Warnings []string `json:"warnings,omitempty"`
+	// Licenses is what the licenser decided: null before, empty for none.
+	Licenses []License `json:"licenses,omitzero"`
+	// Observed is what the cluster said last.
+	Observed Observed `json:"observed,omitzero"`
+
+	ClaimedAt   time.Time `json:"claimed_at,omitzero"`
+	LaunchingAt time.Time `json:"launching_at,omitzero"`
+	LaunchedAt  time.Time `json:"launched_at,omitzero"`
+	// ProgressAt is when the pod last got further towards ready.
+	ProgressAt time.Time `json:"progress_at,omitzero"`
+	// ReadyAt is when the pod was ready for the first time; zero if never.
+	ReadyAt    time.Time `json:"ready_at,omitzero"`
+	DeletingAt time.Time `json:"deleting_at,omitzero"`
+
+	// extra holds members that this version does not know. They are kept when
+	// the record is written again, so that versions can be mixed.
+	extra map[string]json.RawMessage
+}
+
+// License is what became of one site license when a pod was made.
+type License struct {
+	ID     string `json:"id"`
+	Status string `json:"status"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// Observed is what a cluster says about a pod.
+type Observed struct {
+	UID string `json:"uid,omitempty"`
+	// ResourceVersion orders what is said about one UID.
+	ResourceVersion string `json:"resource_version,omitempty"`
+	// Phase is the pod's phase in Kubernetes: Pending, Running, …
+	Phase string `json:"phase,omitempty"`
+	// Ready is the pod's Ready condition.
+	Ready bool `json:"ready,omitempty"`
+	// Ended means that all containers have ended and none will be restarted.
+	Ended bool `json:"ended,omitempty"`
+	// Hopeless means that the pod can never start.
+	Hopeless bool `json:"hopeless,omitempty"`
+	// Terminating means that somebody has asked Kubernetes to delete the pod.
+	Terminating bool `json:"terminating,omitempty"`
+	// Reason and Message say what the pod waits for or why it ended.
+	Reason  Reason `json:"reason,omitempty"`
+	Message string `json:"message,omitempty"`
+	// BackOff means that the node waits before it pulls an image again;
+	// PullBackOffs counts how often it began to.
+	BackOff      bool `json:"back_off,omitempty"`
+	PullBackOffs int  `json:"pull_back_offs,omitempty"`
+	// Progress grows as the pod gets further towards ready.
+	Progress    int       `json:"progress,omitempty"`
+	Restarts    int       `json:"restarts,omitempty"`
+	Node        string    `json:"node,omitempty"`
+	NodeIP      string    `json:"node_ip,omitempty"`
+	IPs         []string  `json:"pod_ips,omitempty"`
+	HostNetwork bool      `json:"host_network,omitempty"`
+	StartTime   time.Time `json:"start_time,omitzero"`
+
+	extra map[string]json.RawMessage
+}
+
+// IsZero says that the cluster has said nothing yet; encoding/json asks.
+func (o Observed) IsZero() bool { return reflect.ValueOf(o).IsZero() }
+
+// same says that two observations tell a reader of the log the same.
+func (o Observed) same(p Observed) bool {
+	o.ResourceVersion, p.ResourceVersion = "", ""
+	ips := slices.Equal(o.IPs, p.IPs)
+	times := o.StartTime.Equal(p.StartTime)
+	o.IPs, p.IPs, o.StartTime, p.StartTime, o.extra, p.extra = nil, nil, time.Time{}, time.Time{}, nil, nil
+	return ips && times && reflect.DeepEqual(o, p)
+}
+
+// maxMessage bounds the message of a record, in bytes: an API server's refusal
+// quotes whole objects.
+const maxMessage = 2048
+
+// clip shortens a message to maxMessage, at a character's end, and makes it
+// valid UTF-8, as JSON wants it.
+func clip(s string) string {
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	if len(s) <= maxMessage {
+		return s
+	}
+	cut := maxMessage - len("…")
+	for cut > 0 && !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut] + "…"
+}
+
+type (
+	plainRecord   Record
+	plainObserved Observed
+)
+
+// MarshalJSON writes the record with the members that it was read with.
+func (r Record) MarshalJSON() ([]byte, error) {
+	b, err := json.Marshal(plainRecord(r))
+	return withExtra(b, r.extra), err
+}
+
+// UnmarshalJSON reads a record and keeps the members that it does not know.
+func (r *Record) UnmarshalJSON(b []byte) error {
+	var p plainRecord
+	if err := json.Unmarshal(b, &p); err != nil {
+		return err
+	}
+	extra, err := unknown(b, recordMembers())
+	if err != nil {
+		return err
+	}
+	p.extra = extra
+	*r = Record(p)
+	return nil
+}
+
+// MarshalJSON writes the observation with the members that it was read with.
+func (o Observed) MarshalJSON() ([]byte, error) {
+	b, err := json.Marshal(plainObserved(o))
+	return withExtra(b, o.extra), err
+}
+
+// UnmarshalJSON reads an observation and keeps the members that it does not know.
+func (o *Observed) UnmarshalJSON(b []byte) error {
+	var p plainObserved
+	if err := json.Unmarshal(b, &p); err != nil {
+		return err
+	}
+	extra, err := unknown(b, observedMembers())
+	if err != nil {
+		return err
+	}
+	p.extra = extra
+	*o = Observed(p)
+	return nil
+}
+
+// withExtra adds members to a marshalled object, sorted by name.
+func withExtra(object []byte, extra map[string]json.RawMessage) []byte {
+	if len(extra) == 0 || len(object) < 2 {
+		return object
+	}
+	out := bytes.NewBuffer(object[:len(object)-1])
+	for _, name := range slices.Sorted(maps.Keys(extra)) {
+		if out.Len() > 1 {
+			out.WriteByte(',')
+		}
+		quoted, err := json.Marshal(name)
+		if err != nil {
+			continue // A string always marshals.
+		}
+		out.Write(quoted)
+		out.WriteByte(':')
+		out.Write(extra[name])
+	}
+	out.WriteByte('}')
+	return out.Bytes()
+}
+
+// unknown returns the members of an object that are not in known.
+func unknown(object []byte, known map[string]bool) (map[string]json.RawMessage, error) {
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(object, &all); err != nil {
+		return nil, fmt.Errorf("read object: %w", err)
+	}
+	// encoding/json matches names without regard to case; so must this.
+	maps.DeleteFunc(all, func(name string, _ json.RawMessage) bool { return known[strings.ToLower(name)] })
+	if len(all) == 0 {
+		return nil, nil
+	}
+	return all, nil
+}

@@ -1,0 +1,237 @@
+package events
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// The JetStream streams that Berth keeps.
+const (
+	// LogStream holds every fact about every pod, in order.
+	LogStream = "LOG"
+	// CommandStream is the work queue of the stages.
+	CommandStream = "COMMANDS"
+	// DeadLetterStream keeps for a week the commands that could not be done.
+	DeadLetterStream = "DEAD_LETTERS"
+)
+
+// The first tokens of the subjects; what follows is the cluster.
+const (
+	podsRoot      = "pods"
+	outcomesRoot  = "outcomes"
+	marksRoot     = "marks"
+	commandsRoot  = "cmd"
+	deadRoot      = "dead"
+	heartbeatRoot = "berth.heartbeat"
+	timerStage    = "timer"
+	completeMark  = "complete"
+)
+
+// ErrSubject is returned for a subject that is not one of Berth's, or not
+// written the way [Token] writes it.
+var ErrSubject = errors.New("malformed subject")
+
+const upperHex = "0123456789ABCDEF"
+
+// Token encodes any text as one token of a NATS subject: bytes outside
+// [A-Za-z0-9@_-] become %XX, so that a name can never add a token or a
+// wildcard. The empty text becomes "%". [ParseToken] is its inverse.
+func Token(s string) string {
+	if s == "" {
+		return "%"
+	}
+	plain := true
+	for i := range len(s) {
+		if !plainByte(s[i]) {
+			plain = false
+			break
+		}
+	}
+	if plain {
+		return s
+	}
+	var b strings.Builder
+	b.Grow(len(s) + 8)
+	for i := range len(s) {
+		if c := s[i]; plainByte(c) {
+			b.WriteByte(c)
+		} else {
+			b.WriteByte('%')
+			b.WriteByte(upperHex[c>>4])
+			b.WriteByte(upperHex[c&15])
+		}
+	}
+	return b.String()
+}
+
+// ParseToken decodes what [Token] wrote. Anything that Token would have
+// written differently is an [ErrSubject], so that one name has one subject.
+func ParseToken(token string) (string, error) {
+	if token == "%" {
+		return "", nil
+	}
+	var b strings.Builder
+	for i := 0; i < len(token); i++ {
+		c := token[i]
+		if c != '%' {
+			b.WriteByte(c)
+			continue
+		}
+		if i+2 >= len(token) {
+			return "", fmt.Errorf("token %q: %w", token, ErrSubject)
+		}
+		high, low := strings.IndexByte(upperHex, token[i+1]), strings.IndexByte(upperHex, token[i+2])
+		if high < 0 || low < 0 {
+			return "", fmt.Errorf("token %q: %w", token, ErrSubject)
+		}
+		b.WriteByte(byte(high<<4 | low))
+		i += 2
+	}
+	if s := b.String(); token != "" && Token(s) == token {
+		return s, nil
+	}
+	return "", fmt.Errorf("token %q: %w", token, ErrSubject)
+}
+
+func plainByte(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '@' || c == '_' || c == '-'
+}
+
+// PodSubject is where the record of a pod after one kind of event is kept:
+// pods.<cluster>.<pod>.<user>.<event>.
+func PodSubject(cluster, pod, user string, event Type) string {
+	return join(podsRoot, cluster, pod, user, string(event))
+}
+
+// PodFilter matches every record of one pod, whoever's it is. Every append to
+// a pod is fenced by exactly this filter: JetStream checks the expected
+// sequences of different filters independently when a stream has replicas.
+func PodFilter(cluster, pod string) string { return join(podsRoot, cluster, pod) + ".*.*" }
+
+// PodClaims matches the claimed records of one pod name, by whomever.
+func PodClaims(cluster, pod string) string {
+	return join(podsRoot, cluster, pod) + ".*." + Token(string(Claimed))
+}
+
+// UserFilter matches every record of every pod of one user.
+func UserFilter(cluster, user string) string {
+	return podsRoot + "." + Token(cluster) + ".*." + Token(user) + ".*"
+}
+
+// ClusterFilter matches the records of all pods of a cluster.
+func ClusterFilter(cluster string) string { return join(podsRoot, cluster) + ".>" }
+
+// GoneFilter matches the gone records of all pods of a cluster.
+func GoneFilter(cluster string) string {
+	return join(podsRoot, cluster) + ".*.*." + Token(string(Gone))
+}
+
+// OutcomeSubject is where it is kept what became of a command.
+func OutcomeSubject(cluster, command string) string { return join(outcomesRoot, cluster, command) }
+
+// OutcomeFilter matches the outcomes of all commands of a cluster.
+func OutcomeFilter(cluster string) string { return join(outcomesRoot, cluster) + ".*" }
+
+// MarkSubject is where it is kept that the log and the cluster have been
+// compared; see [Mark].
+func MarkSubject(cluster string) string { return join(marksRoot, cluster, completeMark) }
+
+// CommandSubject is where a command waits for a stage.
+func CommandSubject(cluster string, stage Stage, id string) string {
+	return join(commandsRoot, cluster, string(stage), id)
+}
+
+// CommandFilter is what the consumer of a stage reads.
+func CommandFilter(cluster string, stage Stage) string {
+	return join(commandsRoot, cluster, string(stage)) + ".*"
+}
+
+// TimerSubject is where a schedule waits for its time. No stage consumes it: a
+// consumer would get the schedule itself, at once.
+func TimerSubject(cluster, id string, kind Timer) string {
+	return join(commandsRoot, cluster, timerStage, id, string(kind))
+}
+
+// TimerFilter matches all schedules of a command.
+func TimerFilter(cluster, id string) string {
+	return join(commandsRoot, cluster, timerStage, id) + ".*"
+}
+
+// DeadLetterSubject is where a command goes that could not be done.
+func DeadLetterSubject(cluster string, stage Stage, id string) string {
+	return join(deadRoot, cluster, string(stage), id)
+}
+
+// HeartbeatSubject is the core NATS subject on which the leading watcher of a
+// cluster says once a second that it is alive.
+func HeartbeatSubject(cluster string) string { return heartbeatRoot + "." + Token(cluster) }
+
+// LogSubjects are the subjects of the log stream.
+func LogSubjects() []string { return []string{podsRoot + ".>", outcomesRoot + ".>", marksRoot + ".>"} }
+
+// CommandSubjects are the subjects of the command stream.
+func CommandSubjects() []string { return []string{commandsRoot + ".>"} }
+
+// DeadLetterSubjects are the subjects of the dead letter stream.
+func DeadLetterSubjects() []string { return []string{deadRoot + ".>"} }
+
+// Key says whose record a pod subject holds.
+type Key struct {
+	Cluster, Pod, User string
+	Event              Type
+}
+
+// ParsePodSubject is the inverse of [PodSubject]. It accepts any event name,
+// also of versions to come; other faults are an [ErrSubject].
+func ParsePodSubject(subject string) (Key, error) {
+	parts, err := split(subject, podsRoot, 4)
+	if err != nil {
+		return Key{}, err
+	}
+	return Key{Cluster: parts[0], Pod: parts[1], User: parts[2], Event: Type(parts[3])}, nil
+}
+
+// ParseOutcomeSubject is the inverse of [OutcomeSubject].
+func ParseOutcomeSubject(subject string) (cluster, command string, err error) {
+	parts, err := split(subject, outcomesRoot, 2)
+	if err != nil {
+		return "", "", err
+	}
+	return parts[0], parts[1], nil
+}
+
+// ParseCommandSubject is the inverse of [CommandSubject].
+func ParseCommandSubject(subject string) (cluster string, stage Stage, id string, err error) {
+	parts, err := split(subject, commandsRoot, 3)
+	if err != nil {
+		return "", "", "", err
+	}
+	return parts[0], Stage(parts[1]), parts[2], nil
+}
+
+func join(root string, tokens ...string) string {
+	var b strings.Builder
+	b.WriteString(root)
+	for _, t := range tokens {
+		b.WriteByte('.')
+		b.WriteString(Token(t))
+	}
+	return b.String()
+}
+
+func split(subject, root string, want int) ([]string, error) {
+	parts := strings.Split(subject, ".")
+	if len(parts) != want+1 || parts[0] != root {
+		return nil, fmt.Errorf("subject %q: want %s and %d tokens: %w", subject, root, want, ErrSubject)
+	}
+	parts = parts[1:]
+	for i, p := range parts {
+		s, err := ParseToken(p)
+		if err != nil {
+			return nil, err
+		}
+		parts[i] = s
+	}
+	return parts, nil
+}

@@ -1,0 +1,174 @@
+// Package proc starts child processes that cannot outlive the process that made them, and ends them.
+//
+// Three things see to it: every child asks the kernel for SIGKILL when its parent dies, every child leads a process group of its own
+// that is killed as a whole, and a note per child on disk lets the next run end what was left all the same. Linux only.
+package proc
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// killWait bounds the wait for a process to vanish after SIGKILL. Only one that hangs in the kernel takes longer than milliseconds.
+const killWait = 5 * time.Second
+
+// Spec is a process to start.
+type Spec struct {
+	Name string   // Names the log and the note: "etcd".
+	Path string   // The program.
+	Args []string // Without the program's name.
+	Env  []string // The whole environment.
+	Dir  string   // Where it runs.
+	Log  string   // The file that gets its stdout and stderr; an older one is kept as Log.old.
+	Note string   // The file that identifies it while it runs, for EndLeftovers; none if empty.
+}
+
+// Starter starts processes that die with it. It is safe for concurrent use.
+type Starter struct {
+	work chan func()
+	done chan struct{}
+}
+
+// NewStarter returns a Starter. It must be closed once all its processes have ended.
+func NewStarter() *Starter {
+	s := &Starter{work: make(chan func()), done: make(chan struct{})}
+	go s.run()
+	return s
+}
+
+// run forks every child on one thread that lives as long as the Starter: the kernel sends the parent-death signal when the thread
+// that forked ends, and the Go runtime ends idle threads whenever it likes (golang.org/issue/27505).
+func (s *Starter) run() {
+	// There is no unlock, so that the thread ends with the goroutine and takes along what was forgotten.
+	runtime.LockOSThread()
+	defer close(s.done)
+	for f := range s.work {
+		f()
+	}
+}
+
+// Close ends the Starter. Processes that still run are killed.
+func (s *Starter) Close() {
+	close(s.work)
+	<-s.done
+}
+
+// Start starts a process. It returns once the program has been loaded, not when it is ready.
+func (s *Starter) Start(spec Spec) (*Process, error) {
+	log, err := openLog(spec.Log)
+	if err != nil {
+		return nil, fmt.Errorf("open log of %s: %w", spec.Name, err)
+	}
+	// The child has a copy of its own.
+	defer log.Close()
+
+	cmd := &exec.Cmd{
+		Path: spec.Path, Args: append([]string{spec.Path}, spec.Args...), Env: spec.Env, Dir: spec.Dir, Stdout: log, Stderr: log,
+		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
+	}
+	started := make(chan error, 1)
+	s.work <- func() { started <- cmd.Start() }
+	if err := <-started; err != nil {
+		return nil, fmt.Errorf("start %s: %w", spec.Name, err)
+	}
+	p := &Process{spec: spec, pid: cmd.Process.Pid, done: make(chan struct{})}
+	if spec.Note != "" {
+		err = writeNote(spec.Note, p.pid)
+	}
+	go p.wait(cmd)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("note process %s: %w", spec.Name, err), p.Stop(0))
+	}
+	return p, nil
+}
+
+func openLog(path string) (*os.File, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, err
+	}
+	if err := os.Rename(path, path+".old"); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	return os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND|os.O_TRUNC, 0o600)
+}
+
+// Process is a started process. It is safe for concurrent use.
+type Process struct {
+	spec Spec
+	pid  int
+	done chan struct{}
+	err  error // Written before done is closed.
+	stop sync.Once
+}
+
+// wait reaps the process and kills what it started and left in its group.
+func (p *Process) wait(cmd *exec.Cmd) {
+	p.err = cmd.Wait()
+	// No such process is the usual answer: the group is empty.
+	_ = syscall.Kill(-p.pid, syscall.SIGKILL)
+	if p.spec.Note != "" {
+		// One that stays does no harm: it identifies nothing any more.
+		_ = os.Remove(p.spec.Note)
+	}
+	close(p.done)
+}
+
+// Name is the name in its Spec.
+func (p *Process) Name() string { return p.spec.Name }
+
+// Done is closed when the process has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Err says how the process ended: nil for exit code 0, else the cause and the last lines of its log. It waits for the end.
+func (p *Process) Err() error {
+	<-p.done
+	if p.err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w; %s ends with:\n%s", p.spec.Name, p.err, p.spec.Log, tail(p.spec.Log))
+}
+
+// Stop ends the process: SIGTERM, and after the grace SIGKILL to its whole group; SIGKILL at once if the grace is zero. It returns when the
+// process has gone, with an error only if even SIGKILL did not end it within 5 s. Further calls wait for the first.
+func (p *Process) Stop(grace time.Duration) error {
+	p.stop.Do(func() {
+		if grace > 0 && p.signal(p.pid, syscall.SIGTERM) && !p.endsWithin(grace) {
+			grace = 0
+		}
+		if grace == 0 {
+			p.signal(-p.pid, syscall.SIGKILL)
+		}
+	})
+	if !p.endsWithin(killWait) {
+		return fmt.Errorf("stop %s: process %d is still there after SIGKILL", p.spec.Name, p.pid)
+	}
+	return nil
+}
+
+// signal tells whether there was something left to send the signal to.
+func (p *Process) signal(pid int, sig syscall.Signal) bool {
+	select {
+	case <-p.done:
+		return false
+	default:
+		return syscall.Kill(pid, sig) == nil
+	}
+}
+
+func (p *Process) endsWithin(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-p.done:
+		return true
+	case <-timer.C:
+		return false
+	}
+}

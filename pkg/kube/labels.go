@@ -1,0 +1,134 @@
+package kube
+
+import (
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+// Label keys. The first three are those of the old backend and stay, since its
+// pods are adopted by them.
+const (
+	// LabelUser holds the part of the user id before the "@".
+	LabelUser = "user"
+	// LabelDomain holds the part of the user id behind the "@", or nothing.
+	LabelDomain = "domain"
+	// LabelPodName holds the pod's own name.
+	LabelPodName = "podName"
+	// LabelCreatedForPod is on services and ingresses: the name of their pod.
+	LabelCreatedForPod = "createdForPod"
+)
+
+// Selector is the label selector of watches and lists of pods. Every pod that
+// Berth may touch matches it; not every pod that matches is one (see Ours).
+const Selector = LabelPodName
+
+// Annotation keys. Nobody but Berth may set what begins with AnnotationPrefix.
+const (
+	AnnotationPrefix = "berth.dev/"
+	// AnnotationUser holds the whole user id and decides whose an object is.
+	AnnotationUser = AnnotationPrefix + "user"
+	// AnnotationSilo holds the name of the silo that asked for the pod.
+	AnnotationSilo = AnnotationPrefix + "silo"
+	// AnnotationCommand holds the id of the command that made the object.
+	AnnotationCommand = AnnotationPrefix + "command"
+	// AnnotationGeneration holds the generation of the pod that the object is or
+	// belongs to: the position of its claim in the log.
+	AnnotationGeneration = AnnotationPrefix + "generation"
+)
+
+// Labels returns the labels of a user's pod of that name. They are for people
+// and selectors: a part of the user id that is no valid label value is
+// sanitised, so only AnnotationUser says for certain whose the pod is.
+func Labels(name, user string) map[string]string {
+	local, domain, _ := strings.Cut(user, "@")
+
+	return map[string]string{
+		LabelUser:    LabelValue(local),
+		LabelDomain:  LabelValue(domain),
+		LabelPodName: name,
+	}
+}
+
+// LabelValue returns s if it is a valid label value, else the nearest one:
+// forbidden characters become "-", the ends lose what may not stand there, and
+// what is longer than 63 bytes is cut and ends in a hash of s. The result may be
+// empty. LabelValue is idempotent.
+func LabelValue(s string) string {
+	value := strings.Trim(strings.Map(labelValueRune, s), "-_.")
+	if len(value) > validation.LabelValueMaxLength {
+		return shorten(value, s, validation.LabelValueMaxLength)
+	}
+
+	return value
+}
+
+func labelValueRune(r rune) rune {
+	if r == '_' || r == '.' || ('A' <= r && r <= 'Z') {
+		return r
+	}
+
+	return labelRune(r)
+}
+
+// Owner returns the id of the user that an object belongs to. The annotation
+// decides where there is one. Pods of the old backend have none: their labels
+// user and domain say it, if podName says that they are the pod's own (a copy of
+// such a pod under another name is nobody's). ok is false for everything else.
+func Owner(obj metav1.Object) (user string, ok bool) {
+	if user, annotated := obj.GetAnnotations()[AnnotationUser]; annotated {
+		return user, user != ""
+	}
+
+	labels := obj.GetLabels()
+	local, hasUser := labels[LabelUser]
+	domain, hasDomain := labels[LabelDomain]
+
+	if !hasUser || !hasDomain || !named(obj) {
+		return "", false
+	}
+
+	user = local
+	if domain != "" {
+		user += "@" + domain
+	}
+
+	if !userID(user) {
+		return "", false
+	}
+
+	return user, true
+}
+
+// Ours says whether Berth may touch the pod: its label podName names the pod
+// itself, and it has an owner.
+func Ours(pod *corev1.Pod) bool {
+	_, owned := Owner(pod)
+
+	return owned && named(pod)
+}
+
+func named(obj metav1.Object) bool {
+	return obj.GetLabels()[LabelPodName] == obj.GetName() && obj.GetName() != ""
+}
+
+// userID says whether s is a user id as silos write it:
+// ^[a-z0-9][-a-z0-9._]*[@]?[-a-z0-9._]*[a-z0-9]$.
+func userID(s string) bool {
+	if len(s) < 2 || strings.Count(s, "@") > 1 {
+		return false
+	}
+
+	for i, r := range s {
+		alphanumeric := 'a' <= r && r <= 'z' || '0' <= r && r <= '9'
+		inside := i > 0 && i < len(s)-1 && strings.ContainsRune("-._@", r)
+
+		if !alphanumeric && !inside {
+			return false
+		}
+	}
+
+	return true
+}
