@@ -1,11 +1,14 @@
 package events
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Stage is a step of work on a pod; each has one durable consumer a cluster.
@@ -141,8 +144,9 @@ func ParseCommand(b []byte) (Command, error) {
 	return c, nil
 }
 
-// Check returns [ErrStage] for an unknown stage and [ErrMalformed], naming the
-// member, for a command that its stage cannot carry out.
+// Check returns [ErrStage] for an unknown stage, [ErrMalformed], naming the
+// member, for a command that its stage cannot carry out, and [ErrTooLarge] for
+// one whose pod's subjects would be over [MaxSubject] bytes.
 func (c Command) Check() error {
 	if !slices.Contains(Stages(), c.Stage) {
 		return fmt.Errorf("stage %q: %w", c.Stage, ErrStage)
@@ -165,7 +169,7 @@ func (c Command) Check() error {
 		missing = "create.manifest_url"
 	case c.Stage == StageCreate && c.Create.Deadline.IsZero():
 		missing = "create.deadline"
-	case (c.Stage == StageLicense || c.Stage == StageLaunch) && len(c.Rendered) == 0:
+	case (c.Stage == StageLicense || c.Stage == StageLaunch) && (len(c.Rendered) == 0 || string(c.Rendered) == "null"):
 		missing = "rendered"
 	case c.Stage == StageDelete && c.Delete == nil:
 		missing = "delete"
@@ -173,5 +177,16 @@ func (c Command) Check() error {
 	if missing != "" {
 		return fmt.Errorf("%s command without %s: %w", c.Stage, missing, ErrMalformed)
 	}
-	return nil
+	if !utf8.ValidString(c.ID) {
+		return fmt.Errorf("command_id is not UTF-8: %w", ErrMalformed)
+	}
+	if n := len(TimerSubject(c.Cluster, c.ID, TimerCreate)); n > MaxSubject {
+		return fmt.Errorf("subject of %d bytes, limit %d: %w", n, MaxSubject, ErrTooLarge)
+	}
+	// A create gets its pod's name later; it must fit then.
+	return checkName(c.Cluster, cmp.Or(c.Pod, strings.Repeat("x", maxPodName)), c.User)
 }
+
+// maxPodName is the length of a pod's name, in bytes, at the most: a DNS label,
+// since it is the host name too (RFC 1123).
+const maxPodName = 63

@@ -26,6 +26,11 @@ const MaxEvent = 64 << 10
 const (
 	typePrefix  = "berth."
 	typeVersion = ".v1"
+
+	podFamily     = "pod"
+	outcomeFamily = "outcome"
+	markFamily    = "mark"
+
 	specVersion = "1.0"
 )
 
@@ -63,11 +68,11 @@ type envelope struct {
 func (e Event) CloudEventType() string {
 	switch {
 	case e.Record != nil:
-		return typePrefix + "pod." + string(e.Record.Event) + typeVersion
+		return typePrefix + podFamily + "." + string(e.Record.Event) + typeVersion
 	case e.Outcome != nil:
-		return typePrefix + "outcome." + string(e.Outcome.Verdict) + typeVersion
+		return typePrefix + outcomeFamily + "." + string(e.Outcome.Verdict) + typeVersion
 	case e.Mark != nil:
-		return typePrefix + "mark." + completeMark + typeVersion
+		return typePrefix + markFamily + "." + completeMark + typeVersion
 	}
 	return ""
 }
@@ -82,29 +87,34 @@ func (e Event) Marshal() ([]byte, error) {
 	}
 	var err error
 	switch {
-	case e.ID == "" || e.Source == "" || e.Time.IsZero():
-		return nil, fmt.Errorf("event without id, source or time: %w", ErrMalformed)
-	case e.Record != nil:
-		if !e.Record.Event.Known() {
-			return nil, fmt.Errorf("event %q: %w", e.Record.Event, ErrUnknownType)
-		}
+	case e.Record != nil && e.Outcome == nil && e.Mark == nil:
 		env.Subject = e.Record.Pod
 		env.Data, err = json.Marshal(e.Record)
-	case e.Outcome != nil:
+	case e.Outcome != nil && e.Record == nil && e.Mark == nil:
 		env.Subject = e.Outcome.Command
 		env.Data, err = json.Marshal(e.Outcome)
-	case e.Mark != nil:
+	case e.Mark != nil && e.Record == nil && e.Outcome == nil:
 		env.Subject = e.Mark.Cluster
 		env.Data, err = json.Marshal(e.Mark)
 	default:
-		return nil, fmt.Errorf("event without data: %w", ErrMalformed)
+		return nil, fmt.Errorf("event without just one of record, outcome and mark: %w", ErrMalformed)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("marshal data: %w", err)
+		return nil, fmt.Errorf("marshal data: %w: %w", ErrMalformed, err)
 	}
 	b, err := json.Marshal(env)
 	if err != nil {
-		return nil, fmt.Errorf("marshal event: %w", err)
+		return nil, fmt.Errorf("marshal event: %w: %w", ErrMalformed, err)
+	}
+	// What nobody could read must not get into the log.
+	if err := env.check(); err != nil {
+		return nil, err
+	}
+	if !known(env.Type) {
+		return nil, fmt.Errorf("event type %q: %w", env.Type, ErrUnknownType)
+	}
+	if err := e.checkData(); err != nil {
+		return nil, err
 	}
 	if len(b) > MaxEvent {
 		return nil, fmt.Errorf("event of %d bytes, limit %d: %w", len(b), MaxEvent, ErrTooLarge)
@@ -123,45 +133,73 @@ func Parse(b []byte) (Event, error) {
 	if err := json.Unmarshal(b, &env); err != nil {
 		return Event{}, fmt.Errorf("read event: %w: %w", ErrMalformed, err)
 	}
-	if env.SpecVersion != specVersion || env.ID == "" || env.Source == "" || env.Time.IsZero() || len(env.Data) == 0 {
-		return Event{}, fmt.Errorf("not a CloudEvents %s event with id, source, time and data: %w", specVersion, ErrMalformed)
-	}
-	family, name, ok := parseType(env.Type)
-	if !ok {
-		return Event{}, fmt.Errorf("event type %q: %w", env.Type, ErrUnknownType)
+	if err := env.check(); err != nil {
+		return Event{}, err
 	}
 	e := Event{ID: env.ID, Source: env.Source, Time: env.Time.UTC(), Traceparent: env.Traceparent}
 	var target any
-	switch {
-	case family == "pod" && Type(name).Known():
+	switch family, _, _ := parseType(env.Type); {
+	case !known(env.Type):
+		return Event{}, fmt.Errorf("event type %q: %w", env.Type, ErrUnknownType)
+	case family == podFamily:
 		e.Record = &Record{}
 		target = e.Record
-	case family == "outcome" && (Verdict(name) == Accepted || Verdict(name) == Refused || Verdict(name) == Expiry):
+	case family == outcomeFamily:
 		e.Outcome = &Outcome{}
 		target = e.Outcome
-	case family == "mark" && name == completeMark:
+	default:
 		e.Mark = &Mark{}
 		target = e.Mark
-	default:
-		return Event{}, fmt.Errorf("event type %q: %w", env.Type, ErrUnknownType)
 	}
 	if err := json.Unmarshal(env.Data, target); err != nil {
 		return Event{}, fmt.Errorf("read data of %s: %w: %w", env.Type, ErrMalformed, err)
 	}
-	return e, e.checkData(name)
+	if e.CloudEventType() != env.Type {
+		return Event{}, fmt.Errorf("data of %s in an event of type %s: %w", e.CloudEventType(), env.Type, ErrMalformed)
+	}
+	if err := e.checkData(); err != nil {
+		return Event{}, err
+	}
+	return e, nil
 }
 
-// checkData refuses data that contradicts its envelope.
-func (e Event) checkData(name string) error {
+// check refuses an envelope that is not CloudEvents as Berth writes it.
+func (env envelope) check() error {
+	// Outside these years time.Time cannot be written again.
+	year := env.Time.UTC().Year()
+	if env.SpecVersion != specVersion || env.ID == "" || env.Source == "" || env.Time.IsZero() || year < 1 || year > 9999 || len(env.Data) == 0 {
+		return fmt.Errorf("not a CloudEvents %s event with id, source, time and data: %w", specVersion, ErrMalformed)
+	}
+	return nil
+}
+
+// checkData refuses data without what every reader needs.
+func (e Event) checkData() error {
 	switch {
-	case e.Record != nil && (string(e.Record.Event) != name || e.Record.Pod == "" || e.Record.User == "" || e.Record.Cluster == ""):
-		return fmt.Errorf("record without cluster, pod_name or user_id, or with another event than %q: %w", name, ErrMalformed)
-	case e.Outcome != nil && (string(e.Outcome.Verdict) != name || e.Outcome.Command == ""):
-		return fmt.Errorf("outcome without command_id, or with another verdict than %q: %w", name, ErrMalformed)
+	case e.Record != nil && (e.Record.Pod == "" || e.Record.User == "" || e.Record.Cluster == ""):
+		return fmt.Errorf("record without cluster, pod_name or user_id: %w", ErrMalformed)
+	case e.Record != nil:
+		return checkName(e.Record.Cluster, e.Record.Pod, e.Record.User)
+	case e.Outcome != nil && e.Outcome.Command == "":
+		return fmt.Errorf("outcome without command_id: %w", ErrMalformed)
 	case e.Mark != nil && (e.Mark.Cluster == "" || e.Mark.Created == 0):
 		return fmt.Errorf("mark without cluster or created: %w", ErrMalformed)
 	}
 	return nil
+}
+
+// known says whether this version can read events of a CloudEvents type.
+func known(t string) bool {
+	family, name, ok := parseType(t)
+	switch family {
+	case podFamily:
+		return ok && Type(name).Known()
+	case outcomeFamily:
+		return ok && (Verdict(name) == Accepted || Verdict(name) == Refused || Verdict(name) == Expiry)
+	case markFamily:
+		return ok && name == completeMark
+	}
+	return false
 }
 
 // parseType splits berth.<family>.<name>.v1.

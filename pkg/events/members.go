@@ -8,15 +8,15 @@ import (
 
 // The JSON names that this version knows.
 var (
-	recordMembers   = sync.OnceValue(func() map[string]bool { return members(reflect.TypeFor[Record]()) })
-	observedMembers = sync.OnceValue(func() map[string]bool { return members(reflect.TypeFor[Observed]()) })
+	recordMembers   = sync.OnceValue(func() []string { return members(reflect.TypeFor[Record]()) })
+	observedMembers = sync.OnceValue(func() []string { return members(reflect.TypeFor[Observed]()) })
 )
 
-func members(t reflect.Type) map[string]bool {
-	names := map[string]bool{}
+func members(t reflect.Type) []string {
+	var names []string
 	for i := range t.NumField() {
 		if name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ","); name != "" && name != "-" {
-			names[name] = true
+			names = append(names, name)
 		}
 	}
 	return names

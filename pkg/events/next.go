@@ -82,6 +82,7 @@ var (
 func Next(before Record, fact Fact) (Record, bool, error) {
 	fact.Message = clip(fact.Message)
 	fact.Observed.Message = clip(fact.Observed.Message)
+	fact.At, fact.Observed.StartTime = fact.At.UTC(), fact.Observed.StartTime.UTC()
 	switch fact.Kind {
 	case FactClaim, FactAdopt:
 		return begin(before, fact)
@@ -120,6 +121,13 @@ func Next(before Record, fact Fact) (Record, bool, error) {
 
 func begin(before Record, fact Fact) (Record, bool, error) {
 	if before.Event != "" && before.Command != "" && before.Command == fact.Record.Command && before.User == fact.Record.User {
+		if before.Event == Gone {
+			return before, false, fmt.Errorf("%s after %s: %w", fact.Kind, Gone, ErrOver)
+		}
+		return before, false, nil
+	}
+	// A pod that Berth did not make has no command; its UID says that it is the same.
+	if uid := fact.Observed.UID; fact.Kind == FactAdopt && before.Event != "" && uid != "" && uid == before.Observed.UID {
 		if before.Event == Gone {
 			return before, false, fmt.Errorf("%s after %s: %w", fact.Kind, Gone, ErrOver)
 		}

@@ -197,13 +197,19 @@ func withExtra(object []byte, extra map[string]json.RawMessage) []byte {
 }
 
 // unknown returns the members of an object that are not in known.
-func unknown(object []byte, known map[string]bool) (map[string]json.RawMessage, error) {
+func unknown(object []byte, known []string) (map[string]json.RawMessage, error) {
 	var all map[string]json.RawMessage
 	if err := json.Unmarshal(object, &all); err != nil {
 		return nil, fmt.Errorf("read object: %w", err)
 	}
-	// encoding/json matches names without regard to case; so must this.
-	maps.DeleteFunc(all, func(name string, _ json.RawMessage) bool { return known[strings.ToLower(name)] })
+	for _, name := range known {
+		delete(all, name)
+	}
+	// encoding/json matches names without regard to case; so must this, or the
+	// member would be written twice.
+	maps.DeleteFunc(all, func(name string, _ json.RawMessage) bool {
+		return slices.ContainsFunc(known, func(k string) bool { return strings.EqualFold(k, name) })
+	})
 	if len(all) == 0 {
 		return nil, nil
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // The JetStream streams that Berth keeps.
@@ -31,6 +32,24 @@ const (
 // ErrSubject is returned for a subject that is not one of Berth's, or not
 // written the way [Token] writes it.
 var ErrSubject = errors.New("malformed subject")
+
+// MaxSubject is the length of a subject in the log, in bytes, at the most. A
+// NATS server closes the connection of whoever sends a longer protocol line
+// than 4 KiB, which a long user id must never bring about.
+const MaxSubject = 1024
+
+// checkName refuses a pod whose subjects could not be written or whose names
+// JSON would change: two users could become one.
+func checkName(cluster, pod, user string) error {
+	if !utf8.ValidString(cluster) || !utf8.ValidString(pod) || !utf8.ValidString(user) {
+		return fmt.Errorf("cluster, pod_name or user_id is not UTF-8: %w", ErrMalformed)
+	}
+	// The longest event name stands for those of versions to come.
+	if n := len(PodSubject(cluster, pod, user, "")) + 32; n > MaxSubject {
+		return fmt.Errorf("subject of %d bytes, limit %d: %w", n, MaxSubject, ErrTooLarge)
+	}
+	return nil
+}
 
 const upperHex = "0123456789ABCDEF"
 

@@ -14,3 +14,10 @@ require (
 	berth/pkg/kube v0.0.0
 	berth/pkg/service v0.0.0
 )
+
+require (
+	github.com/go-logr/logr v1.4.4 // indirect
+	golang.org/x/sync v0.24.0 // indirect
+	k8s.io/client-go v0.37.2 // indirect
+	k8s.io/klog/v2 v2.140.0 // indirect
+)

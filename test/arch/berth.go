@@ -84,7 +84,7 @@ func Rules() []Rule {
 		Name: "nothing of the tests gets into a production binary",
 		From: []string{"berth/services/*", "berth/cmd/berth"},
 		NeverReaches: slices.Concat(testLibraries, []string{
-			events + "/eventstest/...", kube + "/kubetest/...", "berth/test/...",
+			events + "/eventstest/...", kube + "/kubetest/...", "berth/pkg/service/servicetest/...", "berth/test/...",
 			"github.com/nats-io/nats-server/...", "testing",
 		}),
 	}, {

@@ -36,7 +36,7 @@ func Load(ctx context.Context, dir string) (Graph, error) {
 			ImportPath string
 			Imports    []string
 		}
-		switch err := dec.Decode(&pkg); {
+		switch err := dec.Decode(&pkg); { //nolint:musttag // The go command's names are those of the fields.
 		case errors.Is(err, io.EOF):
 			return graph, nil
 		case err != nil:

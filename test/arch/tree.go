@@ -74,7 +74,7 @@ func checkModule(ctx context.Context, file, dir, goLine string, used []string) (
 	}
 	tool := dir == "tools" || strings.HasPrefix(dir, "tools"+string(filepath.Separator))
 	if tool == slices.Contains(used, dir) {
-		wrong = append(wrong, fmt.Sprintf("%s: go.work lists the modules of Berth, all of them, and no tools", dir))
+		wrong = append(wrong, dir+": go.work lists the modules of Berth, all of them, and no tools")
 	}
 	return wrong, nil
 }
@@ -92,7 +92,7 @@ func readMod(ctx context.Context, dir, kind, file string) (modFile, error) {
 		return modFile{}, err
 	}
 	var mod modFile
-	if err := json.Unmarshal([]byte(out), &mod); err != nil {
+	if err := json.Unmarshal([]byte(out), &mod); err != nil { //nolint:musttag // The go command's names are those of the fields.
 		return modFile{}, fmt.Errorf("decode %s: %w", file, err)
 	}
 	return mod, nil

@@ -25,9 +25,6 @@ type Entry struct {
 	Time time.Time
 }
 
-// requestTimeout bounds one request to JetStream.
-const requestTimeout = 5 * time.Second
-
 // The two errors by which JetStream refuses an expected sequence.
 const (
 	wrongLastSequence         jetstream.ErrorCode = 10071
@@ -50,33 +47,42 @@ func (b *Bus) lastMatch(ctx context.Context, filter string) (Entry, error) {
 	if err != nil || raw == nil {
 		return Entry{}, err
 	}
-	created, err := b.Created(ctx)
+	e, err := decode(raw.Subject, raw.Data, raw.Sequence)
 	if err != nil {
 		return Entry{}, err
 	}
-	return decode(raw.Data, created, raw.Sequence)
+	if e.Generation == "" {
+		// Asked for after the read: should the stream have been made anew between
+		// the two, the generation is one that no record has.
+		created, err := b.Created(ctx)
+		if err != nil {
+			return Entry{}, err
+		}
+		e.Generation = events.At(created, e.Sequence).String()
+	}
+	return e, nil
 }
 
 // lastMessage reads the last message of a filter from the leader, nil for none.
 func (b *Bus) lastMessage(ctx context.Context, filter string) (*jetstream.RawStreamMsg, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
 	s, err := b.logStream(ctx)
 	if err != nil {
 		return nil, err
 	}
-	raw, err := s.GetLastMsgForSubject(ctx, filter)
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w: %w", filter, ErrUnavailable, err)
-	}
-	return raw, nil
+	var raw *jetstream.RawStreamMsg
+	err = b.ask(ctx, "read "+filter, func(ctx context.Context) (err error) {
+		raw, err = s.GetLastMsgForSubject(ctx, filter)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return nil
+		}
+		return err
+	})
+	return raw, err
 }
 
-// decode reads a record and fills in what it cannot carry itself.
-func decode(data []byte, created time.Time, sequence uint64) (Entry, error) {
+// decode reads a record. It leaves out the generation where the record cannot
+// carry it: it is the first of its life.
+func decode(subject string, data []byte, sequence uint64) (Entry, error) {
 	e, err := events.Parse(data)
 	if err != nil {
 		return Entry{}, fmt.Errorf("read log at %d: %w", sequence, err)
@@ -84,10 +90,11 @@ func decode(data []byte, created time.Time, sequence uint64) (Entry, error) {
 	if e.Record == nil {
 		return Entry{}, fmt.Errorf("read log at %d: %w: not a pod record", sequence, events.ErrMalformed)
 	}
-	if e.Record.Generation == "" {
-		e.Record.Generation = events.At(created, sequence).String()
+	r := e.Record
+	if subject != events.PodSubject(r.Cluster, r.Pod, r.User, r.Event) {
+		return Entry{}, fmt.Errorf("read log at %d: %w: the record contradicts its subject %s", sequence, events.ErrMalformed, subject)
 	}
-	return Entry{Record: *e.Record, Sequence: sequence, EventID: e.ID, Time: e.Time}, nil
+	return Entry{Record: *r, Sequence: sequence, EventID: e.ID, Time: e.Time}, nil
 }
 
 // Append adds a fact to the log of a pod, as [events.Next] decides: it reads the
@@ -95,81 +102,97 @@ func decode(data []byte, created time.Time, sequence uint64) (Entry, error) {
 // written meanwhile, and starts over where somebody has. It returns the record
 // that holds afterwards and whether this call has written it.
 //
-// The errors are those of Next, and [ErrUnavailable]. After an error of Next the
-// entry returned is the record that stood in the way.
+// The errors are those of Next and of [events.Event.Marshal], and
+// [ErrUnavailable], after which it is not known whether the fact is in the log.
+// After an error of Next the entry returned is the record that stood in the way.
 func (b *Bus) Append(ctx context.Context, pod string, fact events.Fact) (Entry, bool, error) {
 	entry, err := b.Last(ctx, pod)
 	if err != nil {
 		return Entry{}, false, err
 	}
-	return b.AppendAfter(ctx, entry, pod, fact)
+	return b.append(ctx, entry, true, pod, fact)
 }
 
 // AppendAfter is [Bus.Append] for a caller that knows the newest record, or
 // thinks so: a stale one costs one more read.
 func (b *Bus) AppendAfter(ctx context.Context, entry Entry, pod string, fact events.Fact) (Entry, bool, error) {
-	asked := false
-	for {
+	return b.append(ctx, entry, false, pod, fact)
+}
+
+// The bounds of a race for one pod.
+const (
+	maxConflicts  = 100
+	conflictPause = 5 * time.Millisecond
+)
+
+// append appends a fact after entry; read says that entry comes from the leader.
+func (b *Bus) append(ctx context.Context, entry Entry, read bool, pod string, fact events.Fact) (Entry, bool, error) {
+	for range maxConflicts {
 		next, changed, err := events.Next(entry.Record, fact)
-		if errors.Is(err, events.ErrGeneration) && !asked {
-			// The stream may have been made anew since its age was asked for.
-			asked = true
-			b.forget()
+		switch {
+		case (err != nil || !changed) && read:
+			return entry, false, err
+		case err != nil || !changed:
+			// Only the leader's record is good enough for a no.
 			if entry, err = b.Last(ctx, pod); err != nil {
 				return Entry{}, false, err
 			}
+			read = true
 			continue
 		}
-		if err != nil || !changed {
-			return entry, false, err
+		e := b.event(ctx)
+		e.Record = &next
+		data, err := e.Marshal()
+		if err != nil {
+			return Entry{}, false, fmt.Errorf("append to %s: %w", pod, err)
 		}
-		written, err := b.write(ctx, entry.Sequence, next)
+		written, err := b.write(ctx, entry.Sequence, e, data)
 		if err == nil {
 			return written, true, nil
 		}
 		if ctx.Err() != nil {
-			return Entry{}, false, fmt.Errorf("append to %s: %w: %w", pod, ErrUnavailable, err)
+			return Entry{}, false, err
 		}
 		current, readErr := b.Last(ctx, pod)
-		if readErr != nil {
+		switch {
+		case readErr != nil:
 			return Entry{}, false, readErr
-		}
-		if current.EventID == written.EventID {
+		case current.EventID == e.ID:
 			return current, true, nil // The answer was lost, not the write.
+		case !conflict(err):
+			return Entry{}, false, err
+		case current.Sequence == entry.Sequence:
+			// The other's write is on its way to the replicas.
+			pause(ctx, conflictPause)
 		}
-		if !conflict(err) {
-			return Entry{}, false, fmt.Errorf("append to %s: %w: %w", pod, ErrUnavailable, err)
-		}
-		entry = current
+		entry, read = current, true
 	}
+	return Entry{}, false, fmt.Errorf("append to %s: %w: others were faster %d times", pod, ErrUnavailable, maxConflicts)
 }
 
-// write publishes a record on the condition that last is the newest sequence
-// of the pod. The entry returned has the event's id also after an error.
-func (b *Bus) write(ctx context.Context, last uint64, record events.Record) (Entry, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
+// write publishes an event on the condition that last is the newest sequence of
+// its pod.
+func (b *Bus) write(ctx context.Context, last uint64, e events.Event, data []byte) (Entry, error) {
+	r := *e.Record
+	msg := &nats.Msg{Subject: events.PodSubject(r.Cluster, r.Pod, r.User, r.Event), Data: data}
+	entry := Entry{Record: r, EventID: e.ID, Time: e.Time}
+	err := b.ask(ctx, "publish "+msg.Subject, func(ctx context.Context) error {
+		ack, err := b.js.PublishMsg(ctx, msg, jetstream.WithExpectStream(events.LogStream),
+			jetstream.WithExpectLastSequenceForSubject(last, events.PodFilter(r.Cluster, r.Pod)))
+		if err == nil {
+			entry.Sequence = ack.Sequence
+		}
+		return err
+	})
+	if err != nil || entry.Generation != "" {
+		return entry, err
+	}
+	// The age of the stream is asked for after the write, as in lastMatch.
 	created, err := b.Created(ctx)
 	if err != nil {
 		return Entry{}, err
 	}
-	e := b.event(ctx)
-	e.Record = &record
-	entry := Entry{Record: record, EventID: e.ID, Time: e.Time}
-	data, err := e.Marshal()
-	if err != nil {
-		return entry, err
-	}
-	msg := &nats.Msg{Subject: events.PodSubject(record.Cluster, record.Pod, record.User, record.Event), Data: data}
-	ack, err := b.js.PublishMsg(ctx, msg, jetstream.WithExpectStream(events.LogStream),
-		jetstream.WithExpectLastSequenceForSubject(last, events.PodFilter(record.Cluster, record.Pod)))
-	if err != nil {
-		return entry, fmt.Errorf("publish %s: %w", msg.Subject, err)
-	}
-	entry.Sequence = ack.Sequence
-	if entry.Generation == "" {
-		entry.Generation = events.At(created, ack.Sequence).String()
-	}
+	entry.Generation = events.At(created, entry.Sequence).String()
 	return entry, nil
 }
 
@@ -197,25 +220,33 @@ func conflict(err error) bool {
 // Claimed says whether a command has ever claimed a pod name, also if that pod
 // is gone by now. It reads the claims of the name that the log still has.
 func (b *Bus) Claimed(ctx context.Context, pod, command string) (bool, error) {
-	s, err := b.logStream(ctx)
-	if err != nil {
-		return false, err
-	}
-	filter := events.PodClaims(b.cluster, pod)
 	// A subject keeps a bounded number of messages, so this ends.
-	for next := uint64(1); ; {
-		reqCtx, cancel := context.WithTimeout(ctx, requestTimeout)
-		raw, err := s.GetMsg(reqCtx, next, jetstream.WithGetMsgSubject(filter))
-		cancel()
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			return false, nil
-		}
-		if err != nil {
-			return false, fmt.Errorf("read %s: %w: %w", filter, ErrUnavailable, err)
+	for from := uint64(1); ; {
+		raw, err := b.nextMessage(ctx, from, events.PodClaims(b.cluster, pod))
+		if err != nil || raw == nil {
+			return false, err
 		}
 		if e, err := events.Parse(raw.Data); err == nil && e.Record != nil && e.Record.Command == command {
 			return true, nil
 		}
-		next = raw.Sequence + 1
+		from = raw.Sequence + 1
 	}
+}
+
+// nextMessage reads from the leader the first message of a filter that has a
+// sequence of at least from, nil for none.
+func (b *Bus) nextMessage(ctx context.Context, from uint64, filter string) (*jetstream.RawStreamMsg, error) {
+	s, err := b.logStream(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var raw *jetstream.RawStreamMsg
+	err = b.ask(ctx, "read "+filter, func(ctx context.Context) (err error) {
+		raw, err = s.GetMsg(ctx, from, jetstream.WithGetMsgSubject(filter))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return nil
+		}
+		return err
+	})
+	return raw, err
 }

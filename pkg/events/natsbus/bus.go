@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -34,7 +33,9 @@ type Options struct {
 	Cluster string
 	// Replicas is how many servers keep each stream; 0 means 1.
 	Replicas int
-	Logger   zerolog.Logger
+	// RequestTimeout bounds one request to the server; 0 means 5 s.
+	RequestTimeout time.Duration
+	Logger         zerolog.Logger
 }
 
 // Bus is one service's connection to the log and the commands of one cluster.
@@ -46,13 +47,13 @@ type Bus struct {
 	cluster  string
 	source   string
 	replicas int
-
-	// created is when the log's stream was made, in Unix nanoseconds; 0 means
-	// that it must be asked for.
-	created atomic.Int64
+	timeout  time.Duration
 
 	mu      sync.Mutex
 	handles map[string]jetstream.Stream
+	// link ends when the connection is lost, and is replaced then.
+	link context.Context
+	cut  context.CancelFunc
 }
 
 // Connect connects to NATS and returns at once, also while no server answers:
@@ -64,9 +65,11 @@ func Connect(opts Options) (*Bus, error) {
 	}
 	b := &Bus{
 		log: opts.Logger, cluster: opts.Cluster, replicas: max(opts.Replicas, 1),
+		timeout: orDefault(opts.RequestTimeout, 5*time.Second),
 		source:  "berth/" + opts.Service + "/" + opts.Instance,
 		handles: map[string]jetstream.Stream{},
 	}
+	b.dropped()
 	natsOptions := []nats.Option{
 		nats.Name("berth-" + opts.Service + "-" + opts.Instance),
 		nats.CustomInboxPrefix("_INBOX_" + opts.Service),
@@ -74,16 +77,19 @@ func Connect(opts Options) (*Bus, error) {
 		nats.ReconnectWait(100 * time.Millisecond),
 		nats.ReconnectJitter(100*time.Millisecond, time.Second),
 		nats.RetryOnFailedConnect(true),
+		nats.IgnoreAuthErrorAbort(),
+		// Nothing is kept for later while there is no connection: what its sender
+		// was told has failed must not happen after all, in a log made anew.
+		nats.ReconnectBufSize(-1),
 		nats.PingInterval(5 * time.Second),
 		nats.MaxPingsOutstanding(2),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			b.forget()
+			b.dropped()
 			if err != nil {
 				b.log.Warn().Err(err).Msg("Lost the connection to NATS")
 			}
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
-			b.forget()
 			b.log.Info().Str("server", nc.ConnectedUrlRedacted()).Msg("Connected to NATS again")
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
@@ -137,7 +143,7 @@ func (b *Bus) Provision(ctx context.Context) error {
 			return errors.Join(context.Cause(ctx), err)
 		}
 		var api *jetstream.APIError
-		if errors.As(err, &api) && api.Code >= 400 && api.Code < 500 && api.ErrorCode != jetstream.JSErrCodeStreamNameInUse {
+		if errors.As(err, &api) && api.Code >= 400 && api.Code < 500 && !passing(api.ErrorCode) {
 			return err
 		}
 		b.log.Warn().Err(err).Msg("JetStream is not ready; trying again")
@@ -147,9 +153,21 @@ func (b *Bus) Provision(ctx context.Context) error {
 	}
 }
 
+// noPeers is JetStream's answer while too few servers of a cluster are up.
+const noPeers jetstream.ErrorCode = 10005
+
+// passing says that a refusal to make a stream is over soon: servers are still
+// starting, or somebody else makes or removes the stream at the same time.
+func passing(code jetstream.ErrorCode) bool {
+	return code == noPeers || code == jetstream.JSErrCodeStreamNameInUse || code == jetstream.JSErrCodeStreamNotFound
+}
+
 func (b *Bus) provision(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
+	if err := b.connected(ctx); err != nil {
+		return err
+	}
 	for _, cfg := range b.streams() {
 		if _, err := b.js.CreateOrUpdateStream(ctx, cfg); err != nil {
 			return fmt.Errorf("provision stream %s: %w", cfg.Name, err)
@@ -189,7 +207,8 @@ func (b *Bus) logStream(ctx context.Context) (jetstream.Stream, error) {
 	return b.handle(ctx, events.LogStream)
 }
 
-// handle returns a handle of a stream; it is asked for once.
+// handle returns a handle of a stream; it is asked for once. It stays good when
+// the stream is made anew.
 func (b *Bus) handle(ctx context.Context, name string) (jetstream.Stream, error) {
 	b.mu.Lock()
 	s := b.handles[name]
@@ -197,9 +216,12 @@ func (b *Bus) handle(ctx context.Context, name string) (jetstream.Stream, error)
 	if s != nil {
 		return s, nil
 	}
-	s, err := b.js.Stream(ctx, name)
+	err := b.ask(ctx, "open stream "+name, func(ctx context.Context) (err error) {
+		s, err = b.js.Stream(ctx, name)
+		return err
+	})
 	if err != nil {
-		return nil, fmt.Errorf("open stream %s: %w: %w", name, ErrUnavailable, err)
+		return nil, err
 	}
 	b.mu.Lock()
 	b.handles[name] = s
@@ -207,17 +229,12 @@ func (b *Bus) handle(ctx context.Context, name string) (jetstream.Stream, error)
 	return s, nil
 }
 
-// Created returns when the log's stream was made. It is asked for once a
-// connection, and again when [Bus.forget] says so.
+// Created asks the stream's leader when the log was made.
 func (b *Bus) Created(ctx context.Context) (time.Time, error) {
-	if c := b.created.Load(); c != 0 {
-		return time.Unix(0, c).UTC(), nil
-	}
 	info, err := b.info(ctx)
 	if err != nil {
 		return time.Time{}, err
 	}
-	b.created.Store(info.Created.UnixNano())
 	return info.Created, nil
 }
 
@@ -227,24 +244,10 @@ func (b *Bus) info(ctx context.Context) (*jetstream.StreamInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	info, err := s.Info(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("ask for stream %s: %w: %w", events.LogStream, ErrUnavailable, err)
-	}
-	return info, nil
-}
-
-// forget makes the next read ask again when the stream was made.
-func (b *Bus) forget() { b.created.Store(0) }
-
-// pause waits for d, or less if ctx ends first; then it returns false.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
+	var info *jetstream.StreamInfo
+	err = b.ask(ctx, "ask for stream "+events.LogStream, func(ctx context.Context) (err error) {
+		info, err = s.Info(ctx)
+		return err
+	})
+	return info, err
 }

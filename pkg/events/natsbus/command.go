@@ -22,14 +22,11 @@ func (b *Bus) Publish(ctx context.Context, c events.Command, cause string) error
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	_, err = b.js.PublishMsg(ctx, &nats.Msg{Subject: c.Subject(), Data: data},
-		jetstream.WithExpectStream(events.CommandStream), jetstream.WithMsgID(c.MsgID(cause)))
-	if err != nil {
-		return fmt.Errorf("publish %s: %w: %w", c.Subject(), ErrUnavailable, err)
-	}
-	return nil
+	return b.ask(ctx, "publish "+c.Subject(), func(ctx context.Context) error {
+		_, err := b.js.PublishMsg(ctx, &nats.Msg{Subject: c.Subject(), Data: data},
+			jetstream.WithExpectStream(events.CommandStream), jetstream.WithMsgID(c.MsgID(cause)))
+		return err
+	})
 }
 
 // Arm sets a durable timer: at the given time, to the second, the command is
@@ -37,6 +34,9 @@ func (b *Bus) Publish(ctx context.Context, c events.Command, cause string) error
 // for the same pod's command is replaced. It has no message id, so that it can
 // be armed again.
 func (b *Bus) Arm(ctx context.Context, timer events.Timer, id string, at time.Time, c events.Command) error {
+	if c.Traceparent == "" {
+		c.Traceparent = Traceparent(ctx)
+	}
 	data, err := c.Marshal()
 	if err != nil {
 		return err
@@ -44,30 +44,24 @@ func (b *Bus) Arm(ctx context.Context, timer events.Timer, id string, at time.Ti
 	if whole := at.Truncate(time.Second); whole.Before(at) {
 		at = whole.Add(time.Second)
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
 	subject := events.TimerSubject(b.cluster, id, timer)
-	_, err = b.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Data: data},
-		jetstream.WithExpectStream(events.CommandStream),
-		jetstream.WithScheduleAt(at), jetstream.WithScheduleTarget(c.Subject()))
-	if err != nil {
-		return fmt.Errorf("arm %s: %w: %w", subject, ErrUnavailable, err)
-	}
-	return nil
+	return b.ask(ctx, "arm "+subject, func(ctx context.Context) error {
+		_, err := b.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Data: data},
+			jetstream.WithExpectStream(events.CommandStream),
+			jetstream.WithScheduleAt(at), jetstream.WithScheduleTarget(c.Subject()))
+		return err
+	})
 }
 
 // Disarm takes back all timers of a command.
 func (b *Bus) Disarm(ctx context.Context, id string) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
 	s, err := b.handle(ctx, events.CommandStream)
 	if err != nil {
 		return err
 	}
-	if err := s.Purge(ctx, jetstream.WithPurgeSubject(events.TimerFilter(b.cluster, id))); err != nil {
-		return fmt.Errorf("disarm %s: %w: %w", id, ErrUnavailable, err)
-	}
-	return nil
+	return b.ask(ctx, "disarm "+id, func(ctx context.Context) error {
+		return s.Purge(ctx, jetstream.WithPurgeSubject(events.TimerFilter(b.cluster, id)))
+	})
 }
 
 // Heartbeat says on core NATS that the cluster's watcher is alive.

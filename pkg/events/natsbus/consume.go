@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"berth/pkg/events"
@@ -57,77 +55,32 @@ type Stage struct {
 	Done func(d time.Duration, verdict string)
 }
 
-type permanentError struct {
-	reason events.Reason
-	err    error
-}
-
-func (e *permanentError) Error() string { return e.err.Error() }
-func (e *permanentError) Unwrap() error { return e.err }
-
-// Permanent makes an error that no repetition mends. The error's text is what
-// the user reads.
-func Permanent(reason events.Reason, err error) error { return &permanentError{reason, err} }
-
-type againError struct {
-	after time.Duration
-	err   error
-}
-
-func (e *againError) Error() string { return e.err.Error() }
-func (e *againError) Unwrap() error { return e.err }
-
-// Again makes an error after which the command is delivered again after d.
-func Again(d time.Duration, err error) error { return &againError{d, err} }
-
-// The delays before a command is delivered again.
-const (
-	firstDelay = 100 * time.Millisecond
-	mostDelay  = 5 * time.Second
-)
-
-// verdict is what becomes of a delivered message.
-type verdict struct {
-	name   string // ack, again or dead.
-	delay  time.Duration
-	reason events.Reason
-	text   string
-}
-
-// judge is the one place where the fate of a command is decided.
-func judge(err error, attempt, attempts uint64) verdict {
-	if err == nil {
-		return verdict{name: "ack"}
-	}
-	if p := (*permanentError)(nil); errors.As(err, &p) {
-		return verdict{name: "dead", reason: p.reason, text: p.Error()}
-	}
-	if attempt >= attempts {
-		return verdict{name: "dead", reason: events.RetriesExhausted, text: err.Error()}
-	}
-	if a := (*againError)(nil); errors.As(err, &a) {
-		return verdict{name: "again", delay: a.after}
-	}
-	return verdict{name: "again", delay: min(firstDelay<<min(attempt-1, 10), mostDelay)}
-}
+// drainTimeout bounds the handing back of commands that were not begun.
+const drainTimeout = 2 * time.Second
 
 // Consume carries out the commands of a stage until ctx ends, and returns nil
 // then: it takes no more, lets those under way come to their end, and hands back
 // what it has not begun. A lost server, stream or consumer is waited for.
+//
+// It returns an error only when the stream cannot be made as it must be.
 func (b *Bus) Consume(ctx context.Context, s Stage) error {
 	s.Concurrency = orDefault(s.Concurrency, 16)
 	s.AckWait = orDefault(s.AckWait, 15*time.Second)
 	s.Attempts = orDefault(s.Attempts, 64)
+	w := &worker{bus: b, stage: s, places: make(chan struct{}, s.Concurrency)}
+	defer w.running.Wait()
 	for ctx.Err() == nil {
-		if err := b.consume(ctx, s); err != nil && ctx.Err() == nil {
-			b.log.Warn().Err(err).Str("stage", string(s.Stage)).Msg("Consumer lost; opening it again")
-			if errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerDeleted) || errors.Is(err, jetstream.ErrConsumerNotFound) {
-				if err := b.Provision(ctx); err != nil && ctx.Err() == nil {
-					return err
-				}
-			}
-			pause(ctx, 250*time.Millisecond)
+		err := w.pull(ctx)
+		if err == nil || ctx.Err() != nil {
+			break
 		}
+		b.log.Warn().Err(err).Str("stage", string(s.Stage)).Msg("Consumer lost; opening it again")
+		if lost(err) {
+			if err := b.Provision(ctx); err != nil && ctx.Err() == nil {
+				return err
+			}
+		}
+		pause(ctx, 250*time.Millisecond)
 	}
 	return nil
 }
@@ -140,181 +93,111 @@ func orDefault[T comparable](v, d T) T {
 	return v
 }
 
-func (b *Bus) consume(ctx context.Context, s Stage) error {
-	setup, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	consumer, err := b.js.CreateOrUpdateConsumer(setup, events.CommandStream, jetstream.ConsumerConfig{
-		Durable:       events.Token(b.cluster) + "-" + string(s.Stage),
-		Description:   "The " + string(s.Stage) + " stage",
-		FilterSubject: events.CommandFilter(b.cluster, s.Stage),
-		AckPolicy:     jetstream.AckExplicitPolicy,
-		AckWait:       s.AckWait,
-		MaxDeliver:    -1,
-		MaxAckPending: 10_000,
-	})
+// lost says that the consumer or its stream is no more.
+func lost(err error) bool {
+	return errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerDeleted) || errors.Is(err, jetstream.ErrConsumerNotFound)
+}
+
+// worker carries out the commands of a stage.
+type worker struct {
+	bus   *Bus
+	stage Stage
+	// places has an element for each command under way.
+	places  chan struct{}
+	running sync.WaitGroup
+}
+
+// pull takes commands until ctx ends, then it returns nil, or until the
+// consumer has to be opened again.
+func (w *worker) pull(ctx context.Context) error {
+	consumer, err := w.open(ctx)
 	if err != nil {
-		return fmt.Errorf("open consumer %s: %w", s.Stage, err)
+		return err
 	}
-	messages, err := consumer.Messages(jetstream.PullMaxMessages(s.Concurrency), jetstream.PullHeartbeat(2*time.Second),
+	// A command is asked for when there is a place for it: one that lay in a
+	// buffer here could come to another replica meanwhile, and be done twice.
+	messages, err := consumer.Messages(jetstream.PullMaxMessages(1), jetstream.PullHeartbeat(2*time.Second),
 		jetstream.PullExpiry(10*time.Second))
 	if err != nil {
-		return fmt.Errorf("pull from %s: %w", s.Stage, err)
+		return fmt.Errorf("pull from %s: %w", w.stage.Stage, err)
 	}
-	stop := context.AfterFunc(ctx, messages.Drain)
-	defer stop()
 	defer messages.Stop()
-
-	var running sync.WaitGroup
-	defer running.Wait()
-	places := make(chan struct{}, s.Concurrency)
 	for {
-		msg, err := messages.Next()
-		switch {
-		case errors.Is(err, jetstream.ErrMsgIteratorClosed):
-			return nil
-		case errors.Is(err, jetstream.ErrNoHeartbeat):
-			// The server is away, or the consumer is: ask which.
-			check, cancel := context.WithTimeout(ctx, requestTimeout)
-			_, err := consumer.Info(check)
-			cancel()
-			if err != nil {
-				return fmt.Errorf("pull from %s: %w", s.Stage, err)
-			}
-			continue
-		case err != nil:
-			return fmt.Errorf("pull from %s: %w", s.Stage, err)
-		}
-		if ctx.Err() != nil {
-			b.handBack(msg)
-			continue
-		}
 		select {
-		case places <- struct{}{}:
+		case w.places <- struct{}{}:
 		case <-ctx.Done():
-			b.handBack(msg)
-			continue
+			w.drain(ctx, messages)
+			return nil
 		}
-		running.Go(func() {
-			defer func() { <-places }()
-			// A drain lets what is under way come to its end.
-			b.carryOut(context.WithoutCancel(ctx), s, msg)
+		msg, err := messages.Next(jetstream.NextContext(ctx))
+		switch {
+		case err == nil && ctx.Err() == nil:
+			w.running.Go(func() {
+				defer func() { <-w.places }()
+				// A drain lets what is under way come to its end.
+				w.carryOut(context.WithoutCancel(ctx), msg)
+			})
+			continue
+		case err == nil:
+			w.handBack(msg)
+		}
+		<-w.places
+		if ctx.Err() != nil {
+			w.drain(ctx, messages)
+			return nil
+		}
+		if errors.Is(err, jetstream.ErrNoHeartbeat) {
+			// The server is away, or the consumer is: ask which.
+			err = w.bus.ask(ctx, "ask for consumer "+string(w.stage.Stage), func(ctx context.Context) error {
+				_, err := consumer.Info(ctx)
+				return err
+			})
+			if !lost(err) {
+				continue
+			}
+		}
+		return fmt.Errorf("pull from %s: %w", w.stage.Stage, err)
+	}
+}
+
+// open makes the stage's consumer, or finds it.
+func (w *worker) open(ctx context.Context) (consumer jetstream.Consumer, err error) {
+	cluster, stage := w.bus.cluster, w.stage.Stage
+	err = w.bus.ask(ctx, "open consumer "+string(stage), func(ctx context.Context) (err error) {
+		consumer, err = w.bus.js.CreateOrUpdateConsumer(ctx, events.CommandStream, jetstream.ConsumerConfig{
+			Durable:       events.Token(cluster) + "-" + string(stage),
+			Description:   "The " + string(stage) + " stage",
+			FilterSubject: events.CommandFilter(cluster, stage),
+			AckPolicy:     jetstream.AckExplicitPolicy,
+			AckWait:       w.stage.AckWait,
+			MaxDeliver:    -1,
+			MaxAckPending: 10_000,
 		})
+		return err
+	})
+	return consumer, err
+}
+
+// drain hands back what was delivered after the last call of Next.
+func (w *worker) drain(ctx context.Context, messages jetstream.MessagesContext) {
+	if !w.bus.nc.IsConnected() {
+		return // The server delivers again by itself what it had sent.
+	}
+	messages.Drain()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer cancel()
+	for {
+		msg, err := messages.Next(jetstream.NextContext(ctx))
+		if err != nil {
+			return
+		}
+		w.handBack(msg)
 	}
 }
 
 // handBack gives a message that was not begun to the other replicas.
-func (b *Bus) handBack(msg jetstream.Msg) {
+func (w *worker) handBack(msg jetstream.Msg) {
 	if err := msg.Nak(); err != nil {
-		b.log.Warn().Err(err).Str("subject", msg.Subject()).Msg("Cannot hand back a command; it is delivered again later")
+		w.bus.log.Warn().Err(err).Str("subject", msg.Subject()).Msg("Cannot hand back a command; it is delivered again later")
 	}
-}
-
-// carryOut does what a message asks for and settles it.
-func (b *Bus) carryOut(ctx context.Context, s Stage, msg jetstream.Msg) {
-	begun := time.Now()
-	// One tenth is left for settling the message.
-	ctx, cancel := context.WithTimeoutCause(ctx, s.AckWait*9/10, fmt.Errorf("the stage %s took longer than %s", s.Stage, s.AckWait*9/10))
-	defer cancel()
-
-	meta, err := msg.Metadata()
-	if err != nil {
-		b.log.Error().Err(err).Str("subject", msg.Subject()).Msg("Message without metadata")
-		return
-	}
-	d := Delivery{Attempt: meta.NumDelivered, Queued: meta.Timestamp, Sequence: meta.Sequence.Stream}
-	v := b.attempt(ctx, s, msg, &d)
-	log := b.log.With().Str("stage", string(s.Stage)).Str("command_id", d.ID).Str("pod_name", d.Pod).Uint64("attempt", d.Attempt).Logger()
-
-	if v.name == "dead" {
-		if err := b.bury(ctx, s, msg, d, v); err != nil {
-			log.Error().Err(err).Msg("Cannot bury a command; trying again")
-			v = verdict{name: "again", delay: mostDelay}
-		} else {
-			log.Error().Str("reason", string(v.reason)).Str("cause", v.text).Msg("Command cannot be done")
-		}
-	}
-	switch v.name {
-	case "ack":
-		err = msg.Ack()
-	case "again":
-		err = msg.NakWithDelay(v.delay)
-	case "dead":
-		err = msg.TermWithReason(string(v.reason))
-	}
-	if err != nil {
-		log.Warn().Err(err).Msg("Cannot settle a command; it is delivered again")
-	}
-	if s.Done != nil {
-		s.Done(time.Since(begun), v.name)
-	}
-}
-
-// attempt counts the deliveries before it decodes, so that a poison message
-// ends in the dead letters.
-func (b *Bus) attempt(ctx context.Context, s Stage, msg jetstream.Msg, d *Delivery) (v verdict) {
-	defer func() {
-		if p := recover(); p != nil {
-			b.log.Error().Interface("panic", p).Bytes("stack", debug.Stack()).Str("stage", string(s.Stage)).Msg("Handler panicked")
-			v = judge(fmt.Errorf("the %s stage failed inside", s.Stage), d.Attempt, min(s.Attempts, 3))
-		}
-	}()
-	if d.Attempt > s.Attempts {
-		if c, err := events.ParseCommand(msg.Data()); err == nil {
-			d.Command = c
-		}
-		return verdict{name: "dead", reason: events.RetriesExhausted, text: "delivered too often without an answer"}
-	}
-	c, err := events.ParseCommand(msg.Data())
-	if err != nil {
-		return judge(Permanent(events.RequestInvalid, err), d.Attempt, s.Attempts)
-	}
-	d.Command = c
-	cluster, stage, id, err := events.ParseCommandSubject(msg.Subject())
-	if err != nil || cluster != c.Cluster || stage != c.Stage || id != c.ID {
-		*d = Delivery{Attempt: d.Attempt}
-		return judge(Permanent(events.RequestInvalid, fmt.Errorf("the command contradicts its subject: %w", events.ErrMalformed)), d.Attempt, s.Attempts)
-	}
-	err = s.Handler(WithTraceparent(ctx, c.Traceparent), *d)
-	if v = judge(err, d.Attempt, s.Attempts); v.name == "again" {
-		b.log.Debug().Err(err).Str("stage", string(s.Stage)).Str("command_id", d.ID).Str("pod_name", d.Pod).
-			Uint64("attempt", d.Attempt).Dur("delay_ms", v.delay).Msg("Command is tried again")
-	}
-	return v
-}
-
-// bury makes a failure known and keeps a copy of the message with its cause.
-func (b *Bus) bury(ctx context.Context, s Stage, msg jetstream.Msg, d Delivery, v verdict) error {
-	if s.Fail != nil && d.Stage != "" {
-		if err := s.Fail(ctx, d, v.reason, v.text); err != nil {
-			return fmt.Errorf("make the failure known: %w", err)
-		}
-	}
-	_, _, id, err := events.ParseCommandSubject(msg.Subject())
-	if err != nil {
-		id = msg.Subject() // Somebody else's message; its whole subject becomes one token.
-	}
-	letter := nats.NewMsg(events.DeadLetterSubject(b.cluster, s.Stage, id))
-	letter.Data = msg.Data()
-	letter.Header.Set("Berth-Reason", string(v.reason))
-	letter.Header.Set("Berth-Cause", headerText(v.text))
-	letter.Header.Set("Berth-Subject", msg.Subject())
-	if _, err := b.js.PublishMsg(ctx, letter, jetstream.WithExpectStream(events.DeadLetterStream)); err != nil {
-		return fmt.Errorf("publish dead letter: %w", err)
-	}
-	return nil
-}
-
-// headerText makes one line of at most 1 KiB of a text, as a header needs it.
-func headerText(s string) string {
-	out := make([]rune, 0, min(len(s), 1024))
-	for _, r := range s {
-		if len(out) == 1024 {
-			break
-		}
-		if r < ' ' || r == 0x7f {
-			r = ' '
-		}
-		out = append(out, r)
-	}
-	return string(out)
 }

@@ -4,282 +4,156 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"berth/pkg/events"
 )
 
 // checkEvery is how often a reader asks the leader whether the stream is still
-// the one that it reads. An ordered consumer alone would wait for ever on a
-// stream that was made anew.
+// the one that it reads. A consumer alone would wait for ever on a stream that
+// was made anew.
 const checkEvery = time.Second
 
-var errMadeAnew = errors.New("the stream was made anew")
+// loadTimeout bounds the reading of the snapshot.
+const loadTimeout = 30 * time.Second
+
+var (
+	errMadeAnew    = errors.New("the stream was made anew")
+	errReconnected = errors.New("the connection was lost meanwhile")
+	errLoad        = fmt.Errorf("the snapshot was not complete after %s", loadTimeout)
+)
+
+// Run keeps the table up to date until ctx ends, and returns nil then. A lost
+// server is waited for; a stream that was made anew is read from the start.
+func (t *Table) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		err := t.follow(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		if errors.Is(err, errMadeAnew) {
+			t.reset()
+		}
+		t.bus.log.Warn().Err(err).Msg("Reading the log again")
+		pause(ctx, 250*time.Millisecond)
+	}
+	return nil
+}
 
 // follow reads a snapshot of the log, then follows it. It returns when ctx ends
-// or the table has to be read again.
+// or the log has to be read again; the table keeps what it has meanwhile.
 func (t *Table) follow(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	if err := t.bus.Provision(ctx); err != nil {
 		return err
 	}
-	t.bus.forget()
-	setup, cancelSetup := context.WithTimeout(ctx, requestTimeout)
-	defer cancelSetup()
-	info, err := t.bus.info(setup)
+	created, err := t.bus.Created(ctx)
 	if err != nil {
 		return err
 	}
-	created := info.Created
-	if t.Created() != created.UnixNano() {
-		t.reset(newView(created.UnixNano()))
-	}
+	t.begin(created.UnixNano())
 
-	if t.outcomes {
-		stop, err := t.read(setup, jetstream.OrderedConsumerConfig{
-			FilterSubjects: []string{events.OutcomeFilter(t.bus.cluster)},
-			DeliverPolicy:  jetstream.DeliverNewPolicy,
-		}, cancel, t.takeOutcome)
-		if err != nil {
-			return err
-		}
-		defer stop()
-	}
-
-	snapshot := &snapshot{table: t, created: created, view: newView(created.UnixNano()), raw: map[string]rawRecord{}}
-	stop, err := t.read(setup, jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{events.ClusterFilter(t.bus.cluster), events.MarkSubject(t.bus.cluster)},
-		DeliverPolicy:  jetstream.DeliverLastPerSubjectPolicy,
-	}, cancel, snapshot.take)
+	// What was sent into a lost connection is lost, and a consumer in a server's
+	// memory does not survive it: every connection reads anew.
+	up := t.bus.nc.StatusChanged(nats.CONNECTED)
+	defer t.bus.nc.RemoveStatusListener(up)
+	consumer, err := t.consumer(ctx)
 	if err != nil {
 		return err
 	}
-	defer stop()
-	if err := snapshot.emptyLog(setup); err != nil {
-		return err
+	messages, err := consumer.Messages(jetstream.PullHeartbeat(time.Second), jetstream.PullExpiry(10*time.Second))
+	if err != nil {
+		return fmt.Errorf("read the log: %w", err)
 	}
-	return t.check(ctx, created)
+	defer messages.Stop()
+
+	var running sync.WaitGroup
+	defer running.Wait()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	running.Go(func() {
+		cancel(newReader(t, created, consumer.CachedInfo().NumPending).run(ctx, messages))
+	})
+	return t.check(ctx, created, up)
 }
 
-// read consumes in the background until the function returned is called, which
-// waits for the end of the last call of take.
-func (t *Table) read(ctx context.Context, cfg jetstream.OrderedConsumerConfig, fail context.CancelCauseFunc, take func(jetstream.Msg)) (func(), error) {
-	consumer, err := t.bus.js.OrderedConsumer(ctx, events.LogStream, cfg)
-	if err != nil {
-		return nil, fmt.Errorf("read %v: %w", cfg.FilterSubjects, err)
+// consumer makes a consumer that sends the last message of each subject, then
+// every new one. The server removes it some time after nobody pulls from it.
+func (t *Table) consumer(ctx context.Context) (consumer jetstream.Consumer, err error) {
+	cluster := t.bus.cluster
+	filters := []string{events.ClusterFilter(cluster), events.MarkSubject(cluster)}
+	if t.outcomes {
+		filters = append(filters, events.OutcomeFilter(cluster))
 	}
-	consuming, err := consumer.Consume(take, jetstream.PullHeartbeat(2*time.Second), jetstream.PullExpiry(10*time.Second),
-		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
-			t.bus.log.Debug().Err(err).Strs("subjects", cfg.FilterSubjects).Msg("Reader of the log reported an error")
-		}))
-	if err != nil {
-		return nil, fmt.Errorf("read %v: %w", cfg.FilterSubjects, err)
-	}
-	watched := make(chan struct{})
-	over := make(chan struct{})
-	go func() {
-		defer close(watched)
-		select {
-		case <-consuming.Closed():
-			fail(errors.New("the reader was closed"))
-		case <-over:
-		}
-	}()
-	return func() {
-		close(over)
-		<-watched
-		consuming.Stop()
-		<-consuming.Closed()
-	}, nil
+	err = t.bus.ask(ctx, "read the log", func(ctx context.Context) (err error) {
+		consumer, err = t.bus.js.CreateOrUpdateConsumer(ctx, events.LogStream, jetstream.ConsumerConfig{
+			FilterSubjects: filters, DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy, AckPolicy: jetstream.AckNonePolicy,
+			MemoryStorage: true, Replicas: 1, InactiveThreshold: 30 * time.Second,
+		})
+		return err
+	})
+	return consumer, err
 }
 
 // check asks the leader again and again whether the stream is still the same.
-func (t *Table) check(ctx context.Context, created time.Time) error {
+func (t *Table) check(ctx context.Context, created time.Time, up <-chan nats.Status) error {
+	begun := time.Now()
 	tick := time.NewTicker(checkEvery)
 	defer tick.Stop()
+	behind := 0
 	for {
-		asked := time.Now()
-		request, cancel := context.WithTimeout(ctx, requestTimeout)
-		info, err := t.bus.info(request)
-		cancel()
+		asked, newest := time.Now(), t.newest()
+		info, err := t.bus.info(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case errors.Is(err, jetstream.ErrStreamNotFound):
 			return errMadeAnew
-		case err == nil && !info.Created.Equal(created), err == nil && info.State.LastSeq < t.newest():
+		case err != nil: // The leader is away; loaded says so in time.
+		case !info.Created.Equal(created):
 			return errMadeAnew
-		case err == nil:
+		case info.State.LastSeq < newest:
+			// A leader that has just been elected may catch up; a stream that was put
+			// back from an older copy does not.
+			if behind++; behind > 2 {
+				return errMadeAnew
+			}
+		default:
+			behind = 0
 			t.checked.Store(asked.UnixNano())
 			t.forgetGone(asked)
+		}
+		if t.loading() && time.Since(begun) > loadTimeout {
+			return errLoad
 		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
+		case <-up:
+			return errReconnected
 		case <-tick.C:
 		}
 	}
 }
 
-// newest is the highest sequence that the table has seen.
+// newest is the highest sequence that the reader has taken in.
 func (t *Table) newest() uint64 {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return t.view.newest
 }
 
-// takeOutcome keeps the outcomes of the commands that somebody waits for.
-func (t *Table) takeOutcome(msg jetstream.Msg) {
-	_, command, err := events.ParseOutcomeSubject(msg.Subject())
-	if err != nil {
-		t.skip(msg, err)
-		return
-	}
+func (t *Table) loading() bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return !t.view.loaded
+}
+
+func (t *Table) forgetGone(now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.waiters[outcomeKey(command)] == nil {
-		return
-	}
-	e, err := events.Parse(msg.Data())
-	if err != nil || e.Outcome == nil {
-		t.skip(msg, err)
-		return
-	}
-	t.decisions[command] = *e.Outcome
-	t.wake(outcomeKey(command))
-}
-
-// snapshot takes the messages of the log in. Until the last of them that was
-// there at the start has come, it keeps them aside unread, so that only the
-// newest of each pod is decoded.
-type snapshot struct {
-	table   *Table
-	created time.Time
-	view    view
-	raw     map[string]rawRecord
-	loaded  bool
-}
-
-type rawRecord struct {
-	sequence uint64
-	data     []byte
-}
-
-// emptyLog ends the snapshot at once where there is nothing to read.
-func (s *snapshot) emptyLog(ctx context.Context) error {
-	for _, filter := range []string{events.ClusterFilter(s.table.bus.cluster), events.MarkSubject(s.table.bus.cluster)} {
-		if msg, err := s.table.bus.lastMessage(ctx, filter); err != nil || msg != nil {
-			return err
-		}
-	}
-	s.table.mu.Lock()
-	defer s.table.mu.Unlock()
-	s.table.view.loaded = true
-	return nil
-}
-
-func (s *snapshot) take(msg jetstream.Msg) {
-	meta, err := msg.Metadata()
-	if err != nil {
-		s.table.skip(msg, err)
-		return
-	}
-	if s.loaded {
-		s.now(msg, meta.Sequence.Stream)
-		return
-	}
-	if key, err := events.ParsePodSubject(msg.Subject()); err == nil {
-		s.raw[key.Pod] = rawRecord{sequence: meta.Sequence.Stream, data: msg.Data()}
-	} else {
-		s.mark(msg)
-	}
-	s.view.newest = meta.Sequence.Stream
-	if meta.NumPending == 0 {
-		s.load()
-	}
-}
-
-// load makes the table what the snapshot says.
-func (s *snapshot) load() {
-	s.loaded = true
-	for pod, raw := range s.raw {
-		e, err := decode(raw.data, s.created, raw.sequence)
-		switch {
-		case err != nil:
-			s.table.skipped.Add(1)
-			s.table.bus.log.Warn().Err(err).Str("pod_name", pod).Msg("Skipped a record that this version cannot read")
-		case e.Event == events.Gone && time.Since(e.Time) > goneKept:
-		default:
-			s.view.put(e)
-		}
-	}
-	s.raw = nil
-	t := s.table
-	t.mu.Lock()
-	s.view.loaded = true
-	if t.view.created == s.view.created {
-		// What was read from the leader meanwhile may be newer.
-		s.view.complete = s.view.complete || t.view.complete
-		for _, e := range t.view.pods {
-			s.view.put(e)
-		}
-	}
-	t.view = s.view
-	for key := range t.waiters {
-		t.wake(key)
-	}
-	entries := t.view.entries(func(yield func(string) bool) {
-		for name := range t.view.pods {
-			if !yield(name) {
-				return
-			}
-		}
-	})
-	t.mu.Unlock()
-	if t.onChange != nil {
-		for _, e := range entries {
-			t.onChange(e)
-		}
-	}
-}
-
-// now takes in a message that came after the snapshot.
-func (s *snapshot) now(msg jetstream.Msg, sequence uint64) {
-	t := s.table
-	if _, err := events.ParsePodSubject(msg.Subject()); err != nil {
-		s.mark(msg)
-	} else if e, err := decode(msg.Data(), s.created, sequence); err != nil {
-		t.skip(msg, err)
-	} else {
-		t.apply(e)
-	}
-	t.mu.Lock()
-	t.view.newest = max(t.view.newest, sequence)
-	t.view.loaded = true
-	t.mu.Unlock()
-}
-
-// mark takes in that the log is complete.
-func (s *snapshot) mark(msg jetstream.Msg) {
-	e, err := events.Parse(msg.Data())
-	if err != nil || e.Mark == nil {
-		s.table.skip(msg, err)
-		return
-	}
-	complete := e.Mark.Created == s.created.UnixNano()
-	s.view.complete = complete
-	if s.loaded {
-		s.table.mu.Lock()
-		s.table.view.complete = complete
-		s.table.mu.Unlock()
-	}
-}
-
-// skip counts a message that this version cannot read.
-func (t *Table) skip(msg jetstream.Msg, err error) {
-	t.skipped.Add(1)
-	t.bus.log.Warn().Err(err).Str("subject", msg.Subject()).Msg("Skipped a message that this version cannot read")
+	t.view.forgetGone(now)
 }

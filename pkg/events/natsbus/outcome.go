@@ -2,7 +2,6 @@ package natsbus
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/nats-io/nats.go"
@@ -36,47 +35,53 @@ func (b *Bus) outcome(ctx context.Context, command string) (events.Outcome, uint
 // Decide appends a command's outcome, as [events.NextOutcome] allows, and
 // returns the outcome that holds: the caller's, or, with [events.ErrDecided],
 // another's that came first. It takes the outcome to be undecided and reads
-// only where that is wrong.
+// only where that is wrong. After [ErrUnavailable] it is not known whether the
+// outcome is in the log.
 func (b *Bus) Decide(ctx context.Context, proposed events.Outcome) (events.Outcome, error) {
 	proposed.Cluster = b.cluster
 	var current events.Outcome
 	var sequence uint64
-	for {
+	for range maxConflicts {
 		next, changed, err := events.NextOutcome(current, proposed)
 		if err != nil || !changed {
 			return current, err
 		}
-		err = b.writeOutcome(ctx, sequence, next)
+		e := b.event(ctx)
+		e.Outcome = &next
+		data, err := e.Marshal()
+		if err != nil {
+			return events.Outcome{}, fmt.Errorf("decide %s: %w", proposed.Command, err)
+		}
+		err = b.writeOutcome(ctx, sequence, next, data)
 		if err == nil {
 			return next, nil
 		}
 		if ctx.Err() != nil {
-			return events.Outcome{}, fmt.Errorf("decide %s: %w: %w", proposed.Command, ErrUnavailable, err)
+			return events.Outcome{}, err
 		}
 		was := sequence
 		var readErr error
-		if current, sequence, readErr = b.outcome(ctx, proposed.Command); readErr != nil {
+		current, sequence, readErr = b.outcome(ctx, proposed.Command)
+		switch {
+		case readErr != nil:
 			return events.Outcome{}, readErr
-		}
-		if !conflict(err) && sequence == was {
-			return events.Outcome{}, fmt.Errorf("decide %s: %w: %w", proposed.Command, ErrUnavailable, err)
+		case sequence != was: // Another's came first, or the answer to this one was lost.
+		case !conflict(err):
+			return events.Outcome{}, err
+		default:
+			pause(ctx, conflictPause)
 		}
 	}
+	return events.Outcome{}, fmt.Errorf("decide %s: %w: others were faster %d times", proposed.Command, ErrUnavailable, maxConflicts)
 }
 
-func (b *Bus) writeOutcome(ctx context.Context, last uint64, outcome events.Outcome) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	e := b.event(ctx)
-	e.Outcome = &outcome
-	data, err := e.Marshal()
-	if err != nil {
-		return err
-	}
+func (b *Bus) writeOutcome(ctx context.Context, last uint64, outcome events.Outcome, data []byte) error {
 	msg := &nats.Msg{Subject: events.OutcomeSubject(outcome.Cluster, outcome.Command), Data: data}
-	_, err = b.js.PublishMsg(ctx, msg, jetstream.WithExpectStream(events.LogStream),
-		jetstream.WithExpectLastSequencePerSubject(last), jetstream.WithMsgTTL(events.OutcomeTTL))
-	return err
+	return b.ask(ctx, "publish "+msg.Subject, func(ctx context.Context) error {
+		_, err := b.js.PublishMsg(ctx, msg, jetstream.WithExpectStream(events.LogStream),
+			jetstream.WithExpectLastSequencePerSubject(last), jetstream.WithMsgTTL(events.OutcomeTTL))
+		return err
+	})
 }
 
 // Complete returns nil when the log has been compared with the cluster since
@@ -96,33 +101,35 @@ func (b *Bus) Complete(ctx context.Context) error {
 	if e.Mark == nil {
 		return fmt.Errorf("read log at %d: %w: not a mark", raw.Sequence, events.ErrMalformed)
 	}
-	// The mark stands in the stream that it is about: it tells the stream's age.
-	b.created.Store(e.Mark.Created)
+	created, err := b.Created(ctx)
+	if err != nil {
+		return err
+	}
+	if e.Mark.Created != created.UnixNano() {
+		return fmt.Errorf("the log was made anew after the comparison with the cluster: %w", ErrUnavailable)
+	}
 	return nil
 }
 
 // MarkComplete appends that the log has been compared with the cluster. created
 // is the age of the stream that was compared; where it has been made anew
-// meanwhile, nothing is appended and [ErrUnavailable] is returned.
+// meanwhile, the mark does not count and [ErrUnavailable] is returned.
 func (b *Bus) MarkComplete(ctx context.Context, created int64, pods int) error {
-	info, err := b.info(ctx)
-	if err != nil {
-		return err
-	}
-	if info.Created.UnixNano() != created {
-		return fmt.Errorf("the log was made anew during the comparison: %w", ErrUnavailable)
-	}
 	e := b.event(ctx)
 	e.Mark = &events.Mark{Cluster: b.cluster, Created: created, Pods: pods}
 	data, err := e.Marshal()
 	if err != nil {
+		return fmt.Errorf("mark the log complete: %w", err)
+	}
+	now, err := b.Created(ctx)
+	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	_, err = b.js.Publish(ctx, events.MarkSubject(b.cluster), data, jetstream.WithExpectStream(events.LogStream))
-	if err != nil {
-		return errors.Join(ErrUnavailable, fmt.Errorf("mark the log complete: %w", err))
+	if now.UnixNano() != created {
+		return fmt.Errorf("the log was made anew during the comparison: %w", ErrUnavailable)
 	}
-	return nil
+	return b.ask(ctx, "mark the log complete", func(ctx context.Context) error {
+		_, err := b.js.Publish(ctx, events.MarkSubject(b.cluster), data, jetstream.WithExpectStream(events.LogStream))
+		return err
+	})
 }

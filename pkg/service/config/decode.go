@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"net/netip"
 	"slices"
@@ -155,7 +156,7 @@ func list[T any](v value, want string, read func(value) T) []T {
 		return nil
 	}
 	if v.node.Kind != yaml.SequenceNode {
-		v.fault("is not " + want)
+		v.fault("has another form: write " + want)
 		return nil
 	}
 	if len(v.node.Content) > maxEntries {
@@ -185,11 +186,7 @@ func (v value) texts(want string) map[string]string {
 
 // object reads a mapping with known names in any case, and refuses others and repeated ones.
 func (v value) object(want string, fields map[string]func(value)) {
-	names := make([]string, 0, len(fields))
-	for name := range fields {
-		names = append(names, name)
-	}
-	slices.Sort(names)
+	names := slices.Sorted(maps.Keys(fields))
 	seen := map[string]int{}
 	v.pairs(want, func(key, item value) {
 		i := slices.IndexFunc(names, func(name string) bool { return strings.EqualFold(name, key.node.Value) })
@@ -212,7 +209,7 @@ func (v value) pairs(want string, each func(name, item value)) {
 		return
 	}
 	if v.node.Kind != yaml.MappingNode {
-		v.fault("is not " + want)
+		v.fault("has another form: write " + want)
 		return
 	}
 	for i := 0; i+1 < len(v.node.Content); i += 2 {

@@ -50,14 +50,6 @@ func (f Faults) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// err returns the faults as an error: nil, not an empty list, when there are none.
-func (f Faults) err() error {
-	if len(f) == 0 {
-		return nil
-	}
-	return f
-}
-
 // sorted returns the faults in the order of the file, then those of the environment, by path.
 func (f Faults) sorted() Faults {
 	slices.SortStableFunc(f, func(a, b Fault) int {
@@ -80,3 +72,6 @@ func quote(value string) string {
 	}
 	return strconv.Quote(value)
 }
+
+// oneLine keeps the text of a foreign error on one line.
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }

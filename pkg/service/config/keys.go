@@ -87,7 +87,7 @@ func networks(name string, field func(*Config) *[]netip.Prefix) key {
 func readManifestPattern(v value, c *Config) {
 	pattern, err := ParseManifestPattern(v.text())
 	if err != nil {
-		v.fault(err.Error() + "; the syntax is https://github.com/google/re2/wiki/Syntax")
+		v.fault(oneLine(err.Error()) + "; the syntax is https://github.com/google/re2/wiki/Syntax")
 		return
 	}
 	c.WhitelistManifestRegex = pattern

@@ -1,14 +1,12 @@
 package config
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -59,7 +57,7 @@ func Parse(name string, data []byte, environ []string) (Config, []Notice, error)
 		if more := len(faults) - maxFaults; more > 0 {
 			faults = append(faults[:maxFaults], Fault{File: name, Message: fmt.Sprintf("has %d more faults, not shown", more)})
 		}
-		return Config{}, nil, faults.err()
+		return Config{}, nil, faults
 	}
 	return l.config, l.notices, nil
 }

@@ -42,15 +42,21 @@ func (s *source) line(path string) int {
 	}
 }
 
-// isBroken tells whether a path or one above it has a fault already, so that a second one about
-// the value that is missing for it would only confuse.
+// isBroken tells whether a path, one above it or one below it has a fault already, so that a
+// second one about the value that is missing for it would only confuse.
 func (s *source) isBroken(path string) bool {
-	for ; path != ""; path = path[:max(strings.LastIndexAny(path, ".["), 0)] {
-		if s.broken[path] {
+	for broken := range s.broken {
+		if isBelow(broken, path) || isBelow(path, broken) {
 			return true
 		}
 	}
 	return false
+}
+
+// isBelow tells whether a path is another one or a part of it.
+func isBelow(path, above string) bool {
+	rest, found := strings.CutPrefix(path, above)
+	return found && (rest == "" || rest[0] == '.' || rest[0] == '[')
 }
 
 // document reads the one YAML document of a source; nil means that it is empty or has a fault.
@@ -120,6 +126,9 @@ func (s *source) syntax(path string, err error) {
 	if strings.HasPrefix(message, "unknown anchor") { // It repeats a value that begins with *.
 		s.fault(path, line, noAnchors)
 		return
+	}
+	if line > 0 && s.file != "" {
+		message = "here or in the line below: " + message // The parser counts some from 0.
 	}
 	s.fault(path, line, "is not YAML: "+message)
 }

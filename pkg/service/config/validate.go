@@ -2,9 +2,11 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -21,7 +23,7 @@ func (c Config) Validate() Faults {
 	v.between("timeoutCreateMax", c.TimeoutCreateMax, time.Second, day)
 	if c.TimeoutCreateMax < c.TimeoutCreate {
 		v.check("timeoutCreateMax", fmt.Sprintf("%s is less than timeoutCreate, %s: raise it, or leave it out",
-			c.TimeoutCreateMax, c.TimeoutCreate))
+			show(c.TimeoutCreateMax), show(c.TimeoutCreate)))
 	}
 	v.between("timeoutDelete", c.TimeoutDelete, time.Second, day)
 	v.between("createDeadline", c.CreateDeadline, time.Second, time.Minute)
@@ -44,7 +46,7 @@ func (c Config) Validate() Faults {
 	v.optional("ingressDomain", c.IngressDomain, subdomain)
 	v.optional("ingressWildcardSecret", c.IngressWildcardSecret, subdomain)
 	v.optional("ingressClass", c.IngressClass, subdomain)
-	for _, name := range sortedKeys(c.IngressAnnotations) {
+	for _, name := range slices.Sorted(maps.Keys(c.IngressAnnotations)) {
 		v.check(value{path: "ingressAnnotations"}.below(name), annotationKey(name))
 	}
 	return v.faults
@@ -76,7 +78,7 @@ func (v *validator) optional(path, text string, wrong func(string) string) {
 
 func (v *validator) between(path string, d, low, high time.Duration) {
 	if d < low || d > high {
-		v.check(path, fmt.Sprintf("%s is out of bounds: use %s to %s", d, low, high))
+		v.check(path, fmt.Sprintf("%s is out of bounds: use %s to %s", show(d), show(low), show(high)))
 	}
 }
 
@@ -188,11 +190,14 @@ func required(text, what string, wrong func(string) string) string {
 	return wrong(text)
 }
 
-func sortedKeys(m map[string]string) []string {
-	names := make([]string, 0, len(m))
-	for name := range m {
-		names = append(names, name)
+// show returns a duration as people write it: 2m, not 2m0s.
+func show(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
 	}
-	slices.Sort(names)
-	return names
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
 }

@@ -2,6 +2,7 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,6 +34,7 @@ type Config struct {
 	Source   func() (string, error) // Finds the folder of the modules; called only if something has to be built.
 	Progress io.Writer              // Gets lines for a person; must not be nil.
 	Tick     time.Duration          // Between two lines while nothing else happens.
+	Go       string                 // The go command; the one in PATH if empty.
 }
 
 // Path is where a program is, or will be.
@@ -64,7 +66,7 @@ func (c Config) All(ctx context.Context, programs []Program) error {
 	if err != nil {
 		return err
 	}
-	goTool, err := exec.LookPath("go")
+	goTool, err := exec.LookPath(cmp.Or(c.Go, "go"))
 	if err != nil {
 		return fmt.Errorf("build %s: install Go and put it into PATH: %w", missing[0].Name, err)
 	}

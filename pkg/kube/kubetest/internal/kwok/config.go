@@ -44,6 +44,7 @@ const (
 	podCIDR = "10.64.0.0/12"
 
 	stageQuery = `.metadata.annotations["` + StageAnnotation + `"]`
+	graceQuery = `(.metadata.deletionGracePeriodSeconds // 0) > 0`
 	readyQuery = `.status.conditions.[] | select(.type == "Ready") | .status`
 )
 
@@ -58,8 +59,8 @@ var (
 
 // Exec makes exec into pods run the command on this machine.
 type Exec struct {
-	Dir      string
-	UID, GID int64
+	Dir  string
+	User *int64 // And group; KWOK's own if nil.
 }
 
 // Config returns the configuration as YAML documents. Without exec, exec into a pod fails.
@@ -103,21 +104,23 @@ func options() object {
 		"apiVersion": "config.kwok.x-k8s.io/v1alpha1", "kind": "KwokConfiguration",
 		"metadata": object{"name": "kwok"},
 		"options": object{
-			"cidr":                    podCIDR,
-			"podPlayStageParallelism": parallelism,
-			// Leases are left out on purpose: while KWOK takes over those of an earlier run, it drops pods that it then never plays.
+			"cidr": podCIDR, "podPlayStageParallelism": parallelism, "nodePlayStageParallelism": 4, "podsOnNodeSyncParallelism": 1,
+			// No leases, the heartbeat is in the node's status: while KWOK takes leases over from an earlier run, it drops what happens to
+			// pods, and then never plays them.
 			"nodeLeaseDurationSeconds": 0,
 		},
 	}
 }
 
 func clusterExec(exec Exec) object {
+	local := object{"workDir": exec.Dir}
+	if exec.User != nil {
+		local["securityContext"] = object{"runAsUser": *exec.User, "runAsGroup": *exec.User}
+	}
 	return object{
 		"apiVersion": "kwok.x-k8s.io/v1alpha1", "kind": "ClusterExec",
 		"metadata": object{"name": "local"},
-		"spec": object{"execs": []any{object{"local": object{
-			"workDir": exec.Dir, "securityContext": object{"runAsUser": exec.UID, "runAsGroup": exec.GID},
-		}}}},
+		"spec":     object{"execs": []any{object{"local": local}}},
 	}
 }
 
@@ -163,7 +166,7 @@ func actions(step step) ([]any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode state: %w", err)
 	}
-	actions := []any{object{"patch": object{"subresource": "status", "root": "status", "template": prelude("to", to) + podStatus}}}
+	actions := []any{object{"patch": object{"subresource": "status", "template": prelude("to", to) + podStatus}}}
 	for _, event := range step.events {
 		data, err := json.Marshal(event)
 		if err != nil {
@@ -184,15 +187,15 @@ func unknownStage(known []string) (object, error) {
 	return stage("Pod", "pod-unknown-stage", nil, is, steps), nil
 }
 
-// deleteStage confirms deletions. The API server keeps a pod with finalizers until they are gone.
+// deleteStage confirms a deletion, once: with no grace left the API server waits for finalizers only, whose removal is not up to a kubelet.
 func deleteStage() object {
 	return stage("Pod", "pod-delete", nil,
-		[]any{exists(".metadata.deletionTimestamp"), match(stageQuery, "NotIn", Stuck)}, []any{object{"delete": true}})
+		[]any{match(graceQuery, "In", "true"), match(stageQuery, "NotIn", Stuck)}, []any{object{"delete": true}})
 }
 
 func stuckStage() object {
 	return stage("Pod", "pod-delete-"+Stuck, podDelay(),
-		[]any{exists(".metadata.deletionTimestamp"), match(stageQuery, "In", Stuck)}, []any{object{"delete": true}})
+		[]any{match(graceQuery, "In", "true"), match(stageQuery, "In", Stuck)}, []any{object{"delete": true}})
 }
 
 func podDelay() object {

@@ -1,0 +1,155 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"berth/cmd/berth/internal/progress"
+	"berth/cmd/berth/internal/silo"
+	"berth/pkg/events"
+)
+
+// The exit codes.
+const (
+	ExitOK          = 0
+	ExitFailed      = 1
+	ExitUsage       = 2
+	ExitNotFound    = 3
+	ExitUnavailable = 4
+	ExitTimeout     = 5
+	// ExitInterrupted is what shells make of a program that SIGINT has ended: 128 + 2.
+	ExitInterrupted = 130
+)
+
+// exitCodes describes the exit codes for --help.
+func exitCodes() string {
+	return `    0  success
+    1  the operation failed: the pod failed or ended, a delete did not come to its
+       end, a configuration has faults; stderr says why
+    2  wrong usage
+    3  there is no such pod, or it is not this user's
+    4  the service, or NATS, cannot be reached or is not available
+    5  --timeout is over; what was asked for goes on
+  130  interrupted by ctrl-C; what was asked for goes on
+`
+}
+
+// The codes of errors in JSON that are not reasons of Berth.
+const (
+	codeFailed      = "FAILED"
+	codeUsage       = "USAGE"
+	codeUnreachable = "UNREACHABLE"
+	codeWaitTimeout = "WAIT_TIMEOUT"
+	codeInterrupted = "INTERRUPTED"
+)
+
+// failure is how a command fails.
+type failure struct {
+	// code is the exit code.
+	code int
+	// reason is one of Berth's, or of those above.
+	reason  string
+	message string
+	pod     string
+	// hints are lines about what to do next, for people.
+	hints []string
+	// told says that there is nothing more to tell.
+	told bool
+}
+
+// Error implements error.
+func (f *failure) Error() string { return f.message }
+
+// usage is the failure of a command line that is wrong.
+func usage(format string, values ...any) *failure {
+	return &failure{code: ExitUsage, reason: codeUsage, message: fmt.Sprintf(format, values...)}
+}
+
+// asFailure makes a failure of any error of a command. All but failures come
+// from the reading of the command line.
+func asFailure(err error, command *cobra.Command) *failure {
+	var f *failure
+	if !errors.As(err, &f) {
+		f = usage("%s", err)
+	}
+	if f.reason == codeUsage && f.hints == nil {
+		f.hints = []string{command.CommandPath() + " --help"}
+	}
+	return f
+}
+
+// report tells a failure on stderr.
+func (a *app) report(f *failure, asJSON bool) {
+	if f.told {
+		return
+	}
+	if asJSON {
+		type problem struct {
+			Code    string `json:"code"`
+			Message string `json:"message"`
+		}
+		a.writeJSON(a.Stderr, struct {
+			Error    problem `json:"error"`
+			ExitCode int     `json:"exit_code"`
+			Pod      string  `json:"pod_name,omitempty"`
+		}{problem{f.reason, f.message}, f.code, f.pod})
+		return
+	}
+	fmt.Fprintln(a.Stderr, "berth:", progress.Clean(f.message))
+	for _, hint := range f.hints {
+		fmt.Fprintln(a.Stderr, "  "+hint)
+	}
+}
+
+var (
+	// errTimeout is the cause of a context whose --timeout is over.
+	errTimeout = errors.New("--timeout is over")
+	// errClosed is the cause of a context whose command is over.
+	errClosed = errors.New("the command is over")
+)
+
+// failed makes a failure of an error of a request to the service. ctx is the
+// command's, with its time-out.
+func failed(ctx context.Context, what string, err error) *failure {
+	var f *failure
+	var e *silo.Error
+	switch cause := context.Cause(ctx); {
+	case errors.As(err, &f):
+		return f
+	// While the service has said that it is busy, the wait for it is over.
+	case errors.Is(cause, errTimeout) && !(errors.As(err, &e) && e.Status != 0):
+		return &failure{code: ExitTimeout, reason: codeWaitTimeout, message: what + ": no answer in time"}
+	case cause != nil && !errors.Is(cause, errTimeout):
+		return &failure{code: ExitInterrupted, reason: codeInterrupted, message: what + ": interrupted"}
+	case !errors.As(err, &e):
+		return &failure{code: ExitFailed, reason: codeFailed, message: what + ": " + err.Error()}
+	}
+	f = &failure{code: ExitFailed, reason: cmp.Or(string(e.Reason), codeUnreachable), message: what + ": " + e.Error()}
+	switch {
+	case !e.Refused():
+		f.code = ExitUnavailable
+	case e.Reason == events.NotFound:
+		f.code = ExitNotFound
+	case e.Reason == events.RequestInvalid:
+		f.code = ExitUsage
+	}
+	return f
+}
+
+// writeJSON writes one line of JSON.
+func (a *app) writeJSON(to interface{ Write([]byte) (int, error) }, value any) {
+	var line strings.Builder
+	encoder := json.NewEncoder(&line)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(value); err != nil {
+		fmt.Fprintln(a.Stderr, "berth: write JSON:", err)
+		return
+	}
+	fmt.Fprint(to, line.String())
+}

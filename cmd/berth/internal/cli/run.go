@@ -1,0 +1,136 @@
+// Package cli is the command line: its commands, flags, output and exit codes.
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// Process is what a run gets from its process.
+type Process struct {
+	// Args are the arguments after the program's name.
+	Args []string
+	// Environ is the environment, as NAME=value.
+	Environ []string
+	// Stdout takes results, Stderr everything else. Progress is live where
+	// Stderr is an *os.File that is a terminal.
+	Stdout, Stderr io.Writer
+}
+
+// Run carries out one command line and returns its exit code. The end of ctx
+// interrupts it.
+func Run(ctx context.Context, p Process) int {
+	a := &app{Process: p}
+	root := a.root()
+	root.SetArgs(append([]string{}, p.Args...))
+	root.SetOut(p.Stdout)
+	root.SetErr(p.Stderr)
+	command, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return ExitOK
+	}
+	f := asFailure(err, command)
+	// Where the command line was not understood, --json may not have been read.
+	a.report(f, a.json || slices.Contains(p.Args, "--json"))
+	return f.code
+}
+
+// app is one run: its process and the values of the global flags.
+type app struct {
+	Process
+
+	url, user, natsURL, cluster string
+	json, quiet                 bool
+}
+
+func (a *app) root() *cobra.Command {
+	root := group("berth", "Berth's command line: make, watch and delete pods, follow what happens to them", `
+berth asks the service of Berth over HTTP for the pods of a user. With the
+address of a NATS server it follows the log of all that happens to them.
+
+A pod goes through these phases: requested, claimed (it has a name), licensed,
+launching, launched (Kubernetes has it), waiting or running (with the reason),
+ready. It ends as failed or ended, deleting, gone.
+
+Results go to stdout, everything else to stderr, so that scripts can use
+POD=$(berth pods create URL). With --json results are JSON, and so are errors:
+{"error":{"code":"…","message":"…"},"exit_code":…}.
+
+Exit codes:
+`+exitCodes()+`
+Environment:
+  BERTH_URL, BERTH_USER, NATS_URL, BERTH_CLUSTER  for --url, --user, --nats-url, --cluster
+  HTTP_PROXY, HTTPS_PROXY, NO_PROXY               as usual`,
+		`  berth pods create https://example.org/notebook.yaml --user alice@example.org
+  berth pods list --user alice@example.org
+  berth events --nats-url nats://127.0.0.1:4222
+  berth config check berth.yaml`,
+		a.pods(), a.events(), a.config(), a.version())
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.fromEnvironment(cmd) }
+
+	flags := root.PersistentFlags()
+	flags.StringVar(&a.url, "url", "http://127.0.0.1:8080", "where the service of Berth answers (BERTH_URL)")
+	flags.StringVar(&a.user, "user", "", "the user whose pods are meant, like alice@example.org (BERTH_USER)")
+	flags.StringVar(&a.natsURL, "nats-url", "", "the NATS servers that keep the log, with commas between (NATS_URL); pods commands do without")
+	flags.StringVar(&a.cluster, "cluster", "main", "the cluster of Berth whose log is followed (BERTH_CLUSTER)")
+	flags.BoolVar(&a.json, "json", false, "write results and errors as JSON, and no progress")
+	flags.BoolVarP(&a.quiet, "quiet", "q", false, "write results and errors alone")
+	return root
+}
+
+// fromEnvironment gives the flags that are not set the values of their variables.
+func (a *app) fromEnvironment(cmd *cobra.Command) error {
+	for _, v := range []struct{ flag, variable string }{
+		{"url", "BERTH_URL"}, {"user", "BERTH_USER"}, {"nats-url", "NATS_URL"}, {"cluster", "BERTH_CLUSTER"},
+	} {
+		flag := cmd.Flags().Lookup(v.flag)
+		value := a.getenv(v.variable)
+		if flag == nil || flag.Changed || value == "" {
+			continue
+		}
+		if err := flag.Value.Set(value); err != nil {
+			return fmt.Errorf("%s: %w", v.variable, err)
+		}
+	}
+	return nil
+}
+
+// getenv returns the value of a variable, the last one of its name.
+func (a *app) getenv(name string) string {
+	value := ""
+	for _, variable := range a.Environ {
+		if text, ok := strings.CutPrefix(variable, name+"="); ok {
+			value = text
+		}
+	}
+	return value
+}
+
+// group is a command that only has others below it. Without one of them it
+// shows its help.
+func group(use, short, long, examples string, children ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: use, Short: short, Long: strings.TrimPrefix(long, "\n"), Example: examples,
+		SuggestionsMinimumDistance: 2,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			text := fmt.Sprintf("unknown command %q", args[0])
+			if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
+				text += fmt.Sprintf(": did you mean %s?", strings.Join(like, " or "))
+			}
+			return usage("%s", text)
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(children...)
+	return cmd
+}

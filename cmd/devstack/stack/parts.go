@@ -1,0 +1,181 @@
+package stack
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"berth/pkg/kube/client"
+	"berth/pkg/kube/kubetest"
+	"berth/pkg/service"
+	"berth/pkg/service/config"
+)
+
+//go:embed manifests
+var samples embed.FS
+
+// claim keeps a second stack from the data folder, as long as the process lives.
+func (s *Stack) claim() error {
+	if err := os.MkdirAll(s.opts.Data, 0o700); err != nil {
+		return fmt.Errorf("make the data folder: %w", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(s.opts.Data, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("lock the data folder: %w", err)
+	}
+	s.OnStop("unlock the data folder", func(context.Context) error { return lock.Close() })
+	err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return fmt.Errorf("another devstack uses %s; stop it, or choose another folder with --data", s.opts.Data)
+	}
+	if err != nil {
+		return fmt.Errorf("lock the data folder: %w", err)
+	}
+	return nil
+}
+
+// startManifests serves sample manifests, or those of a folder, and allows them.
+func (s *Stack) startManifests(ctx context.Context) error {
+	files, err := fs.Sub(samples, "manifests")
+	if err != nil {
+		return fmt.Errorf("open the samples: %w", err)
+	}
+	if s.opts.Manifests != "" {
+		files = os.DirFS(s.opts.Manifests)
+	}
+	server, err := service.Listen(ctx, "127.0.0.1:0", http.FileServerFS(files), s.opts.Log)
+	if err != nil {
+		return err
+	}
+	s.OnStop("close the manifest server", func(context.Context) error { return server.Close() })
+	s.Go("serve manifests", server.Serve)
+	s.ManifestsURL = "http://" + server.Addr()
+
+	pattern := regexp.QuoteMeta(s.ManifestsURL) + "/.*"
+	if site := s.opts.Config.WhitelistManifestRegex; !site.IsZero() {
+		pattern = "(?:" + site.String() + ")|" + pattern
+	}
+	if s.opts.Config.WhitelistManifestRegex, err = config.ParseManifestPattern(pattern); err != nil {
+		return fmt.Errorf("allow the sample manifests: %w", err)
+	}
+	return nil
+}
+
+// startCluster starts a Kubernetes, unless there is one to use, and makes the
+// namespace if it is missing.
+func (s *Stack) startCluster(ctx context.Context) error {
+	if s.opts.Kubeconfig != "" {
+		s.Kubeconfig = s.opts.Kubeconfig
+		return s.prepareCluster(ctx)
+	}
+	s.say("starting Kubernetes (about 8 s; the first time its programs are built, about 8 minutes)")
+	cluster, err := kubetest.Start(ctx, kubetest.Options{
+		Dir: filepath.Join(s.opts.Data, "kube"), Nodes: s.opts.Nodes, Durable: s.opts.Durable, Progress: s.opts.Progress,
+	})
+	if err != nil {
+		return err
+	}
+	s.cluster, s.Kubeconfig = cluster, cluster.Kubeconfig
+	s.OnStop("stop Kubernetes", func(context.Context) error { return cluster.Stop() })
+	s.Go("watch Kubernetes", cluster.Wait)
+	return s.prepareCluster(ctx)
+}
+
+// madeHere marks a namespace that devstack made, so that it removes no other.
+const madeHere = "berth.dev/made-by-devstack"
+
+// prepareCluster makes the namespace. In a cluster that is not the stack's own,
+// what Berth itself leaves there is removed at the end.
+func (s *Stack) prepareCluster(ctx context.Context) error {
+	clients, _, err := client.New(client.Options{Kubeconfig: s.Kubeconfig, Service: "devstack", Version: service.Version()})
+	if err != nil {
+		return err
+	}
+	name := s.opts.Config.Namespace
+	namespaces := clients.CoreV1().Namespaces()
+	_, err = namespaces.Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		_, err = namespaces.Create(ctx, &corev1.Namespace{
+			ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: map[string]string{madeHere: "true"}},
+		}, metav1.CreateOptions{})
+	}
+	if err != nil {
+		return fmt.Errorf("use the cluster of %s: %w", s.Kubeconfig, err)
+	}
+	if s.opts.Kubeconfig != "" {
+		s.OnStop("tidy the cluster", func(ctx context.Context) error { return s.tidyCluster(ctx, clients) })
+	}
+	return nil
+}
+
+// tidyCluster removes the watchers' lease, and the namespace if devstack made it
+// and no pod is left in it.
+func (s *Stack) tidyCluster(ctx context.Context, clients kubernetes.Interface) error {
+	name := s.opts.Config.Namespace
+	err := clients.CoordinationV1().Leases(name).Delete(ctx, "berth-watcher-"+s.opts.Config.Cluster, metav1.DeleteOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("remove the watchers' lease: %w", err)
+	}
+	namespace, err := clients.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
+	if err != nil || namespace.Annotations[madeHere] == "" {
+		return ignoreNotFound(err)
+	}
+	pods, err := clients.CoreV1().Pods(name).List(ctx, metav1.ListOptions{Limit: 1})
+	if err != nil || len(pods.Items) > 0 {
+		return err
+	}
+	return ignoreNotFound(clients.CoreV1().Namespaces().Delete(ctx, name, metav1.DeleteOptions{}))
+}
+
+func ignoreNotFound(err error) error {
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// EnvFile is the file in the data folder that a shell reads to use the stack.
+const EnvFile = "env"
+
+// writeEnv writes what a shell needs to use the stack.
+func (s *Stack) writeEnv() error {
+	var b strings.Builder
+	for _, v := range [][2]string{
+		{"BERTH_URL", s.URL}, {"NATS_URL", s.NATSURL}, {"KUBECONFIG", s.Kubeconfig},
+		{"BERTH_CLUSTER", s.opts.Config.Cluster}, {"BERTH_NAMESPACE", s.opts.Config.Namespace}, {"MANIFESTS", s.ManifestsURL},
+	} {
+		fmt.Fprintf(&b, "export %s='%s'\n", v[0], strings.ReplaceAll(v[1], "'", `'\''`))
+	}
+	path := filepath.Join(s.opts.Data, EnvFile)
+	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+// Hint says what to type next.
+func (s *Stack) Hint() string {
+	return fmt.Sprintf(`
+Berth runs. In another terminal, in this folder:
+
+  . %s
+  bin/berth --user alice@example.org pods create $MANIFESTS/notebook.yaml
+  bin/berth --user alice@example.org pods list
+  kubectl get pods -n $BERTH_NAMESPACE
+
+Ctrl-C here stops everything.
+`, filepath.Join(s.opts.Data, EnvFile))
+}

@@ -1,0 +1,204 @@
+// Package eventstest has what tests and the development stack need of package
+// events and its bus: NATS servers in the process, builders, and the
+// conformance suite of natsbus.
+package eventstest
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// startTimeout bounds the start of a server.
+const startTimeout = 20 * time.Second
+
+// Options are the options of [StartServer].
+type Options struct {
+	// Dir is where JetStream keeps its streams. It is made if it is missing.
+	Dir string
+	// Durable makes every write reach the disk before it is answered, so that it
+	// survives a power loss.
+	Durable bool
+	// Listen is the address to listen on, host:port; port 0 is a free one. Empty
+	// means none: the server is then reached by its InProcessConn only.
+	Listen string
+}
+
+// StartServer starts a NATS server with JetStream in this process and waits
+// until it takes connections. The caller stops it with Shutdown and
+// WaitForShutdown. It handles no signals, writes no log, and sets no limits of
+// its own to what JetStream keeps.
+func StartServer(opts Options) (*server.Server, error) {
+	if opts.Dir == "" {
+		return nil, errors.New("start NATS: a folder is required")
+	}
+	o := serverOptions(opts.Dir)
+	o.SyncAlways = opts.Durable
+	o.DontListen = opts.Listen == ""
+	if opts.Listen != "" {
+		host, port, err := splitAddress(opts.Listen)
+		if err != nil {
+			return nil, fmt.Errorf("start NATS: %w", err)
+		}
+		o.Host, o.Port = host, port
+	}
+	return start(o)
+}
+
+func splitAddress(address string) (host string, port int, err error) {
+	host, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", 0, fmt.Errorf("listen address: %w", err)
+	}
+	n, err := strconv.ParseUint(text, 10, 16)
+	if err != nil {
+		return "", 0, fmt.Errorf("listen address %q: %w", address, err)
+	}
+	if n == 0 {
+		return host, server.RANDOM_PORT, nil
+	}
+	return host, int(n), nil
+}
+
+func serverOptions(dir string) *server.Options {
+	return &server.Options{
+		JetStream: true, StoreDir: dir, DontListen: true,
+		NoLog: true, NoSigs: true,
+	}
+}
+
+func start(o *server.Options) (*server.Server, error) {
+	s, err := server.NewServer(o)
+	if err != nil {
+		return nil, fmt.Errorf("start NATS: %w", err)
+	}
+	s.Start()
+	if !s.ReadyForConnections(startTimeout) {
+		s.Shutdown()
+		s.WaitForShutdown()
+		return nil, fmt.Errorf("start NATS: it does not take connections after %s", startTimeout)
+	}
+	return s, nil
+}
+
+// Server is a NATS server of a test that can be stopped and started again on
+// the same streams. It is stopped when the test ends.
+type Server struct {
+	tb  testing.TB
+	dir string
+
+	mu      sync.Mutex
+	options server.Options
+	running *server.Server
+}
+
+// NewServer starts a server that is reached through [Server.InProcessConn] only.
+func NewServer(tb testing.TB) *Server {
+	tb.Helper()
+	return newServer(tb, serverOptions(tb.TempDir()))
+}
+
+// NewListeningServer starts a server that listens on a free loopback port,
+// which it keeps when it is started again.
+func NewListeningServer(tb testing.TB) *Server {
+	tb.Helper()
+	o := serverOptions(tb.TempDir())
+	o.DontListen, o.Host, o.Port = false, "127.0.0.1", server.RANDOM_PORT
+	return newServer(tb, o)
+}
+
+func newServer(tb testing.TB, o *server.Options) *Server {
+	tb.Helper()
+	s := &Server{tb: tb, dir: o.StoreDir, options: *o}
+	tb.Cleanup(s.Stop)
+	s.Start()
+	if !o.DontListen {
+		u, err := url.Parse(s.URL())
+		if err != nil {
+			tb.Fatalf("parse the server's URL: %v", err)
+		}
+		if _, s.options.Port, err = splitAddress(u.Host); err != nil {
+			tb.Fatalf("parse the server's URL: %v", err)
+		}
+	}
+	return s
+}
+
+// Start starts the server, unless it runs.
+func (s *Server) Start() {
+	s.tb.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.running != nil {
+		return
+	}
+	o := s.options
+	running, err := start(&o)
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	s.running = running
+}
+
+// Stop stops the server, if it runs. What was acknowledged stays.
+func (s *Server) Stop() {
+	s.mu.Lock()
+	running := s.running
+	s.running = nil
+	s.mu.Unlock()
+	if running != nil {
+		running.Shutdown()
+		running.WaitForShutdown()
+	}
+}
+
+// Restart stops the server and starts it again on the same streams.
+func (s *Server) Restart() {
+	s.tb.Helper()
+	s.Stop()
+	s.Start()
+}
+
+// Wipe replaces the server by an empty one.
+func (s *Server) Wipe() {
+	s.tb.Helper()
+	s.Stop()
+	if err := os.RemoveAll(s.dir); err != nil {
+		s.tb.Fatalf("wipe NATS: %v", err)
+	}
+	s.Start()
+}
+
+// URL is where clients connect over the network.
+func (s *Server) URL() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.running == nil {
+		return ""
+	}
+	return s.running.ClientURL()
+}
+
+var errStopped = errors.New("the server is stopped")
+
+// InProcessConn connects to the server without a network, as nats.go asks for
+// it with [nats.InProcessServer].
+//
+// [nats.InProcessServer]: https://pkg.go.dev/github.com/nats-io/nats.go#InProcessServer
+func (s *Server) InProcessConn() (net.Conn, error) {
+	s.mu.Lock()
+	running := s.running
+	s.mu.Unlock()
+	if running == nil {
+		return nil, errStopped
+	}
+	return running.InProcessConn()
+}

@@ -1,0 +1,148 @@
+package app
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"time"
+
+	"berth/pkg/events"
+	"berth/pkg/events/natsbus"
+	"berth/pkg/service"
+	"berth/services/api/internal/silo"
+)
+
+// launchWait is how long a create that was accepted is waited for before its
+// name is answered; the watch tells the rest.
+const launchWait = 2 * time.Second
+
+// Create hands a create to the creator and waits for what becomes of it: the
+// name of the pod, or the reason why there is none. When it answers "nothing
+// will be made", that is so, whatever is paused where.
+func (b *backend) Create(ctx context.Context, r silo.CreateRequest) (string, error) {
+	if err := b.table.Ready(); err != nil {
+		return "", unavailable(err)
+	}
+	command := b.command(ctx, r)
+	outcomes := b.table.ExpectOutcome(command.ID)
+	defer outcomes.Close()
+	if err := b.bus.Publish(ctx, command, "create"); err != nil {
+		if errors.Is(err, events.ErrTooLarge) {
+			return "", silo.Fault(events.RequestInvalid, "the request is too large")
+		}
+		// It may have been stored all the same.
+		return b.expire(ctx, command)
+	}
+	waiting, cancel := b.waiting(ctx, time.Until(command.Create.Deadline))
+	defer cancel()
+	for {
+		outcome, err := outcomes.Now()
+		switch {
+		case err != nil:
+			return "", unavailable(err)
+		case outcome.Verdict == events.Accepted:
+			if name, err := b.accepted(waiting, outcome); name != "" || err != nil {
+				return name, err
+			}
+			if waiting.Err() != nil {
+				return outcome.Pod, nil
+			}
+			continue // The name was lost to another; the next outcome says which it is.
+		case outcome.Verdict != "":
+			return "", silo.Fault(outcome.Reason, outcome.Message)
+		}
+		select {
+		case <-outcomes.Changed():
+		case <-waiting.Done():
+			if ctx.Err() != nil {
+				return "", context.Cause(ctx) // Nobody listens any more; the create goes on.
+			}
+			return b.expire(ctx, command)
+		}
+	}
+}
+
+func (b *backend) command(ctx context.Context, r silo.CreateRequest) events.Command {
+	address := r.Caller
+	if b.config.TestingHost.IsValid() {
+		address = b.config.TestingHost
+	}
+	return events.Command{
+		Stage: events.StageCreate, ID: natsbus.NewID(), Cluster: b.bus.Cluster(), User: r.User,
+		Traceparent: service.Traceparent(ctx),
+		Create: &events.CreateRequest{
+			ManifestURL: r.ManifestURL, Settings: r.Settings, Deadline: time.Now().Add(b.config.CreateDeadline).UTC(),
+			Silo: events.Silo{Name: "loopback", DataAddress: address.String(), HostName: b.config.HostnameOf(address)},
+		},
+	}
+}
+
+// accepted waits a little for a pod to be launched. It returns no name and no
+// error when the claim was not seen.
+func (b *backend) accepted(ctx context.Context, outcome events.Outcome) (string, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, launchWait, errTimeout)
+	defer cancel()
+	e, err := b.table.Await(ctx, outcome.Pod, func(e natsbus.Entry) bool {
+		return e.Command == outcome.Command && (!e.LaunchedAt.IsZero() || e.Event.Over())
+	})
+	switch {
+	case errors.Is(err, natsbus.ErrUnavailable):
+		return "", unavailable(err)
+	case err != nil && e.Command == outcome.Command:
+		return outcome.Pod, nil
+	case err != nil:
+		return "", nil
+	case e.Event.Over() && e.ReadyAt.IsZero():
+		return "", silo.Fault(cmp.Or(e.Reason, events.DeletedOutside), cmp.Or(e.Message, "the pod was deleted while it was being made"))
+	}
+	return outcome.Pod, nil
+}
+
+// expire ends a create that nobody has decided, so that nothing will be made of
+// it, and obeys where somebody was faster.
+func (b *backend) expire(ctx context.Context, command events.Command) (string, error) {
+	ctx = context.WithoutCancel(ctx)
+	outcome, err := b.bus.Decide(ctx, events.Outcome{
+		Verdict: events.Expiry, Command: command.ID, User: command.User,
+		Reason: events.Expired, Message: "no service took the request in time; nothing has been made",
+	})
+	switch {
+	case err != nil && !errors.Is(err, events.ErrDecided):
+		return "", unavailable(err)
+	case outcome.Verdict == events.Accepted:
+		return outcome.Pod, nil
+	}
+	return "", silo.Fault(outcome.Reason, outcome.Message)
+}
+
+// AwaitReady waits until a pod is ready, or never will be. For a name that is
+// not the user's the answer is false at once.
+func (b *backend) AwaitReady(ctx context.Context, user, pod string) (bool, error) {
+	e, err := b.own(ctx, user, pod, func(e natsbus.Entry) bool { return !e.Event.Over() && e.Event != events.Ended })
+	if errors.Is(err, errNotYours) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	generation := e.Generation
+	// The create timer ends a create long before this; it is for the case that
+	// every deleter is away.
+	waiting, cancel := b.waiting(ctx, b.config.TimeoutCreateMax+time.Minute)
+	defer cancel()
+	e, err = b.table.Await(waiting, pod, func(e natsbus.Entry) bool {
+		return e.Generation != generation || !e.ReadyAt.IsZero() || e.Event.Over() || e.Event == events.Ended
+	})
+	if err != nil {
+		return false, waitFault(err)
+	}
+	return e.Generation == generation && (e.Event == events.Ready || e.Event == events.Unready), nil
+}
+
+// waitFault says why a wait ended without an answer.
+func waitFault(err error) error {
+	if errors.Is(err, errDraining) || errors.Is(err, errTimeout) {
+		return silo.Fault(events.Unavailable, err.Error())
+	}
+	return unavailable(err)
+}

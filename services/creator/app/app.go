@@ -1,0 +1,53 @@
+// Package app is the creator as a service: it renders pods from manifests,
+// claims their names, and makes them in Kubernetes.
+package app
+
+import (
+	"context"
+
+	"berth/pkg/events"
+	"berth/pkg/events/natsbus"
+	"berth/pkg/kube/client"
+	"berth/pkg/service"
+	"berth/pkg/service/worker"
+	"berth/services/creator/internal/cluster"
+	"berth/services/creator/internal/manifest"
+)
+
+// App is the creator. Its Worker has Start, Stop and Run.
+type App struct{ *worker.Worker }
+
+// New returns a creator that is not started.
+func New(opts worker.Options) *App {
+	a := &App{}
+	a.Worker = worker.New(opts, a.start)
+	return a
+}
+
+// Run is the creator as a program's main function.
+func Run(ctx context.Context, p service.Process) error {
+	return New(worker.Options{Process: p}).Run(ctx)
+}
+
+func (a *App) start(_ context.Context, w *worker.Worker) error {
+	client.RedirectLogs(w.Log.With().Str("library", "client-go").Logger())
+	clients, _, err := client.New(client.Options{Kubeconfig: w.Kubeconfig, Service: w.Service, Version: w.Version})
+	if err != nil {
+		return err
+	}
+	fetcher, err := manifest.New(manifest.Options{
+		Allow: w.Config.WhitelistManifestRegex.String(), UserAgent: "berth-creator/" + w.Version,
+	})
+	if err != nil {
+		return err
+	}
+	w.OnStop("close manifest fetcher", func(context.Context) error { fetcher.Close(); return nil })
+	c := &creator{
+		bus: w.Bus, config: w.Config, manifests: fetcher, pods: cluster.New(clients, w.Config.Namespace),
+	}
+	w.Consume(
+		natsbus.Stage{Stage: events.StageCreate, Handler: c.create, Fail: c.failCreate, Concurrency: 32},
+		natsbus.Stage{Stage: events.StageLaunch, Handler: c.launch, Fail: c.failLaunch, Concurrency: 32},
+	)
+	return nil
+}

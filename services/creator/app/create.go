@@ -1,0 +1,264 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"berth/pkg/events"
+	"berth/pkg/events/natsbus"
+	"berth/pkg/kube"
+	"berth/pkg/service/config"
+	"berth/services/creator/internal/manifest"
+	"berth/services/creator/internal/render"
+)
+
+// names is how many names a pod may get: its own and nine with a suffix.
+const names = 10
+
+// manifests fetches manifests; see package manifest.
+type manifests interface {
+	Fetch(ctx context.Context, url string) ([]byte, error)
+}
+
+// creator carries out the create and launch stages.
+type creator struct {
+	bus       *natsbus.Bus
+	config    config.Config
+	manifests manifests
+	pods      pods
+}
+
+// create renders a pod and claims a name for it. Whatever is redelivered, one
+// command claims at most one pod: its outcome and the history of the name that
+// the outcome holds are read first.
+func (c *creator) create(ctx context.Context, d natsbus.Delivery) error {
+	if err := c.bus.Complete(ctx); err != nil {
+		return natsbus.Again(250*time.Millisecond, err) // Missing means unknown: no claim.
+	}
+	outcome, err := c.bus.Outcome(ctx, d.ID)
+	if err != nil {
+		return err
+	}
+	switch outcome.Verdict {
+	case events.Refused, events.Expiry:
+		return nil
+	case "":
+		late, err := c.late(ctx, d)
+		if err != nil {
+			return err
+		}
+		if late {
+			return c.decide(ctx, d, events.Outcome{
+				Verdict: events.Expiry, Reason: events.Expired, Message: "the command came too late; nothing has been made",
+			})
+		}
+	}
+	parsed, err := c.manifest(ctx, d)
+	if err != nil {
+		return c.refuse(ctx, d, outcome, err)
+	}
+	return c.claim(ctx, d, outcome, parsed)
+}
+
+// late says whether a create that nobody has decided is past its deadline, or
+// older than the log: then its outcome may have been lost with the log.
+func (c *creator) late(ctx context.Context, d natsbus.Delivery) (bool, error) {
+	created, err := c.bus.Created(ctx)
+	if err != nil {
+		return false, err
+	}
+	return time.Now().After(d.Create.Deadline) || d.Queued.Before(created), nil
+}
+
+// manifest fetches and checks what the pod is made from.
+func (c *creator) manifest(ctx context.Context, d natsbus.Delivery) (*corev1.Pod, error) {
+	text, err := c.manifests.Fetch(ctx, d.Create.ManifestURL)
+	if err != nil {
+		return nil, err
+	}
+	parsed, err := render.Parse(text)
+	if err != nil {
+		return nil, err
+	}
+	// Faults of the settings show under any name.
+	_, _, err = render.Pod(parsed, c.request(d, kube.Name(parsed.Name, d.User, 0)))
+	return parsed, err
+}
+
+func (c *creator) request(d natsbus.Delivery, name string) render.Request {
+	return render.Request{
+		Name: name, User: d.User, Namespace: c.config.Namespace, Command: d.ID, Silo: d.Create.Silo.Name,
+		SiloAddress: d.Create.Silo.DataAddress, SiloHostName: d.Create.Silo.HostName, Settings: d.Create.Settings,
+		DefaultRestartPolicy: corev1.RestartPolicy(c.config.DefaultRestartPolicy),
+		LocalRegistryURL:     c.config.LocalRegistryURL, LocalRegistrySecret: c.config.LocalRegistrySecret,
+	}
+}
+
+// refuse ends a command whose manifest or settings are at fault, before there is
+// a pod. Faults of our own are tried again.
+func (c *creator) refuse(ctx context.Context, d natsbus.Delivery, outcome events.Outcome, err error) error {
+	reason := reasonOf(err)
+	if reason == "" {
+		return err
+	}
+	if outcome.Verdict != events.Accepted {
+		return c.decide(ctx, d, events.Outcome{Verdict: events.Refused, Reason: reason, Message: err.Error()})
+	}
+	// An earlier attempt got further: the pod that it claimed, if it did, fails.
+	entry, lastErr := c.bus.Last(ctx, outcome.Pod)
+	if lastErr != nil {
+		return lastErr
+	}
+	if entry.Command == d.ID && entry.Event == events.Claimed {
+		return c.bus.Fail(ctx, outcome.Pod, entry.Generation, reason, err.Error(), events.DeleteRequest{})
+	}
+	if entry.Command == d.ID {
+		return nil
+	}
+	return c.decide(ctx, d, events.Outcome{Verdict: events.Refused, Reason: reason, Message: err.Error()})
+}
+
+// reasonOf returns the reason of a fault that is the request's own, else nothing.
+func reasonOf(err error) events.Reason {
+	if e := (*render.Error)(nil); errors.As(err, &e) {
+		return events.Reason(e.Reason)
+	}
+	if e := (*manifest.Error)(nil); errors.As(err, &e) {
+		return events.Reason(e.Reason)
+	}
+	return ""
+}
+
+// decide appends the command's outcome; somebody else's that came first is obeyed.
+func (c *creator) decide(ctx context.Context, d natsbus.Delivery, outcome events.Outcome) error {
+	outcome.Command, outcome.User = d.ID, d.User
+	if _, err := c.bus.Decide(ctx, outcome); err != nil && !errors.Is(err, events.ErrDecided) {
+		return err
+	}
+	return nil
+}
+
+// claim takes the first name that is free, beginning with the one that the
+// outcome holds, and hands the pod on to be licensed.
+func (c *creator) claim(ctx context.Context, d natsbus.Delivery, outcome events.Outcome, parsed *corev1.Pod) error {
+	// After a redelivery or a lost race another attempt of this command may have
+	// had its pod already.
+	careful := d.Attempt > 1 || outcome.Verdict != ""
+	for n := range names {
+		name := kube.Name(parsed.Name, d.User, n)
+		entry, err := c.bus.Last(ctx, name)
+		if err != nil {
+			return err
+		}
+		if entry.Command == d.ID && entry.Event != "" {
+			return c.handOn(ctx, d, entry, parsed)
+		}
+		if careful {
+			had, err := c.bus.Claimed(ctx, name, d.ID)
+			if err != nil || had {
+				return err
+			}
+		}
+		if entry.Event != "" && entry.Event != events.Gone {
+			continue
+		}
+		err = c.accept(ctx, d, name)
+		if errors.Is(err, events.ErrDecided) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		fact, err := c.claimOf(d, name, parsed)
+		if err != nil {
+			return err
+		}
+		entry, _, err = c.bus.AppendAfter(ctx, entry, name, fact)
+		switch {
+		case err == nil:
+			return c.handOn(ctx, d, entry, parsed)
+		case errors.Is(err, events.ErrOver):
+			return nil // Ours, and gone since.
+		case !errors.Is(err, events.ErrTaken):
+			return err
+		}
+		careful = true
+	}
+	return c.decide(ctx, d, events.Outcome{
+		Verdict: events.Refused, Reason: events.NameExhausted,
+		Message: fmt.Sprintf("%s and its %d alternatives are taken; delete a pod first", kube.Name(parsed.Name, d.User, 0), names-1),
+	})
+}
+
+// accept tells the api which name is about to be claimed.
+func (c *creator) accept(ctx context.Context, d natsbus.Delivery, name string) error {
+	_, err := c.bus.Decide(ctx, events.Outcome{Verdict: events.Accepted, Command: d.ID, User: d.User, Pod: name})
+	return err
+}
+
+// claimOf is the first record of a pod.
+func (c *creator) claimOf(d natsbus.Delivery, name string, parsed *corev1.Pod) (events.Fact, error) {
+	pod, warnings, err := render.Pod(parsed, c.request(d, name))
+	if err != nil {
+		return events.Fact{}, natsbus.Permanent(reasonOf(err), err)
+	}
+	first := pod.Spec.Containers[0]
+	return events.Fact{Kind: events.FactClaim, At: time.Now().UTC(), Record: events.Record{
+		Cluster: d.Cluster, Pod: name, User: d.User, Command: d.ID, Silo: d.Create.Silo.Name,
+		Manifest: withoutQuery(d.Create.ManifestURL), Container: first.Name, Image: first.Image, Warnings: warnings,
+	}}, nil
+}
+
+// withoutQuery is a URL as the log shows it: its query may hold a token.
+func withoutQuery(address string) string {
+	address, _, _ = strings.Cut(address, "?")
+	return address
+}
+
+// handOn arms the create timer and publishes the next stage. It is repeated
+// when the command is redelivered, so that a crash in between strands nothing.
+func (c *creator) handOn(ctx context.Context, d natsbus.Delivery, entry natsbus.Entry, parsed *corev1.Pod) error {
+	if entry.Event != events.Claimed {
+		return nil // The next stage has it.
+	}
+	pod, _, err := render.Pod(parsed, c.request(d, entry.Pod))
+	if err != nil {
+		return natsbus.Permanent(reasonOf(err), err)
+	}
+	rendered, err := json.Marshal(pod)
+	if err != nil {
+		return fmt.Errorf("marshal pod: %w", err)
+	}
+	if err := c.bus.ArmTimer(ctx, entry.Record, events.TimerCreate, entry.ClaimedAt.Add(c.config.TimeoutCreate)); err != nil {
+		return err
+	}
+	return c.bus.Publish(ctx, events.Command{
+		Stage: events.StageLicense, ID: d.ID, Cluster: d.Cluster, User: d.User, Pod: entry.Pod, Generation: entry.Generation,
+		Traceparent: d.Traceparent, Rendered: rendered,
+	}, strconv.FormatUint(entry.Sequence, 10))
+}
+
+// failCreate makes it known that a create could not be done.
+func (c *creator) failCreate(ctx context.Context, d natsbus.Delivery, reason events.Reason, message string) error {
+	outcome, err := c.bus.Outcome(ctx, d.ID)
+	if err != nil {
+		return err
+	}
+	if outcome.Verdict == events.Accepted {
+		entry, err := c.bus.Last(ctx, outcome.Pod)
+		if err != nil {
+			return err
+		}
+		if entry.Command == d.ID {
+			return c.bus.Fail(ctx, outcome.Pod, entry.Generation, reason, message, events.DeleteRequest{})
+		}
+	}
+	return c.decide(ctx, d, events.Outcome{Verdict: events.Refused, Reason: reason, Message: message})
+}

@@ -1,0 +1,292 @@
+// Package manifest fetches pod manifests over HTTP from where the site allows it.
+package manifest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+)
+
+// Defaults and limits of a Fetcher.
+const (
+	DefaultTimeout = 5 * time.Second
+	DefaultFresh   = time.Second
+
+	// MaxSize is the largest manifest that is fetched, in bytes.
+	MaxSize = 256 << 10
+
+	maxRedirects = 5
+)
+
+// Options configure a Fetcher.
+type Options struct {
+	// Allow is the expression that a whole address must match, also that of each
+	// redirect. An empty one allows nothing.
+	Allow string
+	// UserAgent names Berth to the servers asked.
+	UserAgent string
+	// Timeout bounds one fetch from the first byte to the last; zero means
+	// DefaultTimeout.
+	Timeout time.Duration
+	// Fresh is how long a manifest is used again without asking its server; zero
+	// means DefaultFresh.
+	Fresh time.Duration
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// Fetcher fetches manifests. Whoever asks for the same address at the same time
+// shares one request, and a manifest that is fetched again is only confirmed
+// where its server has given it an ETag. A Fetcher is safe for concurrent use.
+type Fetcher struct {
+	allow   allowList
+	options Options
+	client  *http.Client
+
+	// ctx ends the requests under way, which belong to no caller, on Close.
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	wg     sync.WaitGroup
+
+	mu      sync.Mutex
+	cache   cache
+	flights map[string]*flight
+	closed  bool
+}
+
+// flight is a request under way; content and err are set when done is closed.
+type flight struct {
+	done    chan struct{}
+	content []byte
+	err     error
+}
+
+var errClosed = errors.New("the manifest fetcher is closed")
+
+// New returns a Fetcher, or an error if the expression cannot be compiled. Close
+// it.
+func New(options Options) (*Fetcher, error) {
+	allow, err := compileAllowList(options.Allow)
+	if err != nil {
+		return nil, err
+	}
+
+	if options.Timeout == 0 {
+		options.Timeout = DefaultTimeout
+	}
+
+	if options.Fresh == 0 {
+		options.Fresh = DefaultFresh
+	}
+
+	if options.Now == nil {
+		options.Now = time.Now
+	}
+
+	ctx, cancel := context.WithCancelCause(context.Background())
+	fetcher := &Fetcher{
+		allow: allow, options: options, ctx: ctx, cancel: cancel,
+		cache: cache{entries: map[string]entry{}}, flights: map[string]*flight{},
+	}
+	fetcher.client = &http.Client{
+		CheckRedirect: fetcher.redirect,
+		Transport: &http.Transport{
+			Proxy:                  http.ProxyFromEnvironment,
+			ForceAttemptHTTP2:      true,
+			MaxIdleConns:           16,
+			IdleConnTimeout:        30 * time.Second,
+			MaxResponseHeaderBytes: 64 << 10,
+		},
+	}
+
+	return fetcher, nil
+}
+
+// Close ends the requests under way, waits for them, and closes connections. Later
+// fetches fail.
+func (f *Fetcher) Close() {
+	f.mu.Lock()
+	f.closed = true
+	f.mu.Unlock()
+
+	f.cancel(errClosed)
+	f.wg.Wait()
+	f.client.CloseIdleConnections()
+}
+
+// Fetch returns the manifest at an address. The content is shared and must not be
+// modified.
+//
+// The error is an *Error: ReasonForbidden if the site does not allow the address
+// or one that it redirects to, ReasonUnreachable if its server does not answer
+// with status 200 in time, ReasonInvalid if the manifest is larger than MaxSize.
+// If ctx ends first, it is the cause of that instead; others who wait for the same
+// address are not affected.
+func (f *Fetcher) Fetch(ctx context.Context, address string) ([]byte, error) {
+	target, refused := f.allow.parse(address)
+	if refused != nil {
+		return nil, refused
+	}
+
+	content, joined := f.join(target)
+	if joined == nil {
+		return content, nil
+	}
+
+	select {
+	case <-joined.done:
+		return joined.content, joined.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("fetch manifest: %w", context.Cause(ctx))
+	}
+}
+
+// join returns a manifest that is still fresh, or else the request for it that is
+// under way, after starting one if there is none.
+func (f *Fetcher) join(target *url.URL) ([]byte, *flight) {
+	key := target.String()
+
+	f.mu.Lock()
+	defer f.mu.Unlock()
+
+	known := f.cache.entries[key]
+	if known.content != nil && f.options.Now().Sub(known.checked) < f.options.Fresh {
+		return known.content, nil
+	}
+
+	if joined, underWay := f.flights[key]; underWay {
+		return nil, joined
+	}
+
+	started := &flight{done: make(chan struct{})}
+
+	if f.closed {
+		started.err = errClosed
+		close(started.done)
+
+		return nil, started
+	}
+
+	f.flights[key] = started
+	f.wg.Go(func() { f.fly(target, known, started) })
+
+	return nil, started
+}
+
+// fly makes one request and hands its result to all who wait.
+func (f *Fetcher) fly(target *url.URL, known entry, started *flight) {
+	ctx, cancel := context.WithTimeout(f.ctx, f.options.Timeout)
+	defer cancel()
+
+	made, err := f.ask(ctx, target, known)
+
+	f.mu.Lock()
+	defer f.mu.Unlock()
+
+	delete(f.flights, target.String())
+
+	if err == nil {
+		made.checked = f.options.Now()
+		f.cache.put(target.String(), made)
+	}
+
+	started.content, started.err = made.content, err
+	close(started.done)
+}
+
+// ask fetches a manifest, or has the known one confirmed.
+func (f *Fetcher) ask(ctx context.Context, target *url.URL, known entry) (entry, error) {
+	response, err := f.get(ctx, target, known.etag)
+	if err != nil {
+		return entry{}, err
+	}
+	defer response.Body.Close()
+
+	final := response.Request.URL.String()
+
+	if response.StatusCode == http.StatusNotModified && known.etag != "" {
+		if final == known.final {
+			return known, nil
+		}
+
+		// A redirect leads elsewhere than before, and the new place happens to use
+		// the same ETag: what it confirms is not what is known.
+		return f.ask(ctx, target, entry{})
+	}
+
+	if response.StatusCode != http.StatusOK {
+		return entry{}, fault(ReasonUnreachable, "manifest %s: the server answers %s", shown(target), response.Status)
+	}
+
+	content, err := io.ReadAll(io.LimitReader(response.Body, MaxSize+1))
+	if err != nil {
+		return entry{}, f.unreachable(target, err)
+	}
+
+	if len(content) > MaxSize {
+		return entry{}, fault(ReasonInvalid, "manifest %s is larger than %d bytes", shown(target), MaxSize)
+	}
+
+	return entry{content: content, etag: response.Header.Get("ETag"), final: final}, nil
+}
+
+func (f *Fetcher) get(ctx context.Context, target *url.URL, etag string) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), http.NoBody)
+	if err != nil {
+		return nil, f.unreachable(target, err)
+	}
+
+	request.Header.Set("User-Agent", f.options.UserAgent)
+
+	if etag != "" {
+		request.Header.Set("If-None-Match", etag)
+	}
+
+	response, err := f.client.Do(request)
+	if err != nil {
+		return nil, f.unreachable(target, err)
+	}
+
+	return response, nil
+}
+
+// redirect judges where a server leads to.
+func (f *Fetcher) redirect(next *http.Request, via []*http.Request) error {
+	// It would tell the next server the query of the address before.
+	next.Header.Del("Referer")
+
+	if len(via) > maxRedirects {
+		return fault(ReasonUnreachable, "manifest %s: more than %d redirects", shown(via[0].URL), maxRedirects)
+	}
+
+	if err := f.allow.judge(next.URL); err != nil {
+		return fault(ReasonForbidden, "manifest %s redirects: %s", shown(via[0].URL), err.Message)
+	}
+
+	return nil
+}
+
+// unreachable makes an Error of what went wrong with a request, without the query
+// that net/http puts into its own.
+func (f *Fetcher) unreachable(target *url.URL, err error) error {
+	var (
+		refused *Error
+		outer   *url.Error
+	)
+
+	switch {
+	case errors.As(err, &refused):
+		return refused
+	case errors.Is(err, context.DeadlineExceeded):
+		return fault(ReasonUnreachable, "manifest %s did not arrive within %s", shown(target), f.options.Timeout)
+	case errors.As(err, &outer):
+		err = outer.Err
+	}
+
+	return fault(ReasonUnreachable, "manifest %s: %v", shown(target), err)
+}

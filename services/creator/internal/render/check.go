@@ -1,0 +1,112 @@
+package render
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// check finds what is wrong with a manifest that is a well-formed Pod.
+func (d *decoder) check(pod *corev1.Pod) {
+	d.metadata(pod)
+
+	if len(pod.Spec.Containers) == 0 {
+		d.fault("spec.containers", "at least one container is required")
+	}
+
+	names := map[string]bool{}
+	d.containers("spec.initContainers", pod.Spec.InitContainers, names)
+	d.containers("spec.containers", pod.Spec.Containers, names)
+
+	for i, volume := range pod.Spec.Volumes {
+		if volume.Image != nil && volume.Image.Reference != "" {
+			d.image(fmt.Sprintf("spec.volumes[%d].image.reference", i), volume.Image.Reference)
+		}
+	}
+
+	switch pod.Spec.RestartPolicy {
+	case "", corev1.RestartPolicyAlways, corev1.RestartPolicyOnFailure, corev1.RestartPolicyNever:
+	default:
+		d.fault("spec.restartPolicy", "is %q; it must be Always, OnFailure or Never", pod.Spec.RestartPolicy)
+	}
+}
+
+func (d *decoder) metadata(pod *corev1.Pod) {
+	for _, refused := range []struct {
+		path string
+		set  bool
+	}{
+		{"metadata.generateName", pod.GenerateName != ""},
+		{"metadata.finalizers", len(pod.Finalizers) > 0},
+		{"metadata.ownerReferences", len(pod.OwnerReferences) > 0},
+	} {
+		if refused.set {
+			d.fault(refused.path, "is not allowed in a manifest")
+		}
+	}
+
+	if pod.Name == "" {
+		d.fault("metadata.name", "is required")
+	} else {
+		for _, fault := range validation.IsDNS1123Subdomain(pod.Name) {
+			d.fault("metadata.name", "%s", fault)
+		}
+	}
+
+	d.kubernetes(metav1validation.ValidateLabels(pod.Labels, field.NewPath("metadata", "labels")))
+	d.kubernetes(apivalidation.ValidateAnnotations(pod.Annotations, field.NewPath("metadata", "annotations")))
+}
+
+// kubernetes adds faults that Kubernetes' own checks have found, in an order that
+// does not depend on that of a map.
+func (d *decoder) kubernetes(list field.ErrorList) {
+	slices.SortFunc(list, func(a, b *field.Error) int {
+		return strings.Compare(a.Error(), b.Error())
+	})
+
+	for _, fault := range list {
+		d.fault(fault.Field, "%s", fault.ErrorBody())
+	}
+}
+
+func (d *decoder) containers(path string, list []corev1.Container, names map[string]bool) {
+	for i, container := range list {
+		path := fmt.Sprintf("%s[%d]", path, i)
+
+		switch {
+		case container.Name == "":
+			d.fault(path+".name", "is required")
+		case names[container.Name]:
+			d.fault(path+".name", "another container is called %q", container.Name)
+		}
+
+		for _, fault := range validation.IsDNS1123Label(container.Name) {
+			if container.Name != "" {
+				d.fault(path+".name", "%s", fault)
+			}
+		}
+
+		names[container.Name] = true
+
+		if container.Image == "" {
+			d.fault(path+".image", "is required")
+		} else {
+			d.image(path+".image", container.Image)
+		}
+	}
+}
+
+// image checks a reference as far as it is known: where the site's registry is,
+// only Pod is told.
+func (d *decoder) image(path, image string) {
+	name, _ := localise(image, "registry.invalid")
+	if err := readable(name); err != nil {
+		d.fault(path, "%q is no image reference: %v", image, err)
+	}
+}

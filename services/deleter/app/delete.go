@@ -1,0 +1,151 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"berth/pkg/events"
+	"berth/pkg/events/natsbus"
+	"berth/services/deleter/internal/reap"
+)
+
+// launchAttempt is how long after `launching` an object may still appear: the
+// creator gives up an attempt before this.
+const launchAttempt = 30 * time.Second
+
+// pods removes pods from the cluster; see package cluster.
+type pods interface {
+	Find(ctx context.Context, name, generation string) (uid string, err error)
+	Delete(ctx context.Context, name, uid string) (vanished bool, err error)
+}
+
+// deleter carries out the delete stage.
+type deleter struct {
+	bus           *natsbus.Bus
+	pods          pods
+	limits        reap.Limits
+	timeoutDelete time.Duration
+	launchAttempt time.Duration
+}
+
+// handle brings one pod nearer to its end. It is called again, by the watcher
+// when an object has vanished and by the delete timer, until the pod is gone.
+func (d *deleter) handle(ctx context.Context, c natsbus.Delivery) error {
+	entry, err := d.bus.Last(ctx, c.Pod)
+	if err != nil {
+		return err
+	}
+	request := *c.Delete
+	if entry.Event == "" || entry.Event == events.Gone || entry.Generation != c.Generation {
+		return d.removeStray(ctx, c, request)
+	}
+	if request.Timer == events.TimerCreate {
+		over, err := d.expire(ctx, entry)
+		if err != nil || !over {
+			return err
+		}
+	}
+	entry, began, err := d.bus.AppendAfter(ctx, entry, c.Pod, events.Fact{
+		Kind: events.FactDelete, Generation: c.Generation, At: time.Now().UTC(),
+	})
+	switch {
+	case errors.Is(err, events.ErrOver), errors.Is(err, events.ErrGeneration):
+		return nil // Gone since it was read.
+	case err != nil:
+		return err
+	}
+	// The timer drives a delete on that is stuck, however many processes die.
+	if began || request.Timer == events.TimerDelete || c.Attempt > 1 {
+		if err := d.bus.ArmTimer(ctx, entry.Record, events.TimerDelete, time.Now().Add(d.timeoutDelete)); err != nil {
+			return err
+		}
+	}
+	vanished, err := d.remove(ctx, entry, request)
+	if err != nil || !vanished {
+		return err
+	}
+	if !reap.Settled(entry.Record, request.LaunchOver, time.Now(), d.launchAttempt) {
+		return natsbus.Again(time.Second, errors.New("a launch may still be under way"))
+	}
+	return d.finish(ctx, entry)
+}
+
+// expire carries out what a fired create timer means. It returns true when the
+// pod has to go.
+func (d *deleter) expire(ctx context.Context, entry natsbus.Entry) (bool, error) {
+	expiry := reap.Expire(entry.Record, time.Now(), d.limits)
+	switch {
+	case !expiry.Again.IsZero():
+		return false, d.bus.ArmTimer(ctx, entry.Record, events.TimerCreate, expiry.Again)
+	case !expiry.Failed:
+		// A redelivered timer whose first delivery failed the pod goes on from there.
+		return entry.Event == events.Failed || entry.Event == events.Deleting, nil
+	}
+	after, _, err := d.bus.AppendAfter(ctx, entry, entry.Pod, events.Fact{
+		Kind: events.FactFail, Generation: entry.Generation, At: time.Now().UTC(),
+		Reason: events.Timeout, Message: expiry.Message,
+	})
+	switch {
+	case errors.Is(err, events.ErrOrder):
+		return false, nil // Ready at the last moment.
+	case errors.Is(err, events.ErrOver):
+		return after.Event != events.Gone, nil
+	}
+	return err == nil, err
+}
+
+// remove deletes the pod's objects and says whether they have all vanished.
+func (d *deleter) remove(ctx context.Context, entry natsbus.Entry, request events.DeleteRequest) (bool, error) {
+	uid := entry.Observed.UID
+	if request.Vanished != "" && (uid == "" || uid == request.Vanished) {
+		return true, nil
+	}
+	if uid == "" {
+		var err error
+		if uid, err = d.pods.Find(ctx, entry.Pod, entry.Generation); err != nil {
+			return false, err
+		}
+		if uid == "" {
+			return true, nil
+		}
+	}
+	return d.pods.Delete(ctx, entry.Pod, uid)
+}
+
+// finish appends gone, last of all.
+func (d *deleter) finish(ctx context.Context, entry natsbus.Entry) error {
+	_, _, err := d.bus.AppendAfter(ctx, entry, entry.Pod, events.Fact{
+		Kind: events.FactGone, Generation: entry.Generation, At: time.Now().UTC(),
+	})
+	if err != nil && !errors.Is(err, events.ErrGeneration) {
+		return err
+	}
+	// A timer that is left behind by a crash fires and finds the pod gone.
+	return d.bus.DisarmTimers(ctx, entry.Record)
+}
+
+// removeStray deletes an object in the cluster whose pod the log knows as gone.
+func (d *deleter) removeStray(ctx context.Context, c natsbus.Delivery, request events.DeleteRequest) error {
+	if request.Found == "" {
+		return nil
+	}
+	if _, err := d.pods.Delete(ctx, c.Pod, request.Found); err != nil {
+		return fmt.Errorf("remove a stray: %w", err)
+	}
+	return nil
+}
+
+// fail makes it known that a delete cannot be done now. The delete timer tries
+// again; there is no record to write, since a delete never ends in a failure.
+func (d *deleter) fail(ctx context.Context, c natsbus.Delivery, _ events.Reason, _ string) error {
+	entry, err := d.bus.Last(ctx, c.Pod)
+	if err != nil {
+		return err
+	}
+	if entry.Generation != c.Generation || !entry.Event.Over() || entry.Event == events.Gone {
+		return nil
+	}
+	return d.bus.ArmTimer(ctx, entry.Record, events.TimerDelete, time.Now().Add(d.timeoutDelete))
+}

@@ -1,0 +1,87 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"berth/pkg/events"
+	"berth/pkg/events/natsbus"
+	"berth/services/watcher/internal/diff"
+)
+
+// reconciler holds what the cluster shows against the log, one name at a time.
+// It is safe for concurrent use, also for one name: the log's compare-and-set
+// decides.
+type reconciler struct {
+	bus       *natsbus.Bus
+	table     *natsbus.Table
+	cluster   *cluster
+	log       zerolog.Logger
+	backOffs  int
+	committed func(after natsbus.Entry)
+}
+
+// reconcile looks at one name. complete and missing are [diff.Look]'s.
+func (r *reconciler) reconcile(ctx context.Context, name string, complete, missing bool) error {
+	pod, vanished := r.cluster.Look(name)
+	look := diff.Look{
+		Name: name, Pod: pod, Vanished: vanished, Missing: missing && pod.UID == "", Complete: complete,
+		Cluster: r.bus.Cluster(), At: time.Now().UTC(), PullBackOffLimit: r.backOffs,
+	}
+	entry, known := r.table.Pod(name)
+	action := diff.Decide(entry.Record, look)
+	if unsure := !known || action.Delete != nil || complete; unsure && (action.Fact != nil || action.Delete != nil) {
+		// Before anything is adopted or removed, the leader is asked.
+		var err error
+		if entry, err = r.bus.Last(ctx, name); err != nil {
+			return err
+		}
+		action = diff.Decide(entry.Record, look)
+	}
+	if action.Fact != nil && action.Fact.Kind == events.FactAdopt && pod.Command != "" {
+		had, err := r.bus.Claimed(ctx, name, pod.Command)
+		if err != nil {
+			return err
+		}
+		if had {
+			action = diff.Stray(look)
+		}
+	}
+	return r.carryOut(ctx, name, entry, look, action)
+}
+
+func (r *reconciler) carryOut(ctx context.Context, name string, entry natsbus.Entry, look diff.Look, action diff.Action) error {
+	if action.Fact != nil {
+		after, changed, err := r.bus.AppendAfter(ctx, entry, name, *action.Fact)
+		switch {
+		case errors.Is(err, events.ErrGeneration), errors.Is(err, events.ErrOver), errors.Is(err, events.ErrOrder):
+			return nil // The log has moved on; its next record brings us back here.
+		case err != nil:
+			return err
+		}
+		entry = after
+		if changed {
+			r.committed(after)
+		}
+		if action.Fact.Kind == events.FactAdopt && after.LaunchedAt.IsZero() {
+			return fmt.Errorf("adopt %s: %w", name, events.ErrOrder)
+		}
+		if (after.Event == events.Failed || after.Event == events.Deleting) && action.Delete == nil && changed {
+			action.Delete = &events.DeleteRequest{}
+		}
+	}
+	if action.Delete == nil {
+		return nil
+	}
+	if action.Delete.Found != "" {
+		r.log.Warn().Str("pod_name", name).Str("uid", action.Delete.Found).Msg("Removing a pod whose life is over in the log")
+		entry.Record = events.Record{
+			Cluster: r.bus.Cluster(), Pod: name, User: look.Pod.User, Command: look.Pod.Command, Generation: action.Generation,
+		}
+	}
+	return r.bus.AskDelete(ctx, entry, *action.Delete)
+}
