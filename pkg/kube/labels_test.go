@@ -5,13 +5,13 @@ import (
 	"strings"
 	"testing"
 
-	"berth/pkg/kube"
-
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"pgregory.net/rapid"
+
+	"berth/pkg/kube"
 )
 
 func ExampleLabels() {

@@ -5,10 +5,10 @@ import (
 	"strings"
 	"testing"
 
-	"berth/pkg/kube"
-
 	"k8s.io/apimachinery/pkg/util/validation"
 	"pgregory.net/rapid"
+
+	"berth/pkg/kube"
 )
 
 // Patterns of what Name is given: a Kubernetes name and a silo's user id.

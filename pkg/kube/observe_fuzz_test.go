@@ -6,11 +6,11 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"berth/pkg/kube"
-
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"pgregory.net/rapid"
+
+	"berth/pkg/kube"
 )
 
 // TestObserveIgnoresOrder draws statuses from the words that kubelet uses, in

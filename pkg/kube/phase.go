@@ -33,8 +33,8 @@ type State struct {
 	BackOff bool
 	// Hopeless says that the pod can never become ready, however long one waits.
 	Hopeless bool
-	// Progress grows while the pod gets further: scheduled, sandbox made, each
-	// image being pulled, pulled, its container started, ready. It can fall back
+	// Progress grows while the pod gets further: scheduled, its sandbox made; then
+	// for each container the pull begun and done, started, ready. It can fall back
 	// (a crash, a restarted node), so compare it with the highest seen.
 	Progress int
 	// Restarts counts the restarts of all containers.

@@ -8,13 +8,13 @@ import (
 	"strings"
 	"testing"
 
-	"berth/pkg/kube"
-
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"berth/pkg/kube"
 )
 
 func TestReject(t *testing.T) {

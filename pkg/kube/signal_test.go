@@ -4,11 +4,11 @@ import (
 	"testing"
 	"time"
 
-	"berth/pkg/kube"
-
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"berth/pkg/kube"
 )
 
 func TestSignalOf(t *testing.T) {

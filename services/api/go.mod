@@ -12,3 +12,9 @@ require (
 	berth/pkg/events v0.0.0
 	berth/pkg/service v0.0.0
 )
+
+require (
+	github.com/cespare/xxhash/v2 v2.3.0 // indirect
+	go.opentelemetry.io/otel v1.47.0 // indirect
+	go.opentelemetry.io/otel/trace v1.47.0 // indirect
+)

@@ -45,8 +45,8 @@ type Options struct {
 	// Durable makes etcd wait for the disk at every write, as in production. Without it data survives the death of every
 	// process, but not that of the machine.
 	Durable bool
-	// Exec makes exec into a pod run the command on this machine, in the folder exec, as nobody if this process is root. Every user of
-	// this machine can then run commands so, since KWOK asks for no credentials. Without it exec fails.
+	// Exec makes exec into a pod run the command on this machine, in os.TempDir, as nobody if this process is root. Every user of this
+	// machine can then run commands in the name of this one, since KWOK asks for no credentials. Without it exec fails.
 	Exec bool
 }
 

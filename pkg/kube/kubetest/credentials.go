@@ -94,15 +94,10 @@ func (w *writer) kubeconfig(name string) func(pki.Pair, error) {
 func (w *writer) kwokConfig(name string, exec bool) {
 	var target *kwok.Exec
 	if exec {
-		target = &kwok.Exec{Dir: filepath.Join(w.dir, "exec")}
-		if w.err == nil {
-			w.err = os.MkdirAll(target.Dir, 0o700)
-		}
+		// Nobody could not enter the cluster's folder.
+		target = &kwok.Exec{Dir: os.TempDir()}
 		if os.Getuid() == 0 {
 			target.User = new(int64(nobody))
-			if w.err == nil {
-				w.err = os.Chown(target.Dir, nobody, nobody)
-			}
 		}
 	}
 	data, err := kwok.Config(target)

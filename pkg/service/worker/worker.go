@@ -10,6 +10,10 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 	"golang.org/x/sync/errgroup"
 
 	"berth/pkg/events/natsbus"
@@ -43,6 +47,9 @@ type Worker struct {
 // connected, to add checks, handlers, stages and whatever else it needs; it
 // must not wait for a NATS server that may be away.
 func New(opts Options, start func(ctx context.Context, w *Worker) error) *Worker {
+	if opts.Traces == nil {
+		opts.Traces = noop.NewTracerProvider()
+	}
 	w := &Worker{Options: opts}
 	w.Lifecycle = service.NewLifecycle(opts.Service, opts.Log, func(ctx context.Context) error {
 		return w.start(ctx, start)
@@ -108,8 +115,28 @@ func (w *Worker) Consume(stages ...natsbus.Stage) {
 			s.Done = func(d time.Duration, verdict string) {
 				w.commands.WithLabelValues(name, verdict).Observe(d.Seconds())
 			}
+			s.Handler = w.traced(s.Handler)
 			group.Go(func() error { return w.Bus.Consume(ctx, s) })
 		}
 		return group.Wait()
 	})
+}
+
+// traced makes a span of each delivery, as a part of the command's trace. What
+// the handler appends and publishes carries the span's context on.
+func (w *Worker) traced(handle natsbus.Handler) natsbus.Handler {
+	tracer := w.Traces.Tracer("berth/pkg/service/worker")
+	return func(ctx context.Context, d natsbus.Delivery) error {
+		ctx, span := tracer.Start(service.WithTraceparent(ctx, d.Traceparent), "stage "+string(d.Stage), trace.WithAttributes(
+			attribute.String("berth.command_id", d.ID), attribute.String("berth.pod_name", d.Pod),
+			attribute.Int64("berth.attempt", int64(d.Attempt)), //nolint:gosec // A count of deliveries.
+		))
+		defer span.End()
+		d.Traceparent = service.Traceparent(ctx)
+		err := handle(natsbus.WithTraceparent(ctx, d.Traceparent), d)
+		if err != nil {
+			span.SetStatus(codes.Error, err.Error())
+		}
+		return err
+	}
 }

@@ -62,7 +62,7 @@ func (a *App) start(_ context.Context, w *worker.Worker) error {
 	})
 	backend := &backend{bus: w.Bus, table: a.table, config: w.Config, draining: draining}
 	handler := &silo.Handler{
-		Lists: backend, Creates: backend, Deletes: backend, Log: w.Log,
+		Lists: backend, Creates: backend, Deletes: backend, Log: w.Log, Traces: w.Traces,
 		Observe: func(endpoint string, status int, took time.Duration) {
 			requests.WithLabelValues(endpoint, strconv.Itoa(status)).Observe(took.Seconds())
 		},

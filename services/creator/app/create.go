@@ -83,22 +83,17 @@ func (c *creator) manifest(ctx context.Context, d natsbus.Delivery) (*corev1.Pod
 	if err != nil {
 		return nil, err
 	}
-	parsed, err := render.Parse(text)
-	if err != nil {
-		return nil, err
-	}
-	// Faults of the settings show under any name.
-	_, _, err = render.Pod(parsed, c.request(d, kube.Name(parsed.Name, d.User, 0)))
-	return parsed, err
+	return render.Parse(text)
 }
 
-func (c *creator) request(d natsbus.Delivery, name string) render.Request {
-	return render.Request{
+// render makes the pod of a name.
+func (c *creator) render(d natsbus.Delivery, parsed *corev1.Pod, name string) (*corev1.Pod, []string, error) {
+	return render.Pod(parsed, render.Request{
 		Name: name, User: d.User, Namespace: c.config.Namespace, Command: d.ID, Silo: d.Create.Silo.Name,
 		SiloAddress: d.Create.Silo.DataAddress, SiloHostName: d.Create.Silo.HostName, Settings: d.Create.Settings,
 		DefaultRestartPolicy: corev1.RestartPolicy(c.config.DefaultRestartPolicy),
 		LocalRegistryURL:     c.config.LocalRegistryURL, LocalRegistrySecret: c.config.LocalRegistrySecret,
-	}
+	})
 }
 
 // refuse ends a command whose manifest or settings are at fault, before there is
@@ -151,6 +146,20 @@ func (c *creator) claim(ctx context.Context, d natsbus.Delivery, outcome events.
 	// After a redelivery or a lost race another attempt of this command may have
 	// had its pod already.
 	careful := d.Attempt > 1 || outcome.Verdict != ""
+	if outcome.Verdict == events.Accepted {
+		// The manifest may name its pod otherwise by now; the claim counts.
+		entry, err := c.bus.Last(ctx, outcome.Pod)
+		if err != nil {
+			return err
+		}
+		if entry.Command == d.ID && entry.Event != "" {
+			return c.resume(ctx, d, outcome, entry, parsed)
+		}
+		had, err := c.bus.Claimed(ctx, outcome.Pod, d.ID)
+		if err != nil || had {
+			return err
+		}
+	}
 	for n := range names {
 		name := kube.Name(parsed.Name, d.User, n)
 		entry, err := c.bus.Last(ctx, name)
@@ -158,7 +167,7 @@ func (c *creator) claim(ctx context.Context, d natsbus.Delivery, outcome events.
 			return err
 		}
 		if entry.Command == d.ID && entry.Event != "" {
-			return c.handOn(ctx, d, entry, parsed)
+			return c.resume(ctx, d, outcome, entry, parsed)
 		}
 		if careful {
 			had, err := c.bus.Claimed(ctx, name, d.ID)
@@ -169,6 +178,10 @@ func (c *creator) claim(ctx context.Context, d natsbus.Delivery, outcome events.
 		if entry.Event != "" && entry.Event != events.Gone {
 			continue
 		}
+		pod, warnings, err := c.render(d, parsed, name)
+		if err != nil {
+			return c.refuse(ctx, d, outcome, err)
+		}
 		err = c.accept(ctx, d, name)
 		if errors.Is(err, events.ErrDecided) {
 			return nil
@@ -176,14 +189,10 @@ func (c *creator) claim(ctx context.Context, d natsbus.Delivery, outcome events.
 		if err != nil {
 			return err
 		}
-		fact, err := c.claimOf(d, name, parsed)
-		if err != nil {
-			return err
-		}
-		entry, _, err = c.bus.AppendAfter(ctx, entry, name, fact)
+		entry, _, err = c.bus.AppendAfter(ctx, entry, name, claimOf(d, pod, warnings))
 		switch {
 		case err == nil:
-			return c.handOn(ctx, d, entry, parsed)
+			return c.handOn(ctx, d, entry, pod)
 		case errors.Is(err, events.ErrOver):
 			return nil // Ours, and gone since.
 		case !errors.Is(err, events.ErrTaken):
@@ -204,16 +213,12 @@ func (c *creator) accept(ctx context.Context, d natsbus.Delivery, name string) e
 }
 
 // claimOf is the first record of a pod.
-func (c *creator) claimOf(d natsbus.Delivery, name string, parsed *corev1.Pod) (events.Fact, error) {
-	pod, warnings, err := render.Pod(parsed, c.request(d, name))
-	if err != nil {
-		return events.Fact{}, natsbus.Permanent(reasonOf(err), err)
-	}
+func claimOf(d natsbus.Delivery, pod *corev1.Pod, warnings []string) events.Fact {
 	first := pod.Spec.Containers[0]
 	return events.Fact{Kind: events.FactClaim, At: time.Now().UTC(), Record: events.Record{
-		Cluster: d.Cluster, Pod: name, User: d.User, Command: d.ID, Silo: d.Create.Silo.Name,
+		Cluster: d.Cluster, Pod: pod.Name, User: d.User, Command: d.ID, Silo: d.Create.Silo.Name,
 		Manifest: withoutQuery(d.Create.ManifestURL), Container: first.Name, Image: first.Image, Warnings: warnings,
-	}}, nil
+	}}
 }
 
 // withoutQuery is a URL as the log shows it: its query may hold a token.
@@ -222,16 +227,21 @@ func withoutQuery(address string) string {
 	return address
 }
 
-// handOn arms the create timer and publishes the next stage. It is repeated
-// when the command is redelivered, so that a crash in between strands nothing.
-func (c *creator) handOn(ctx context.Context, d natsbus.Delivery, entry natsbus.Entry, parsed *corev1.Pod) error {
+// resume goes on with a pod that an earlier attempt claimed.
+func (c *creator) resume(ctx context.Context, d natsbus.Delivery, outcome events.Outcome, entry natsbus.Entry, parsed *corev1.Pod) error {
 	if entry.Event != events.Claimed {
 		return nil // The next stage has it.
 	}
-	pod, _, err := render.Pod(parsed, c.request(d, entry.Pod))
+	pod, _, err := c.render(d, parsed, entry.Pod)
 	if err != nil {
-		return natsbus.Permanent(reasonOf(err), err)
+		return c.refuse(ctx, d, outcome, err)
 	}
+	return c.handOn(ctx, d, entry, pod)
+}
+
+// handOn arms the create timer and publishes the next stage. It is repeated
+// when the command is redelivered, so that a crash in between strands nothing.
+func (c *creator) handOn(ctx context.Context, d natsbus.Delivery, entry natsbus.Entry, pod *corev1.Pod) error {
 	rendered, err := json.Marshal(pod)
 	if err != nil {
 		return fmt.Errorf("marshal pod: %w", err)

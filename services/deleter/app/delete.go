@@ -47,7 +47,7 @@ func (d *deleter) handle(ctx context.Context, c natsbus.Delivery) error {
 			return err
 		}
 	}
-	entry, began, err := d.bus.AppendAfter(ctx, entry, c.Pod, events.Fact{
+	entry, _, err = d.bus.AppendAfter(ctx, entry, c.Pod, events.Fact{
 		Kind: events.FactDelete, Generation: c.Generation, At: time.Now().UTC(),
 	})
 	switch {
@@ -56,8 +56,9 @@ func (d *deleter) handle(ctx context.Context, c natsbus.Delivery) error {
 	case err != nil:
 		return err
 	}
-	// The timer drives a delete on that is stuck, however many processes die.
-	if began || request.Timer == events.TimerDelete || c.Attempt > 1 {
+	// The timer drives a delete on that is stuck, however many processes die. News
+	// of a delete that is under way finds it armed.
+	if request.Vanished == "" && !request.LaunchOver {
 		if err := d.bus.ArmTimer(ctx, entry.Record, events.TimerDelete, time.Now().Add(d.timeoutDelete)); err != nil {
 			return err
 		}

@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-
 	"berth/pkg/events/natsbus"
 	"berth/pkg/kube/client"
 	"berth/pkg/service"

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -143,7 +144,7 @@ func failed(ctx context.Context, what string, err error) *failure {
 }
 
 // writeJSON writes one line of JSON.
-func (a *app) writeJSON(to interface{ Write([]byte) (int, error) }, value any) {
+func (a *app) writeJSON(to io.Writer, value any) {
 	var line strings.Builder
 	encoder := json.NewEncoder(&line)
 	encoder.SetEscapeHTML(false)

@@ -11,6 +11,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
+const defaultURL = "http://127.0.0.1:8080"
+
 // Process is what a run gets from its process.
 type Process struct {
 	// Args are the arguments after the program's name.
@@ -25,6 +27,8 @@ type Process struct {
 // Run carries out one command line and returns its exit code. The end of ctx
 // interrupts it.
 func Run(ctx context.Context, p Process) int {
+	out := &checked{to: p.Stdout}
+	p.Stdout = out
 	a := &app{Process: p}
 	root := a.root()
 	root.SetArgs(append([]string{}, p.Args...))
@@ -32,12 +36,30 @@ func Run(ctx context.Context, p Process) int {
 	root.SetErr(p.Stderr)
 	command, err := root.ExecuteContextC(ctx)
 	if err == nil {
+		err = out.failed
+	}
+	if err == nil {
 		return ExitOK
 	}
 	f := asFailure(err, command)
 	// Where the command line was not understood, --json may not have been read.
 	a.report(f, a.json || slices.Contains(p.Args, "--json"))
 	return f.code
+}
+
+// checked remembers that a result could not be written.
+type checked struct {
+	to     io.Writer
+	failed error
+}
+
+// Write implements io.Writer.
+func (c *checked) Write(b []byte) (int, error) {
+	n, err := c.to.Write(b)
+	if err != nil && c.failed == nil {
+		c.failed = &failure{code: ExitFailed, reason: codeFailed, message: "write the result: " + err.Error()}
+	}
+	return n, err
 }
 
 // app is one run: its process and the values of the global flags.
@@ -76,7 +98,7 @@ Environment:
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.fromEnvironment(cmd) }
 
 	flags := root.PersistentFlags()
-	flags.StringVar(&a.url, "url", "http://127.0.0.1:8080", "where the service of Berth answers (BERTH_URL)")
+	flags.StringVar(&a.url, "url", defaultURL, "where the service of Berth answers (BERTH_URL)")
 	flags.StringVar(&a.user, "user", "", "the user whose pods are meant, like alice@example.org (BERTH_USER)")
 	flags.StringVar(&a.natsURL, "nats-url", "", "the NATS servers that keep the log, with commas between (NATS_URL); pods commands do without")
 	flags.StringVar(&a.cluster, "cluster", "main", "the cluster of Berth whose log is followed (BERTH_CLUSTER)")

@@ -9,7 +9,7 @@ import (
 	"berth/pkg/events"
 )
 
-// Duration writes a duration as people read it: 4.2s, 3m05s, 2h07m, 3d4h.
+// Duration writes a duration as people read it: 4.2s, 3m05s, 2h07m, 3d5h.
 func Duration(d time.Duration) string {
 	d = max(d, 0)
 	switch {
@@ -19,9 +19,11 @@ func Duration(d time.Duration) string {
 	case d.Round(time.Second) < time.Hour:
 		d = d.Round(time.Second)
 		return fmt.Sprintf("%dm%02ds", int(d.Minutes()), int(d.Seconds())%60)
-	case d < 24*time.Hour:
+	case d.Round(time.Minute) < 24*time.Hour:
+		d = d.Round(time.Minute)
 		return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
 	default:
+		d = d.Round(time.Hour)
 		return fmt.Sprintf("%dd%dh", int(d.Hours())/24, int(d.Hours())%24)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"time"
 
@@ -52,6 +53,12 @@ func (e *Error) status() string {
 func (e *Error) Refused() bool {
 	return e.Reason != "" && e.Reason != events.Unavailable && e.Reason != events.Expired &&
 		e.Status != http.StatusServiceUnavailable && e.Status != http.StatusTooManyRequests
+}
+
+// Unsent says that the request has not reached the service.
+func (e *Error) Unsent() bool {
+	var op *net.OpError
+	return e.Status == 0 && errors.As(e.Err, &op) && op.Op == "dial"
 }
 
 // busy says that the service has asked to be asked again later. It has done

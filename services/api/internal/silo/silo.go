@@ -16,8 +16,10 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"go.opentelemetry.io/otel/trace"
 
 	"berth/pkg/events"
+	"berth/pkg/service"
 )
 
 // The limits of a request that a stranger chooses.
@@ -68,6 +70,8 @@ type Handler struct {
 	Creates Creates
 	Deletes Deletes
 	Log     zerolog.Logger
+	// Traces, if set, makes a span of each request.
+	Traces trace.TracerProvider
 	// Observe, if set, is told of each answer.
 	Observe func(endpoint string, status int, took time.Duration)
 	// Waiting, if set, is told of each long poll that begins (+1) and ends (-1).
@@ -106,7 +110,13 @@ type endpoint func(w http.ResponseWriter, r *http.Request) (status int, body any
 func (h *Handler) add(mux *http.ServeMux, path string, serve endpoint) {
 	mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
 		begun := time.Now()
-		status, body := serve(w, r)
+		ctx := service.ExtractTrace(r.Context(), r.Header.Get)
+		if h.Traces != nil {
+			var span trace.Span
+			ctx, span = h.Traces.Tracer("berth/services/api").Start(ctx, "POST "+path, trace.WithSpanKind(trace.SpanKindServer))
+			defer span.End()
+		}
+		status, body := serve(w, r.WithContext(ctx))
 		if status == http.StatusServiceUnavailable {
 			w.Header().Set("Retry-After", strconv.Itoa(int(retryAfter/time.Second)))
 		}

@@ -1,7 +1,7 @@
 package manifest
 
 import (
-	"fmt"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -25,7 +25,7 @@ func TestCacheKeepsItsLimits(t *testing.T) {
 			}
 
 			for i := range 2 * maxEntries {
-				held.put(fmt.Sprint(i), entry{content: make([]byte, size), checked: start.Add(time.Duration(i) * time.Second)})
+				held.put(strconv.Itoa(i), entry{content: make([]byte, size), checked: start.Add(time.Duration(i) * time.Second)})
 				held.put("kept", entry{content: make([]byte, size), checked: start.Add(time.Duration(i) * time.Second)})
 
 				if len(held.entries) > maxEntries || held.bytes > maxCached || held.bytes != sum() {

@@ -34,7 +34,7 @@ type Options struct {
 	// DefaultTimeout.
 	Timeout time.Duration
 	// Fresh is how long a manifest is used again without asking its server; zero
-	// means DefaultFresh.
+	// means DefaultFresh, less than zero not at all.
 	Fresh time.Duration
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
@@ -48,10 +48,8 @@ type Fetcher struct {
 	options Options
 	client  *http.Client
 
-	// ctx ends the requests under way, which belong to no caller, on Close.
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	wg     sync.WaitGroup
+	// wg counts the requests under way.
+	wg sync.WaitGroup
 
 	mu      sync.Mutex
 	cache   cache
@@ -59,14 +57,18 @@ type Fetcher struct {
 	closed  bool
 }
 
-// flight is a request under way; content and err are set when done is closed.
+// flight is a request under way, which belongs to no caller: cancel ends it.
+// content and err are set when done is closed.
 type flight struct {
+	cancel  context.CancelFunc
 	done    chan struct{}
 	content []byte
 	err     error
 }
 
-var errClosed = errors.New("the manifest fetcher is closed")
+// ErrClosed says that the Fetcher was closed before there was an answer. It says
+// nothing about the manifest.
+var ErrClosed = errors.New("the manifest fetcher is closed")
 
 // New returns a Fetcher, or an error if the expression cannot be compiled. Close
 // it.
@@ -88,9 +90,8 @@ func New(options Options) (*Fetcher, error) {
 		options.Now = time.Now
 	}
 
-	ctx, cancel := context.WithCancelCause(context.Background())
 	fetcher := &Fetcher{
-		allow: allow, options: options, ctx: ctx, cancel: cancel,
+		allow: allow, options: options,
 		cache: cache{entries: map[string]entry{}}, flights: map[string]*flight{},
 	}
 	fetcher.client = &http.Client{
@@ -112,9 +113,13 @@ func New(options Options) (*Fetcher, error) {
 func (f *Fetcher) Close() {
 	f.mu.Lock()
 	f.closed = true
+
+	for _, underWay := range f.flights {
+		underWay.cancel()
+	}
+
 	f.mu.Unlock()
 
-	f.cancel(errClosed)
 	f.wg.Wait()
 	f.client.CloseIdleConnections()
 }
@@ -125,15 +130,15 @@ func (f *Fetcher) Close() {
 // The error is an *Error: ReasonForbidden if the site does not allow the address
 // or one that it redirects to, ReasonUnreachable if its server does not answer
 // with status 200 in time, ReasonInvalid if the manifest is larger than MaxSize.
-// If ctx ends first, it is the cause of that instead; others who wait for the same
-// address are not affected.
+// If ctx ends first, it is the cause of that instead, and others who wait for the
+// same address are not affected; after Close it is ErrClosed.
 func (f *Fetcher) Fetch(ctx context.Context, address string) ([]byte, error) {
 	target, refused := f.allow.parse(address)
 	if refused != nil {
 		return nil, refused
 	}
 
-	content, joined := f.join(target)
+	content, joined := f.join(ctx, target)
 	if joined == nil {
 		return content, nil
 	}
@@ -148,7 +153,7 @@ func (f *Fetcher) Fetch(ctx context.Context, address string) ([]byte, error) {
 
 // join returns a manifest that is still fresh, or else the request for it that is
 // under way, after starting one if there is none.
-func (f *Fetcher) join(target *url.URL) ([]byte, *flight) {
+func (f *Fetcher) join(ctx context.Context, target *url.URL) ([]byte, *flight) {
 	key := target.String()
 
 	f.mu.Lock()
@@ -166,22 +171,22 @@ func (f *Fetcher) join(target *url.URL) ([]byte, *flight) {
 	started := &flight{done: make(chan struct{})}
 
 	if f.closed {
-		started.err = errClosed
+		started.err = ErrClosed
 		close(started.done)
 
 		return nil, started
 	}
 
+	ctx, started.cancel = context.WithTimeout(context.WithoutCancel(ctx), f.options.Timeout)
 	f.flights[key] = started
-	f.wg.Go(func() { f.fly(target, known, started) })
+	f.wg.Go(func() { f.fly(ctx, target, known, started) })
 
 	return nil, started
 }
 
 // fly makes one request and hands its result to all who wait.
-func (f *Fetcher) fly(target *url.URL, known entry, started *flight) {
-	ctx, cancel := context.WithTimeout(f.ctx, f.options.Timeout)
-	defer cancel()
+func (f *Fetcher) fly(ctx context.Context, target *url.URL, known entry, started *flight) {
+	defer started.cancel()
 
 	made, err := f.ask(ctx, target, known)
 
@@ -190,9 +195,12 @@ func (f *Fetcher) fly(target *url.URL, known entry, started *flight) {
 
 	delete(f.flights, target.String())
 
-	if err == nil {
+	switch {
+	case err == nil:
 		made.checked = f.options.Now()
 		f.cache.put(target.String(), made)
+	case f.closed:
+		err = ErrClosed
 	}
 
 	started.content, started.err = made.content, err

@@ -17,7 +17,7 @@ func (d *decoder) check(pod *corev1.Pod) {
 	d.metadata(pod)
 
 	if len(pod.Spec.Containers) == 0 {
-		d.fault("spec.containers", "at least one container is required")
+		d.faultf("spec.containers", "at least one container is required")
 	}
 
 	names := map[string]bool{}
@@ -33,7 +33,7 @@ func (d *decoder) check(pod *corev1.Pod) {
 	switch pod.Spec.RestartPolicy {
 	case "", corev1.RestartPolicyAlways, corev1.RestartPolicyOnFailure, corev1.RestartPolicyNever:
 	default:
-		d.fault("spec.restartPolicy", "is %q; it must be Always, OnFailure or Never", pod.Spec.RestartPolicy)
+		d.faultf("spec.restartPolicy", "is %q; it must be Always, OnFailure or Never", pod.Spec.RestartPolicy)
 	}
 }
 
@@ -47,15 +47,15 @@ func (d *decoder) metadata(pod *corev1.Pod) {
 		{"metadata.ownerReferences", len(pod.OwnerReferences) > 0},
 	} {
 		if refused.set {
-			d.fault(refused.path, "is not allowed in a manifest")
+			d.faultf(refused.path, "is not allowed in a manifest")
 		}
 	}
 
 	if pod.Name == "" {
-		d.fault("metadata.name", "is required")
+		d.faultf("metadata.name", "is required")
 	} else {
 		for _, fault := range validation.IsDNS1123Subdomain(pod.Name) {
-			d.fault("metadata.name", "%s", fault)
+			d.faultf("metadata.name", "%s", fault)
 		}
 	}
 
@@ -71,7 +71,7 @@ func (d *decoder) kubernetes(list field.ErrorList) {
 	})
 
 	for _, fault := range list {
-		d.fault(fault.Field, "%s", fault.ErrorBody())
+		d.faultf(fault.Field, "%s", fault.ErrorBody())
 	}
 }
 
@@ -81,21 +81,21 @@ func (d *decoder) containers(path string, list []corev1.Container, names map[str
 
 		switch {
 		case container.Name == "":
-			d.fault(path+".name", "is required")
+			d.faultf(path+".name", "is required")
 		case names[container.Name]:
-			d.fault(path+".name", "another container is called %q", container.Name)
+			d.faultf(path+".name", "another container is called %q", container.Name)
 		}
 
 		for _, fault := range validation.IsDNS1123Label(container.Name) {
 			if container.Name != "" {
-				d.fault(path+".name", "%s", fault)
+				d.faultf(path+".name", "%s", fault)
 			}
 		}
 
 		names[container.Name] = true
 
 		if container.Image == "" {
-			d.fault(path+".image", "is required")
+			d.faultf(path+".image", "is required")
 		} else {
 			d.image(path+".image", container.Image)
 		}
@@ -107,6 +107,6 @@ func (d *decoder) containers(path string, list []corev1.Container, names map[str
 func (d *decoder) image(path, image string) {
 	name, _ := localise(image, "registry.invalid")
 	if err := readable(name); err != nil {
-		d.fault(path, "%q is no image reference: %v", image, err)
+		d.faultf(path, "%q is no image reference: %v", image, err)
 	}
 }

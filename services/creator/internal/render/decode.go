@@ -46,7 +46,7 @@ func (d *decoder) decode(node *yaml.Node, into reflect.Value, path string, depth
 		into = into.Elem()
 	}
 
-	if custom, ok := into.Addr().Interface().(json.Unmarshaler); ok {
+	if custom, ok := reflect.TypeAssert[json.Unmarshaler](into.Addr()); ok {
 		d.custom(node, custom, path)
 
 		return
@@ -80,7 +80,7 @@ func (d *decoder) enter(node *yaml.Node, path string, depth int) *yaml.Node {
 
 	if !d.full && (d.values > maxValues || d.text > maxText || depth > maxDepth) {
 		d.full = true
-		d.fault(path, "the document is too large once its aliases are followed, or nested too deeply")
+		d.faultf(path, "the document is too large once its aliases are followed, or nested too deeply")
 	}
 
 	if d.full {
@@ -90,14 +90,14 @@ func (d *decoder) enter(node *yaml.Node, path string, depth int) *yaml.Node {
 	return node
 }
 
-// fault adds a fault at a path; the document itself has the empty one.
-func (d *decoder) fault(path, format string, args ...any) {
+// faultf adds a fault at a path; the document itself has the empty one.
+func (d *decoder) faultf(path, format string, args ...any) {
 	place := fmt.Sprintf("line %d: ", d.line(path))
 	if path != "" {
 		place += path + ": "
 	}
 
-	d.faults.add("%s%s", place, fmt.Sprintf(format, args...))
+	d.faults.addf("%s%s", place, fmt.Sprintf(format, args...))
 }
 
 // line returns the line of a path, or of the nearest value that it is in.
@@ -121,7 +121,7 @@ func (d *decoder) object(node *yaml.Node, into reflect.Value, path string, depth
 
 			field, ok := fieldNamed(into, key)
 			if !ok {
-				d.fault(path, "unknown field")
+				d.faultf(path, "unknown field")
 
 				return
 			}
@@ -168,7 +168,7 @@ func (d *decoder) entries(
 	node *yaml.Node, path string, child func(key string) string, visit func(key string, value *yaml.Node, path string),
 ) {
 	if node.Kind != yaml.MappingNode {
-		d.fault(path, "must be a mapping, not %s", describe(node))
+		d.faultf(path, "must be a mapping, not %s", describe(node))
 
 		return
 	}
@@ -178,14 +178,14 @@ func (d *decoder) entries(
 	for i := 0; i+1 < len(node.Content) && !d.full; i += 2 {
 		key := node.Content[i]
 		if fault := keyFault(key); fault != "" {
-			d.faults.add("line %d: %s", key.Line, fault)
+			d.faults.addf("line %d: %s", key.Line, fault)
 
 			continue
 		}
 
 		name := child(key.Value)
 		if line, twice := first[key.Value]; twice {
-			d.faults.add("line %d: %s: is there already on line %d", key.Line, name, line)
+			d.faults.addf("line %d: %s: is there already on line %d", key.Line, name, line)
 
 			continue
 		}
@@ -213,7 +213,7 @@ func keyFault(key *yaml.Node) string {
 // list decodes a sequence into a slice.
 func (d *decoder) list(node *yaml.Node, into reflect.Value, path string, depth int) {
 	if node.Kind != yaml.SequenceNode {
-		d.fault(path, "must be a list, not %s", describe(node))
+		d.faultf(path, "must be a list, not %s", describe(node))
 
 		return
 	}
@@ -237,14 +237,14 @@ func (d *decoder) scalar(node *yaml.Node, into reflect.Value, path string) {
 	case kind == reflect.String && (tag == "!!str" || tag == "!!timestamp"):
 		into.SetString(node.Value)
 	case kind == reflect.String && node.Kind == yaml.ScalarNode:
-		d.fault(path, "must be text, not %s: put it in quotes", describe(node))
+		d.faultf(path, "must be text, not %s: put it in quotes", describe(node))
 	case kind == reflect.String:
-		d.fault(path, "must be text, not %s", describe(node))
+		d.faultf(path, "must be text, not %s", describe(node))
 	case kind == reflect.Bool:
 		// YAML 1.1, which Kubernetes reads, also has yes and no, on and off.
 		var value bool
 		if node.Kind != yaml.ScalarNode || node.Style != 0 || node.Decode(&value) != nil {
-			d.fault(path, "must be true or false, not %s", describe(node))
+			d.faultf(path, "must be true or false, not %s", describe(node))
 
 			return
 		}
@@ -253,14 +253,14 @@ func (d *decoder) scalar(node *yaml.Node, into reflect.Value, path string) {
 	case into.CanInt():
 		var value int64
 		if tag != "!!int" || node.Decode(&value) != nil || into.OverflowInt(value) {
-			d.fault(path, "must be a whole number in range, not %s", describe(node))
+			d.faultf(path, "must be a whole number in range, not %s", describe(node))
 
 			return
 		}
 
 		into.SetInt(value)
 	default:
-		d.fault(path, "cannot be set in a manifest")
+		d.faultf(path, "cannot be set in a manifest")
 	}
 }
 
@@ -271,14 +271,14 @@ func (d *decoder) custom(node *yaml.Node, into json.Unmarshaler, path string) {
 
 	switch tag := node.ShortTag(); {
 	case node.Kind != yaml.ScalarNode:
-		d.fault(path, "must be a single value, not %s", describe(node))
+		d.faultf(path, "must be a single value, not %s", describe(node))
 
 		return
 	case tag == "!!str" || tag == "!!timestamp":
 		value = node.Value
 	default:
 		if err := node.Decode(&value); err != nil {
-			d.fault(path, "cannot be read")
+			d.faultf(path, "cannot be read")
 
 			return
 		}
@@ -290,20 +290,17 @@ func (d *decoder) custom(node *yaml.Node, into json.Unmarshaler, path string) {
 	}
 
 	if err != nil {
-		d.fault(path, "%v", err)
+		d.faultf(path, "%v", err)
 	}
 }
 
 // describe names a value for a message. It quotes no text: that may be a secret.
 func describe(node *yaml.Node) string {
-	switch node.Kind {
-	case yaml.MappingNode:
-		return "a mapping"
-	case yaml.SequenceNode:
-		return "a list"
-	}
-
 	switch tag := node.ShortTag(); tag {
+	case "!!map":
+		return "a mapping"
+	case "!!seq":
+		return "a list"
 	case "!!str", "!!timestamp":
 		return "text"
 	case "!!int", "!!float":

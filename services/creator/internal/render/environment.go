@@ -126,13 +126,13 @@ func checkSettings(settings map[string]map[string]string) error {
 			total += len(name) + len(value)
 
 			if fault := variableFault(name, value); fault != "" {
-				found.add("setting %q of container %q: %s", bounded(name), bounded(container), fault)
+				found.addf("setting %q of container %q: %s", bounded(name), bounded(container), fault)
 			}
 		}
 	}
 
 	if total > maxSettings {
-		found.add("the settings have %d bytes, more than %d", total, maxSettings)
+		found.addf("the settings have %d bytes, more than %d", total, maxSettings)
 	}
 
 	return found.err(ReasonSettingsInvalid)

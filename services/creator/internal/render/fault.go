@@ -32,18 +32,19 @@ func (e *Error) Error() string { return e.Message }
 // faults collects what is wrong, so that all of it is said at once.
 type faults []string
 
-func (f *faults) add(format string, args ...any) {
+func (f *faults) addf(format string, args ...any) {
 	*f = append(*f, fmt.Sprintf(format, args...))
 }
 
 // err is nil without faults.
-func (f faults) err(reason string) error {
-	if len(f) == 0 {
+func (f *faults) err(reason string) error {
+	list := *f
+	if len(list) == 0 {
 		return nil
 	}
 
-	message := strings.Join(f[:min(len(f), maxFaults)], "; ")
-	if more := len(f) - maxFaults; more > 0 {
+	message := strings.Join(list[:min(len(list), maxFaults)], "; ")
+	if more := len(list) - maxFaults; more > 0 {
 		message += fmt.Sprintf("; and %d more", more)
 	}
 

@@ -9,9 +9,6 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"berth/pkg/kube"
-	"berth/services/creator/internal/render"
-
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -19,6 +16,9 @@ import (
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/yaml"
+
+	"berth/pkg/kube"
+	"berth/services/creator/internal/render"
 )
 
 // FuzzParse compares with the decoder of Kubernetes: what Parse accepts means the
@@ -216,8 +216,8 @@ func TestDecoderKnowsEveryKind(t *testing.T) {
 
 		switch kind.Kind() {
 		case reflect.Struct:
-			for i := range kind.NumField() {
-				walk(kind.Field(i).Type, path+"."+kind.Field(i).Name)
+			for field := range kind.Fields() {
+				walk(field.Type, path+"."+field.Name)
 			}
 		case reflect.Map:
 			if kind.Key().Kind() != reflect.String {

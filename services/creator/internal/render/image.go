@@ -39,10 +39,10 @@ func images(pod *corev1.Pod, request Request) error {
 		case !asks:
 			return
 		case request.LocalRegistryURL == "":
-			found.add("image %q: this site has no registry of its own (localRegistryURL)", *image)
+			found.addf("image %q: this site has no registry of its own (localRegistryURL)", *image)
 		default:
 			if err := readable(name); err != nil {
-				found.add("image %q: with this site's registry it is %q, which is no image reference: %v", *image, name, err)
+				found.addf("image %q: with this site's registry it is %q, which is no image reference: %v", *image, name, err)
 			}
 		}
 

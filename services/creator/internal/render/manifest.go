@@ -34,14 +34,14 @@ func Parse(manifest []byte) (*corev1.Pod, error) {
 	var found faults
 
 	if len(manifest) > MaxManifest {
-		found.add("the manifest has %d bytes, more than %d", len(manifest), MaxManifest)
+		found.addf("the manifest has %d bytes, more than %d", len(manifest), MaxManifest)
 
 		return nil, found.err(ReasonManifestInvalid)
 	}
 
 	document, err := single(manifest)
 	if err != nil {
-		found.add("%s", strings.TrimPrefix(err.Error(), "yaml: "))
+		found.addf("%s", strings.TrimPrefix(err.Error(), "yaml: "))
 
 		return nil, found.err(ReasonManifestInvalid)
 	}
@@ -111,7 +111,7 @@ func single(manifest []byte) (*yaml.Node, error) {
 // another kind are unknown.
 func isPod(document *yaml.Node, found *faults) bool {
 	if document.Kind != yaml.MappingNode {
-		found.add("line %d: a manifest is a mapping, not %s", document.Line, describe(document))
+		found.addf("line %d: a manifest is a mapping, not %s", document.Line, describe(document))
 
 		return false
 	}
@@ -119,9 +119,9 @@ func isPod(document *yaml.Node, found *faults) bool {
 	for _, want := range []struct{ key, value string }{{"apiVersion", "v1"}, {"kind", "Pod"}} {
 		switch value := member(document, want.key); {
 		case value == nil:
-			found.add("line %d: %s is missing; it must be %s", document.Line, want.key, want.value)
+			found.addf("line %d: %s is missing; it must be %s", document.Line, want.key, want.value)
 		case value.Value != want.value:
-			found.add("line %d: %s is %q; it must be %s", value.Line, want.key, bounded(value.Value), want.value)
+			found.addf("line %d: %s is %q; it must be %s", value.Line, want.key, bounded(value.Value), want.value)
 		}
 	}
 

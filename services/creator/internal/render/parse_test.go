@@ -6,11 +6,11 @@ import (
 	"strings"
 	"testing"
 
-	"berth/services/creator/internal/render"
-
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
+
+	"berth/services/creator/internal/render"
 )
 
 func wantFault(t *testing.T, err error, reason string, texts ...string) {
@@ -232,7 +232,7 @@ func kubernetes(tb testing.TB, manifest []byte) *corev1.Pod {
 func dropped(pod *corev1.Pod) *corev1.Pod {
 	meta := &pod.ObjectMeta
 	pod.Status = corev1.PodStatus{}
-	meta.Namespace, meta.UID, meta.ResourceVersion, meta.Generation, meta.SelfLink = "", "", "", 0, ""
+	meta.Namespace, meta.UID, meta.ResourceVersion, meta.Generation = "", "", "", 0
 	meta.DeletionTimestamp, meta.DeletionGracePeriodSeconds, meta.ManagedFields = nil, nil, nil
 	meta.CreationTimestamp.Reset()
 

@@ -8,10 +8,10 @@ import (
 	"maps"
 	"strings"
 
-	"berth/pkg/kube"
-
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"berth/pkg/kube"
 )
 
 // MaxPod is the largest pod that is made, in bytes of JSON: it has to fit into

@@ -8,11 +8,11 @@ import (
 	"strings"
 	"testing"
 
-	"berth/services/creator/internal/render"
-
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
+
+	"berth/services/creator/internal/render"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")

@@ -89,6 +89,9 @@ func absent(record events.Record, look Look) Action {
 		if look.Vanished != "" && (look.Vanished == record.Observed.UID || record.Observed.UID == "") {
 			return Action{Generation: record.Generation, Delete: &events.DeleteRequest{Vanished: look.Vanished}}
 		}
+		if look.Missing {
+			return Action{Generation: record.Generation, Delete: &events.DeleteRequest{Vanished: record.Observed.UID}}
+		}
 		return leaving(record, look)
 	case record.LaunchedAt.IsZero():
 		return Action{} // Not made yet.

@@ -73,7 +73,7 @@ func (e *Election) stand(ctx context.Context, lead func(context.Context) error) 
 	term := &term{}
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock: e.lock, LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod,
-		ReleaseOnCancel: true, Name: "watcher",
+		Name: "watcher",
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(termCtx context.Context) {
 				if !term.begin() {
@@ -96,8 +96,27 @@ func (e *Election) stand(ctx context.Context, lead func(context.Context) error) 
 		return fmt.Errorf("stand for election: %w", err)
 	}
 	elector.Run(ctx)
+	// Only now is the lease given back; the elector would do so while lead still runs.
 	term.end()
+	if elector.IsLeader() {
+		e.giveBack(context.WithoutCancel(ctx))
+	}
 	return nil
+}
+
+// giveBack lets go of the lease, so that the next leader need not wait for its
+// end. Where that fails, it waits.
+func (e *Election) giveBack(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, renewDeadline)
+	defer cancel()
+	record, _, err := e.lock.Get(ctx)
+	if err == nil && record.HolderIdentity == e.lock.Identity() {
+		record.HolderIdentity = ""
+		err = e.lock.Update(ctx, *record)
+	}
+	if err != nil {
+		e.log.Warn().Err(err).Msg("Cannot give back the lease; it ends by itself")
+	}
 }
 
 // term is the time in office that an election may lead to. The elector begins it

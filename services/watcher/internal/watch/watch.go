@@ -164,6 +164,7 @@ var errExpired = errors.New("the resource version has expired")
 
 func (s *stream) run(ctx context.Context) error {
 	working := time.Now()
+	relisted := false // The watch has not been open since the last list.
 	for ctx.Err() == nil {
 		begun := time.Now()
 		opened, err := s.follow(ctx)
@@ -175,11 +176,18 @@ func (s *stream) run(ctx context.Context) error {
 		}
 		if errors.Is(err, errExpired) {
 			s.log.Info().Str("kind", s.name).Msg("The watch cannot go on where it left off; listing anew")
-			if s.version, err = s.list(ctx); err == nil {
-				working = time.Now()
-				continue
+			// Without a new list it must not go on at all: it would miss what has gone.
+			var version string
+			if version, err = s.list(ctx); err == nil {
+				s.version, working = version, time.Now()
+				if opened || !relisted {
+					relisted = !opened
+					continue
+				}
+				err = errors.New("the version of the list that was just made has expired, too")
 			}
 		}
+		relisted = relisted && !opened
 		if err == nil {
 			continue
 		}

@@ -65,7 +65,7 @@ type Exec struct {
 
 // Config returns the configuration as YAML documents. Without exec, exec into a pod fails.
 func Config(exec *Exec) ([]byte, error) {
-	docs := []any{options(), nodeStage("node-ready", "NotIn", 0, 0), nodeStage("node-heartbeat", "In", heartbeat, heartbeatJitter)}
+	docs := []any{options(exec != nil), nodeStage("node-ready", "NotIn", 0, 0), nodeStage("node-heartbeat", "In", heartbeat, heartbeatJitter)}
 	scripts := scripts()
 	for _, value := range slices.Sorted(maps.Keys(scripts)) {
 		from := fresh
@@ -99,12 +99,12 @@ func Config(exec *Exec) ([]byte, error) {
 
 type object = map[string]any
 
-func options() object {
+func options(exec bool) object {
 	return object{
 		"apiVersion": "config.kwok.x-k8s.io/v1alpha1", "kind": "KwokConfiguration",
 		"metadata": object{"name": "kwok"},
 		"options": object{
-			"cidr": podCIDR, "podPlayStageParallelism": parallelism, "nodePlayStageParallelism": 4, "podsOnNodeSyncParallelism": 1,
+			"cidr": podCIDR, "enableDebuggingHandlers": exec, "podPlayStageParallelism": parallelism, "nodePlayStageParallelism": 4, "podsOnNodeSyncParallelism": 1,
 			// No leases, the heartbeat is in the node's status: while KWOK takes leases over from an earlier run, it drops what happens to
 			// pods, and then never plays them.
 			"nodeLeaseDurationSeconds": 0,

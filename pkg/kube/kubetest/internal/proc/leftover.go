@@ -54,7 +54,10 @@ func endLeftover(path string) error {
 			return err
 		}
 	}
-	return os.Remove(path)
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 func (n note) running() bool {
@@ -80,6 +83,10 @@ func (n note) waitGone() error {
 
 func writeNote(path string, pid int) error {
 	n, err := identify(pid)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+		// It has ended already.
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,214 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"berth/cmd/berth/internal/follow"
+	"berth/cmd/berth/internal/progress"
+	"berth/cmd/berth/internal/silo"
+	"berth/cmd/berth/internal/track"
+	"berth/pkg/events"
+)
+
+// wait is a command that asks for something about one pod and waits for it.
+type wait struct {
+	*app
+
+	api       *silo.Client
+	log       *follow.Log // Nil where there is none.
+	display   *display
+	user, pod string
+	goal      track.Goal
+	// after is where the log ended before the pod was asked for, nil for a pod
+	// that was there already.
+	after *events.Position
+	fresh bool
+	began time.Time
+}
+
+// outcome is what a command that waits writes as JSON.
+type outcome struct {
+	Pod      string        `json:"pod_name"`
+	User     string        `json:"user_id"`
+	Event    events.Type   `json:"event"`
+	Reason   events.Reason `json:"reason,omitempty"`
+	Message  string        `json:"message,omitempty"`
+	Duration float64       `json:"duration_seconds"`
+	Phases   []phase       `json:"phases,omitempty"`
+}
+
+type phase struct {
+	Event    events.Type   `json:"event"`
+	Reason   events.Reason `json:"reason,omitempty"`
+	Duration float64       `json:"duration_seconds"`
+}
+
+// withTimeout bounds a command.
+func withTimeout(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	over := func() { cancel(errClosed) }
+	if timeout <= 0 {
+		return ctx, over
+	}
+	limited, stop := context.WithTimeoutCause(ctx, timeout, errTimeout)
+	return limited, func() { over(); stop() }
+}
+
+// openLog connects to the log where one is configured. Without it the command
+// does, so it only says that it is not there.
+func (a *app) openLog(ctx context.Context, notice func(text string)) (*follow.Log, error) {
+	log, err := a.log(ctx, notice)
+	var wrong *failure
+	switch {
+	case errors.As(err, &wrong):
+		return nil, wrong
+	case err != nil && ctx.Err() == nil:
+		notice(fmt.Sprintf("cannot follow the log (%v); asking the service instead", err))
+	}
+	return log, nil
+}
+
+// run waits and tells how it ended.
+func (w *wait) run(ctx context.Context) error {
+	t := track.Tracker{
+		API: w.api, User: w.user, Pod: w.pod, Goal: w.goal, Fresh: w.fresh,
+		OnChange: w.show, OnNotice: w.display.notice,
+	}
+	if w.log != nil {
+		t.Log = follow.Life{Log: w.log, Cluster: w.cluster, Pod: w.pod, User: w.user, After: w.after}
+	}
+	stop := w.display.start()
+	result, err := t.Wait(ctx)
+	stop()
+	took := time.Since(w.began)
+	if w.json {
+		w.writeJSON(w.Stdout, w.outcome(result, took))
+	}
+	if err != nil || !result.Reached {
+		return w.failure(ctx, result, took, err)
+	}
+	if !w.quiet && !w.json {
+		fmt.Fprintf(w.Stderr, "%s is %s after %s%s\n", w.pod, result.Last.Event, progress.Duration(took), w.details())
+	}
+	return nil
+}
+
+// show leaves out what was before a delete while one is waited for.
+func (w *wait) show(changes []progress.Change) {
+	if w.goal == track.Gone {
+		for len(changes) > 0 && changes[0].Event != events.Deleting && changes[0].Event != events.Gone {
+			changes = changes[1:]
+		}
+	}
+	w.display.show(changes)
+}
+
+// details are the durations of the phases, for where they have not been shown.
+func (w *wait) details() string {
+	summary := progress.Summary(w.display.seen())
+	if w.display.manner != plain || summary == "" {
+		return ""
+	}
+	return " (" + summary + ")"
+}
+
+func (w *wait) outcome(result track.Result, took time.Duration) outcome {
+	o := outcome{
+		Pod: w.pod, User: w.user, Event: result.Last.Event, Reason: result.Last.Reason, Message: result.Last.Message,
+		Duration: seconds(took),
+	}
+	for _, s := range w.display.seen().Done() {
+		o.Phases = append(o.Phases, phase{Event: s.Event, Reason: s.Reason, Duration: seconds(s.Took)})
+	}
+	return o
+}
+
+// seconds rounds to milliseconds.
+func seconds(d time.Duration) float64 { return float64(d.Milliseconds()) / 1000 }
+
+// failure says why the goal was not reached.
+func (w *wait) failure(ctx context.Context, result track.Result, took time.Duration, err error) *failure {
+	last := result.Last
+	cause := progress.Cause(last.Reason, last.Message)
+	f := &failure{code: ExitFailed, reason: string(last.Reason), pod: w.pod}
+	goesOn, again := "goes on being made", w.again("pods watch "+w.pod)
+	if w.goal == track.Gone {
+		goesOn, again = "goes on being deleted", w.again("pods watch --delete "+w.pod)
+	}
+	state := ""
+	if last.Event != "" {
+		state = " (" + strings.TrimSuffix(string(last.Event)+": "+cause, ": ") + ")"
+	}
+	interrupted := ctx.Err() != nil && !errors.Is(context.Cause(ctx), errTimeout)
+	switch {
+	case interrupted:
+		f.code, f.reason = ExitInterrupted, codeInterrupted
+		f.message = fmt.Sprintf("interrupted: %s%s %s; to look at it again:", w.pod, state, goesOn)
+		f.hints = []string{again}
+	case ctx.Err() != nil:
+		f.code, f.reason = ExitTimeout, codeWaitTimeout
+		f.message = fmt.Sprintf("%s is not %s after %s%s; it %s:", w.pod, goalName(w.goal), progress.Duration(took), state, goesOn)
+		f.hints = []string{again}
+	case err != nil:
+		f = failed(ctx, "wait for "+w.pod, err)
+		f.pod = w.pod
+		f.hints = []string{again}
+	case w.goal == track.Gone && last.Event == events.Deleting:
+		f.message = fmt.Sprintf("%s is not gone within the time limit of the service, after %s; it %s:", w.pod, progress.Duration(took), goesOn)
+		f.hints = []string{again}
+	case w.goal == track.Gone:
+		f.message = fmt.Sprintf("%s is %s, and nobody deletes it", w.pod, last.Event)
+		f.hints = []string{w.again("pods delete " + w.pod)}
+	default:
+		f.message = strings.TrimSuffix(fmt.Sprintf("%s %s after %s: %s", w.pod, ending(last.Event), progress.Duration(took), cause), ": ")
+	}
+	if f.reason == "" {
+		f.reason = codeFailed
+	}
+	return f
+}
+
+func goalName(goal track.Goal) events.Type {
+	if goal == track.Gone {
+		return events.Gone
+	}
+	return events.Ready
+}
+
+// ending is what became of a pod that is not ready.
+func ending(event events.Type) string {
+	switch event {
+	case events.Deleting:
+		return "is being deleted"
+	case events.Gone:
+		return "is gone"
+	default:
+		return string(event)
+	}
+}
+
+// again is a command that goes on with this one: with its flags, where they do
+// not come from the environment.
+func (a *app) again(command string) string {
+	text := "berth " + command
+	if a.user != a.getenv("BERTH_USER") {
+		text += " --user " + quote(a.user)
+	}
+	if u, err := url.Parse(a.url); err == nil && a.url != a.getenv("BERTH_URL") && a.url != defaultURL {
+		text += " --url " + quote(u.Redacted())
+	}
+	return text
+}
+
+// quote makes a word for a shell.
+func quote(word string) string {
+	if matches(`[-A-Za-z0-9@:/._]+`, word) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
