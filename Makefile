@@ -69,7 +69,7 @@ up: build ## Everything on this machine: Kubernetes, NATS and the five services,
 
 build: ## The programs, into bin/
 	$(call step,build$(if $(wildcard bin/devstack),,; $(FIRST)))
-	@go build -trimpath -buildvcs=$(VCS) -o bin/ $(PROGRAMS)
+	@go build -buildvcs=$(VCS) -o bin/ $(PROGRAMS)
 .PHONY: build
 
 ##@ Check

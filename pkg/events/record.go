@@ -140,11 +140,7 @@ func (r Record) MarshalJSON() ([]byte, error) {
 
 // UnmarshalJSON reads a record and keeps the members that it does not know.
 func (r *Record) UnmarshalJSON(b []byte) error {
-	var p plainRecord
-	if err := json.Unmarshal(b, &p); err != nil {
-		return err
-	}
-	extra, err := unknown(b, recordMembers())
+	p, extra, err := readObject[plainRecord](b, recordMembers)
 	if err != nil {
 		return err
 	}
@@ -161,11 +157,7 @@ func (o Observed) MarshalJSON() ([]byte, error) {
 
 // UnmarshalJSON reads an observation and keeps the members that it does not know.
 func (o *Observed) UnmarshalJSON(b []byte) error {
-	var p plainObserved
-	if err := json.Unmarshal(b, &p); err != nil {
-		return err
-	}
-	extra, err := unknown(b, observedMembers())
+	p, extra, err := readObject[plainObserved](b, observedMembers)
 	if err != nil {
 		return err
 	}
@@ -194,6 +186,22 @@ func withExtra(object []byte, extra map[string]json.RawMessage) []byte {
 	}
 	out.WriteByte('}')
 	return out.Bytes()
+}
+
+// readObject reads an object, and what it has that T does not know. Most have
+// nothing: so that is tried first.
+func readObject[T any](object []byte, known func() []string) (T, map[string]json.RawMessage, error) {
+	var strict, lenient T
+	d := json.NewDecoder(bytes.NewReader(object))
+	d.DisallowUnknownFields()
+	if d.Decode(&strict) == nil {
+		return strict, nil, nil
+	}
+	if err := json.Unmarshal(object, &lenient); err != nil {
+		return lenient, nil, err
+	}
+	extra, err := unknown(object, known())
+	return lenient, extra, err
 }
 
 // unknown returns the members of an object that are not in known.

@@ -12,7 +12,10 @@ import (
 	"regexp"
 	"strings"
 	"syscall"
+	"time"
 
+	"github.com/Masterminds/semver/v3"
+	"github.com/nats-io/nats.go"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -46,6 +49,26 @@ func (s *Stack) claim() error {
 	}
 	return nil
 }
+
+// checkNATS says at once what is wrong with a NATS server that is to be used.
+func checkNATS(address string) error {
+	nc, err := nats.Connect(address, nats.Timeout(natsPatience), nats.Name("berth-devstack"))
+	if err != nil {
+		return fmt.Errorf("use the NATS server of --nats-url: %w", err)
+	}
+	defer nc.Close()
+	version, err := semver.NewVersion(nc.ConnectedServerVersion())
+	switch {
+	case err != nil:
+		return fmt.Errorf("use the NATS server of --nats-url: version %q: %w", nc.ConnectedServerVersion(), err)
+	case version.LessThan(semver.New(2, 12, 0, "", "")):
+		return fmt.Errorf("use the NATS server of --nats-url: it has version %s; message schedules need 2.12 or newer", version)
+	}
+	return nil
+}
+
+// natsPatience is how long a NATS server that is to be used may take to answer.
+const natsPatience = 3 * time.Second
 
 // startManifests serves sample manifests, or those of a folder, and allows them.
 func (s *Stack) startManifests(ctx context.Context) error {

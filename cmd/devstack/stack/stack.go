@@ -157,7 +157,7 @@ func (s *Stack) checkListen(ctx context.Context) error {
 func (s *Stack) startNATS() error {
 	if s.opts.NATSURL != "" {
 		s.NATSURL = s.opts.NATSURL
-		return nil
+		return checkNATS(s.NATSURL)
 	}
 	nats, err := eventstest.StartServer(eventstest.Options{
 		Dir: filepath.Join(s.opts.Data, "nats"), Durable: s.opts.Durable, Listen: "127.0.0.1:0",

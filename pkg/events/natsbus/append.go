@@ -102,6 +102,9 @@ func decode(subject string, data []byte, sequence uint64) (Entry, error) {
 // written meanwhile, and starts over where somebody has. It returns the record
 // that holds afterwards and whether this call has written it.
 //
+// A name that is free is claimed, also by a command that had it before; see
+// [Bus.Claimed].
+//
 // The errors are those of Next and of [events.Event.Marshal], and
 // [ErrUnavailable], after which it is not known whether the fact is in the log.
 // After an error of Next the entry returned is the record that stood in the way.
@@ -130,15 +133,17 @@ func (b *Bus) append(ctx context.Context, entry Entry, read bool, pod string, fa
 	for range maxConflicts {
 		next, changed, err := events.Next(entry.Record, fact)
 		switch {
-		case (err != nil || !changed) && read:
-			return entry, false, err
-		case err != nil || !changed:
+		case (err != nil || !changed) && !read:
 			// Only the leader's record is good enough for a no.
 			if entry, err = b.Last(ctx, pod); err != nil {
 				return Entry{}, false, err
 			}
 			read = true
 			continue
+		case err != nil || !changed:
+			return entry, false, err
+		case next.Cluster != b.cluster || next.Pod != pod:
+			return entry, false, fmt.Errorf("append to %s: %w: the record is about %s in %s", pod, events.ErrMalformed, next.Pod, next.Cluster)
 		}
 		e := b.event(ctx)
 		e.Record = &next
@@ -218,7 +223,9 @@ func conflict(err error) bool {
 }
 
 // Claimed says whether a command has ever claimed a pod name, also if that pod
-// is gone by now. It reads the claims of the name that the log still has.
+// is gone by now and others have had the name since: a command that is delivered
+// again must not make a second pod. It reads all claims of the name that the log
+// still has, one by one.
 func (b *Bus) Claimed(ctx context.Context, pod, command string) (bool, error) {
 	// A subject keeps a bounded number of messages, so this ends.
 	for from := uint64(1); ; {

@@ -181,8 +181,8 @@ func (c *Cluster) Stop() error {
 		for _, programs := range slices.Backward(c.programs) {
 			c.stopErr = errors.Join(c.stopErr, stopAll(programs))
 		}
+		c.stopErr = errors.Join(c.stopErr, c.starter.Close())
 		c.watchers.Wait()
-		c.starter.Close()
 		if c.lock != nil {
 			c.stopErr = errors.Join(c.stopErr, c.lock.Close())
 		}

@@ -100,7 +100,8 @@ func (d *deleter) expire(ctx context.Context, entry natsbus.Entry) (bool, error)
 // remove deletes the pod's objects and says whether they have all vanished.
 func (d *deleter) remove(ctx context.Context, entry natsbus.Entry, request events.DeleteRequest) (bool, error) {
 	uid := entry.Observed.UID
-	if request.Vanished != "" && (uid == "" || uid == request.Vanished) {
+	// Where the log has no UID, what vanished may have been an earlier pod of the name.
+	if uid != "" && uid == request.Vanished {
 		return true, nil
 	}
 	if uid == "" {

@@ -91,10 +91,15 @@ func (a *App) loaded(ctx context.Context) error {
 	return nil
 }
 
-// logged is told of each new record in the log. A pod that the watch saw before
-// its creator said `launched` is looked at again.
+// logged is told of each new record in the log. A pod is looked at again that the
+// watch saw before its creator said `launched`, or whose newest state was held
+// against an older record than this one.
 func (l *leader) logged(e natsbus.Entry) {
-	if !e.LaunchedAt.IsZero() && e.ReadyAt.IsZero() && e.Observed.ResourceVersion == "" {
+	if e.LaunchedAt.IsZero() || e.Event.Over() {
+		return
+	}
+	pod, _ := l.rec.cluster.Look(e.Pod)
+	if e.Observed.ResourceVersion == "" || e.Observed.ResourceVersion != pod.ResourceVersion {
 		l.queue.Add(e.Pod)
 	}
 }

@@ -55,6 +55,11 @@ func (r *reconciler) reconcile(ctx context.Context, name string, complete, missi
 }
 
 func (r *reconciler) carryOut(ctx context.Context, name string, entry natsbus.Entry, look diff.Look, action diff.Action) error {
+	if action.Fact != nil && action.Fact.Kind == events.FactObserve {
+		if _, changed, err := events.Next(entry.Record, *action.Fact); err == nil && !changed {
+			return nil // Most of what a watch says is nothing new.
+		}
+	}
 	if action.Fact != nil {
 		after, changed, err := r.bus.AppendAfter(ctx, entry, name, *action.Fact)
 		switch {

@@ -119,8 +119,8 @@ func (w *wait) create(ctx context.Context, manifest string, settings map[string]
 	f := failed(ctx, "create a pod at "+w.api.URL(), err)
 	var e *silo.Error
 	if errors.As(err, &e) && e.Status == 0 && !e.Unsent() {
-		f.message += "; a pod may be on its way all the same:"
-		f.hints = []string{w.again("pods list")}
+		f.message += "; a pod may be on its way all the same"
+		f.hint = w.again("pods list")
 	}
 	return f
 }

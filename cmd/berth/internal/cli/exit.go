@@ -58,8 +58,9 @@ type failure struct {
 	reason  string
 	message string
 	pod     string
-	// hints are lines about what to do next, for people.
-	hints []string
+	// hint is a command to go on with, for people; help is the one whose --help
+	// says what is wrong.
+	hint, help string
 	// told says that there is nothing more to tell.
 	told bool
 }
@@ -79,8 +80,8 @@ func asFailure(err error, command *cobra.Command) *failure {
 	if !errors.As(err, &f) {
 		f = usage("%s", err)
 	}
-	if f.reason == codeUsage && f.hints == nil {
-		f.hints = []string{command.CommandPath() + " --help"}
+	if f.reason == codeUsage {
+		f.help = command.CommandPath()
 	}
 	return f
 }
@@ -103,8 +104,11 @@ func (a *app) report(f *failure, asJSON bool) {
 		return
 	}
 	fmt.Fprintln(a.Stderr, "berth:", progress.Clean(f.message))
-	for _, hint := range f.hints {
-		fmt.Fprintln(a.Stderr, "  "+hint)
+	switch {
+	case f.hint != "":
+		fmt.Fprintln(a.Stderr, "Go on with:", f.hint)
+	case f.help != "":
+		fmt.Fprintf(a.Stderr, "Try %s --help.\n", f.help)
 	}
 }
 

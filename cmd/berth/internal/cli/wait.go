@@ -148,22 +148,22 @@ func (w *wait) failure(ctx context.Context, result track.Result, took time.Durat
 	switch {
 	case interrupted:
 		f.code, f.reason = ExitInterrupted, codeInterrupted
-		f.message = fmt.Sprintf("interrupted: %s%s %s; to look at it again:", w.pod, state, goesOn)
-		f.hints = []string{again}
+		f.message = fmt.Sprintf("interrupted: %s%s %s", w.pod, state, goesOn)
+		f.hint = again
 	case ctx.Err() != nil:
 		f.code, f.reason = ExitTimeout, codeWaitTimeout
-		f.message = fmt.Sprintf("%s is not %s after %s%s; it %s:", w.pod, goalName(w.goal), progress.Duration(took), state, goesOn)
-		f.hints = []string{again}
+		f.message = fmt.Sprintf("%s is not %s after %s%s; it %s", w.pod, goalName(w.goal), progress.Duration(took), state, goesOn)
+		f.hint = again
 	case err != nil:
 		f = failed(ctx, "wait for "+w.pod, err)
 		f.pod = w.pod
-		f.hints = []string{again}
+		f.hint = again
 	case w.goal == track.Gone && last.Event == events.Deleting:
-		f.message = fmt.Sprintf("%s is not gone within the time limit of the service, after %s; it %s:", w.pod, progress.Duration(took), goesOn)
-		f.hints = []string{again}
+		f.message = fmt.Sprintf("%s is not gone within the time limit of the service, after %s; it %s", w.pod, progress.Duration(took), goesOn)
+		f.hint = again
 	case w.goal == track.Gone:
 		f.message = fmt.Sprintf("%s is %s, and nobody deletes it", w.pod, last.Event)
-		f.hints = []string{w.again("pods delete " + w.pod)}
+		f.hint = w.again("pods delete " + w.pod)
 	default:
 		f.message = strings.TrimSuffix(fmt.Sprintf("%s %s after %s: %s", w.pod, ending(last.Event), progress.Duration(took), cause), ": ")
 	}

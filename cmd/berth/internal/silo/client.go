@@ -190,7 +190,7 @@ func failure(res *http.Response, data []byte) error {
 	}
 	e := &Error{Status: res.StatusCode}
 	if seconds, err := strconv.Atoi(strings.TrimSpace(res.Header.Get("Retry-After"))); err == nil && seconds >= 0 {
-		e.RetryAfter = time.Duration(min(seconds, int(maxWait/time.Second))) * time.Second
+		e.RetryAfter = max(time.Duration(min(seconds, int(maxWait/time.Second)))*time.Second, minWait)
 	}
 	// What cannot be read has no reason, which is a case of its own.
 	_ = json.Unmarshal(data, &answer)

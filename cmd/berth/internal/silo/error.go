@@ -19,7 +19,8 @@ type Error struct {
 	// Reason and Message are the service's own words; empty where an answer had none.
 	Reason  events.Reason
 	Message string
-	// RetryAfter is how long the service asks to wait, 0 where it does not.
+	// RetryAfter is how long the service asks to wait, within bounds; 0 where it
+	// does not ask.
 	RetryAfter time.Duration
 	// Err is what went wrong where there was no answer, or none of the service.
 	Err error
@@ -76,7 +77,7 @@ const (
 
 // Wait is how long to wait before the request is made again.
 func (e *Error) Wait() time.Duration {
-	return min(max(cmp.Or(e.RetryAfter, time.Second), minWait), maxWait)
+	return min(cmp.Or(e.RetryAfter, time.Second), maxWait)
 }
 
 // Retry calls request, again up to four times while the service is busy, after

@@ -43,7 +43,7 @@ type service struct {
 	logged   []step
 	logFails error
 
-	mu    sync.Mutex
+	// asked is how many long polls there were, one after the other.
 	asked int
 }
 
@@ -58,15 +58,12 @@ func (s *service) Pod(context.Context, string, string) (silo.Pod, bool, error) {
 }
 
 func (s *service) WatchCreate(ctx context.Context, _, _ string) (bool, error) {
-	s.mu.Lock()
 	s.asked++
-	n := s.asked
-	s.mu.Unlock()
-	if n > len(s.answers) {
+	if s.asked > len(s.answers) {
 		<-ctx.Done()
 		return false, &silo.Error{Err: context.Cause(ctx)}
 	}
-	a := s.answers[n-1]
+	a := s.answers[s.asked-1]
 	select {
 	case <-time.After(time.Until(s.began.Add(a.at))):
 		return a.yes, a.err

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -73,7 +74,7 @@ func run(args, environ []string, stdout, stderr io.Writer, signals <-chan os.Sig
 		select {
 		case err := <-ended:
 			if err != nil && !(expired != nil && errors.Is(err, context.Canceled)) {
-				fmt.Fprintf(stderr, "devstack: %v\n", err)
+				fmt.Fprintf(stderr, "devstack: %s\n", strings.TrimPrefix(err.Error(), "start devstack: "))
 				return service.ExitFailure
 			}
 			return service.ExitClean
@@ -150,6 +151,9 @@ func parse(args, environ []string, stdout, stderr io.Writer) (opts stack.Options
 		return fail(err)
 	}
 	for _, n := range notices {
+		if n.Path == "whitelistManifestRegex" && settings.WhitelistManifestRegex.IsZero() {
+			continue // Nothing is allowed but the stack's own manifests, which is what a beginner wants.
+		}
 		opts.Log.Warn().Str("file", n.File).Int("line", n.Line).Str("key", n.Path).Msg(n.Message)
 	}
 	if err := opts.Check(); err != nil {

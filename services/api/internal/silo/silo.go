@@ -253,8 +253,10 @@ func bodyFault(err error) error {
 	switch {
 	case errors.As(err, &large):
 		return &Error{Status: http.StatusRequestEntityTooLarge, Reason: events.RequestInvalid, Message: "the body is larger than " + strconv.Itoa(maxBody) + " bytes"}
+	case errors.As(err, &kind) && kind.Field == "":
+		return Fault(events.RequestInvalid, "the body must be a JSON object")
 	case errors.As(err, &kind):
-		return Fault(events.RequestInvalid, kind.Field+" must not be a "+kind.Value)
+		return Fault(events.RequestInvalid, kind.Field+" must not be a JSON "+kind.Value)
 	case errors.Is(err, io.EOF):
 		return Fault(events.RequestInvalid, "the body is empty; it must be a JSON object")
 	default:

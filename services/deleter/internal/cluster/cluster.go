@@ -59,4 +59,3 @@ func (c *Cluster) Delete(ctx context.Context, name, uid string) (vanished bool, 
 		return false, fmt.Errorf("delete pod: %w", err)
 	}
 }
-

@@ -97,9 +97,9 @@ func (c Config) missing(programs []Program) []Program {
 	return missing
 }
 
-func (c Config) build(ctx context.Context, goTool, module, temp string, p Program) error {
+func (c Config) build(ctx context.Context, goTool, module, temp string, p Program) (err error) {
 	starter := proc.NewStarter()
-	defer starter.Close()
+	defer func() { err = errors.Join(err, starter.Close()) }()
 	out := filepath.Join(temp, p.Name)
 	begin := time.Now()
 	process, err := starter.Start(proc.Spec{
@@ -111,8 +111,9 @@ func (c Config) build(ctx context.Context, goTool, module, temp string, p Progra
 	if err != nil {
 		return err
 	}
+	// An early return kills the build.
 	if err := c.watch(ctx, process, p, begin); err != nil {
-		return errors.Join(err, process.Stop(0))
+		return err
 	}
 	if err := process.Err(); err != nil {
 		return err

@@ -34,30 +34,40 @@ type Spec struct {
 type Starter struct {
 	work chan func()
 	done chan struct{}
+
+	mu        sync.Mutex
+	processes []*Process
 }
 
-// NewStarter returns a Starter. It must be closed once all its processes have ended.
+// NewStarter returns a Starter, which must be closed.
 func NewStarter() *Starter {
 	s := &Starter{work: make(chan func()), done: make(chan struct{})}
 	go s.run()
 	return s
 }
 
-// run forks every child on one thread that lives as long as the Starter: the kernel sends the parent-death signal when the thread
-// that forked ends, and the Go runtime ends idle threads whenever it likes (golang.org/issue/27505).
+// run forks every child on one thread that stays as long as the Starter: the kernel sends the parent-death signal when the thread that
+// forked ends, and the Go runtime ends threads when it likes (golang.org/issue/27505).
 func (s *Starter) run() {
-	// There is no unlock, so that the thread ends with the goroutine and takes along what was forgotten.
 	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	defer close(s.done)
 	for f := range s.work {
 		f()
 	}
 }
 
-// Close ends the Starter. Processes that still run are killed.
-func (s *Starter) Close() {
+// Close kills what still runs and ends the Starter, which must not be used any more. The error is that of Process.Stop.
+func (s *Starter) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for _, p := range s.processes {
+		errs = append(errs, p.Stop(0))
+	}
 	close(s.work)
 	<-s.done
+	return errors.Join(errs...)
 }
 
 // Start starts a process. It returns once the program has been loaded, not when it is ready.
@@ -86,6 +96,9 @@ func (s *Starter) Start(spec Spec) (*Process, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("note process %s: %w", spec.Name, err), p.Stop(0))
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.processes = append(s.processes, p)
 	return p, nil
 }
 

@@ -102,7 +102,7 @@ func TestGroup(t *testing.T) {
 func TestThreads(t *testing.T) {
 	t.Parallel()
 	s := NewStarter()
-	t.Cleanup(s.Close)
+	closeAfter(t, s)
 	dir := t.TempDir()
 	var p *Process
 	thread := make(chan int)
@@ -188,14 +188,16 @@ func TestClose(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Close()
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
 	<-p.Done()
 }
 
 func TestStartFails(t *testing.T) {
 	t.Parallel()
 	s := NewStarter()
-	t.Cleanup(s.Close)
+	closeAfter(t, s)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
@@ -260,7 +262,7 @@ func TestEndLeftovers(t *testing.T) {
 func TestReplacedProgram(t *testing.T) {
 	t.Parallel()
 	s := NewStarter()
-	t.Cleanup(s.Close)
+	closeAfter(t, s)
 	dir := t.TempDir()
 	spec := shell(dir, "")
 	program, err := os.ReadFile("/bin/sleep")
@@ -294,13 +296,17 @@ func start(t *testing.T, script string) (string, *Process) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	closeAfter(t, s)
+	return dir, p
+}
+
+func closeAfter(t *testing.T, s *Starter) {
+	t.Helper()
 	t.Cleanup(func() {
-		if err := p.Stop(0); err != nil {
+		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
-		s.Close()
 	})
-	return dir, p
 }
 
 func shell(dir, script string) Spec {

@@ -1,0 +1,93 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"berth/pkg/events"
+	"berth/pkg/events/eventstest"
+)
+
+// lines hands on what is written, a line at a time.
+type lines chan string
+
+func (l lines) Write(b []byte) (int, error) {
+	for line := range strings.Lines(string(b)) {
+		l <- strings.TrimSuffix(line, "\n")
+	}
+	return len(b), nil
+}
+
+// TestEventsGoOn follows the log through a restart of NATS and through a log
+// that is made anew, until ctrl-C.
+func TestEventsGoOn(t *testing.T) {
+	t.Parallel()
+	server := eventstest.NewListeningServer(t)
+	bus := eventstest.NewBus(t, server, "test")
+	eventstest.Bring(t, bus, "a", "alice", events.Claimed)
+
+	out, notices := make(lines, 100), make(lines, 100)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	var code int
+	var running sync.WaitGroup
+	running.Go(func() {
+		code = Run(ctx, Process{
+			Args:    []string{"events", "--all", "--type", "claimed,licensed"},
+			Environ: []string{"NATS_URL=" + server.URL()}, Stdout: out, Stderr: notices,
+		})
+	})
+	expect := func(want string) {
+		t.Helper()
+		// The time is that of the test.
+		if _, got, _ := strings.Cut(eventstest.Receive(t, want, out), "  "); got != want {
+			t.Errorf("line %q, want %q", got, want)
+		}
+	}
+	const claimed, licensed = "a                               alice                     claimed", "b                               bob                       licensed"
+	expect(claimed)
+
+	server.Restart()
+	eventstest.Eventually(t, "the bus is connected again", func() bool { return bus.Connected() == nil })
+	eventstest.Bring(t, bus, "b", "bob", events.Launching)
+	expect(strings.Replace(licensed, "licensed", "claimed", 1))
+	expect(licensed)
+
+	server.Wipe()
+	if err := bus.Provision(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventstest.Bring(t, bus, "a", "alice", events.Claimed)
+	expect(claimed)
+
+	cancel(errors.New("interrupt signal received"))
+	running.Wait()
+	if code != ExitOK {
+		t.Errorf("exit code %d, want %d", code, ExitOK)
+	}
+	close(notices)
+	var told []string
+	for notice := range notices {
+		told = append(told, notice)
+	}
+	const lost, back = "berth: lost the connection to NATS; trying again", "berth: connected to NATS again"
+	want := []string{lost, back, lost, back, "berth: the log was made anew; reading it from its start"}
+	if diff := cmp.Diff(want, told); diff != "" {
+		t.Errorf("notices (-want +got):\n%s", diff)
+	}
+}
+
+func TestEventsThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	var errs strings.Builder
+	code := Run(t.Context(), Process{Args: []string{"events"}, Environ: []string{"NATS_URL=nats://127.0.0.1:1"}, Stdout: io.Discard, Stderr: &errs})
+	if code != ExitUnavailable || !strings.HasPrefix(errs.String(), "berth: connect to NATS: ") {
+		t.Errorf("code %d, stderr %q, want %d", code, &errs, ExitUnavailable)
+	}
+}

@@ -1,0 +1,404 @@
+package eventstest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"berth/pkg/events"
+	"berth/pkg/events/natsbus"
+)
+
+// Connect connects a service to the site under test, as one of a Kubernetes
+// cluster.
+type Connect func(tb testing.TB, cluster, service string) *natsbus.Bus
+
+// Rounds says how often the races of the conformance suite are run.
+type Rounds struct {
+	Claims, Outcomes int
+}
+
+// Conformance asserts what the services rely on, whatever keeps the streams:
+// each claim has one winner and each command one outcome, facts are appended
+// once, commands are done, timers fire, and the table knows it all.
+func Conformance(t *testing.T, connect Connect, rounds Rounds) {
+	t.Helper()
+	for name, test := range map[string]func(*testing.T, func(service string) *natsbus.Bus){
+		"claims have one winner":      func(t *testing.T, c func(string) *natsbus.Bus) { raceClaims(t, c, rounds.Claims) },
+		"facts are appended once":     raceFacts,
+		"commands have one outcome":   func(t *testing.T, c func(string) *natsbus.Bus) { raceOutcomes(t, c, rounds.Outcomes) },
+		"outcomes can be corrected":   correctOutcomes,
+		"commands are done":           doCommands,
+		"commands are published once": publishTwice,
+		"timers":                      timers,
+		"the mark":                    mark,
+		"the table":                   table,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cluster := t.Name()
+			test(t, func(service string) *natsbus.Bus { return connect(t, cluster, service) })
+		})
+	}
+}
+
+// race calls f for each of n writers at once and waits for all.
+func race(n int, f func(i int)) {
+	gate := make(chan struct{})
+	var running sync.WaitGroup
+	for i := range n {
+		running.Go(func() {
+			<-gate
+			f(i)
+		})
+	}
+	close(gate)
+	running.Wait()
+}
+
+const writers = 8
+
+func raceClaims(t *testing.T, connect func(string) *natsbus.Bus, rounds int) {
+	buses := make([]*natsbus.Bus, writers)
+	for i := range buses {
+		buses[i] = connect("creator-" + strconv.Itoa(i))
+	}
+	const pod = "contended"
+	for round := range rounds {
+		entries, won, errs := make([]natsbus.Entry, writers), make([]bool, writers), make([]error, writers)
+		race(writers, func(i int) {
+			f := Claim(pod, fmt.Sprintf("user-%d", i), fmt.Sprintf("cmd-%d-%d", round, i))
+			f.Record.Cluster = buses[i].Cluster()
+			entries[i], won[i], errs[i] = buses[i].Append(t.Context(), pod, f)
+		})
+		winner := slices.Index(won, true)
+		if winner < 0 || slices.Contains(won[winner+1:], true) {
+			t.Fatalf("round %d: winners %v, errors %v, want one", round, won, errs)
+		}
+		for i := range writers {
+			if i != winner && !errors.Is(errs[i], events.ErrTaken) || i == winner && errs[i] != nil {
+				t.Fatalf("round %d: writer %d has error %v", round, i, errs[i])
+			}
+			if entries[i].EventID != entries[winner].EventID || entries[i].Generation != entries[winner].Generation {
+				t.Fatalf("round %d: writer %d was told of %+v, the winner of %+v", round, i, entries[i], entries[winner])
+			}
+		}
+		end(t, buses[winner], entries[winner])
+	}
+}
+
+// end deletes a pod and says that it is gone.
+func end(t *testing.T, bus *natsbus.Bus, e natsbus.Entry) {
+	t.Helper()
+	for _, f := range []events.Fact{Delete(e.Generation), Gone(e.Generation)} {
+		next, changed, err := bus.AppendAfter(t.Context(), e, e.Pod, f)
+		if err != nil || !changed {
+			t.Fatalf("%s: changed %t, error %v", f.Kind, changed, err)
+		}
+		e = next
+	}
+}
+
+// raceFacts lets writers append all facts of a life, each in its order, until
+// none is left. Every event stands in the log once.
+func raceFacts(t *testing.T, connect func(string) *natsbus.Bus) {
+	const pod = "busy"
+	reader := connect("api")
+	MarkComplete(t, reader)
+	var log recorder
+	RunTable(t, reader.NewTable(false, log.add))
+
+	race(writers, func(i int) {
+		bus := connect("creator-" + strconv.Itoa(i))
+		generation := ""
+		for _, f := range Life(pod, "alice@dtu.dk", "cmd", "", "uid") {
+			f.Generation, f.Record.Cluster = generation, bus.Cluster()
+			e, _, err := bus.Append(t.Context(), pod, f)
+			if err != nil && !errors.Is(err, events.ErrOver) {
+				t.Errorf("append %s: %v", f.Kind, err)
+				return
+			}
+			generation = e.Generation
+		}
+	})
+	want := []events.Type{
+		events.Claimed, events.Licensed, events.Launching, events.Launched, events.Waiting, events.Running,
+		events.Ready, events.Ended, events.Deleting, events.Gone,
+	}
+	Eventually(t, "the last event is read", func() bool { return slices.Contains(log.of(pod), events.Gone) })
+	if diff := cmp.Diff(want, log.of(pod)); diff != "" {
+		t.Errorf("the log (-want +got):\n%s", diff)
+	}
+}
+
+// recorder keeps what a table tells.
+type recorder struct {
+	mu      sync.Mutex
+	entries []natsbus.Entry
+}
+
+func (r *recorder) add(e natsbus.Entry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.entries = append(r.entries, e)
+}
+
+// of returns the events of a pod in the order in which they were told.
+func (r *recorder) of(pod string) []events.Type {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []events.Type
+	for _, e := range r.entries {
+		if e.Pod == pod {
+			out = append(out, e.Event)
+		}
+	}
+	return out
+}
+
+func raceOutcomes(t *testing.T, connect func(string) *natsbus.Bus, rounds int) {
+	api, creator := connect("api"), connect("creator")
+	won := map[events.Verdict]int{}
+	for round := range rounds {
+		id := "cmd-" + strconv.Itoa(round)
+		proposed := []events.Outcome{
+			{Verdict: events.Expiry, Command: id, Reason: events.Expired},
+			{Verdict: events.Accepted, Command: id, User: "alice@dtu.dk", Pod: "jupyter-alice"},
+		}
+		held, errs := make([]events.Outcome, 2), make([]error, 2)
+		race(2, func(i int) { held[i], errs[i] = []*natsbus.Bus{api, creator}[i].Decide(t.Context(), proposed[i]) })
+		if held[0] != held[1] || (errs[0] == nil) == (errs[1] == nil) || !errors.Is(errors.Join(errs...), events.ErrDecided) {
+			t.Fatalf("round %d: the api holds %v, error %v; the creator %v, error %v", round, held[0], errs[0], held[1], errs[1])
+		}
+		if o, err := api.Outcome(t.Context(), id); err != nil || o != held[0] {
+			t.Fatalf("round %d: the log has %v, error %v, want %v", round, o, err, held[0])
+		}
+		won[held[0].Verdict]++
+	}
+	t.Logf("of %d commands %d were accepted and %d expired", rounds, won[events.Accepted], won[events.Expiry])
+}
+
+func correctOutcomes(t *testing.T, connect func(string) *natsbus.Bus) {
+	bus := connect("creator")
+	decide := func(v events.Verdict, pod string, want events.Verdict, wantPod string, wantErr error) {
+		t.Helper()
+		o, err := bus.Decide(t.Context(), events.Outcome{Verdict: v, Command: "cmd", Pod: pod})
+		if o.Verdict != want || o.Pod != wantPod || !errors.Is(err, wantErr) {
+			t.Errorf("%s %q: holds %v, error %v, want %s %q, %v", v, pod, o, err, want, wantPod, wantErr)
+		}
+	}
+	if o, err := bus.Outcome(t.Context(), "cmd"); err != nil || o != (events.Outcome{}) {
+		t.Errorf("before it is decided: %v, error %v", o, err)
+	}
+	decide(events.Accepted, "a", events.Accepted, "a", nil)
+	decide(events.Accepted, "a", events.Accepted, "a", nil)
+	decide(events.Expiry, "", events.Accepted, "a", events.ErrDecided)
+	decide(events.Accepted, "a-2", events.Accepted, "a-2", nil)
+	decide(events.Refused, "", events.Refused, "", nil)
+	decide(events.Accepted, "a", events.Refused, "", events.ErrDecided)
+}
+
+func doCommands(t *testing.T, connect func(string) *natsbus.Bus) {
+	bus := connect("creator")
+	const n = 50
+	done := make(chan natsbus.Delivery, 2*n)
+	Go(t, func(ctx context.Context) error {
+		return bus.Consume(ctx, natsbus.Stage{Stage: events.StageLaunch, Handler: func(_ context.Context, d natsbus.Delivery) error {
+			if d.Attempt == 1 && d.ID == "cmd-7" {
+				return errors.New("not the first time")
+			}
+			done <- d
+			return nil
+		}})
+	})
+	publisher := connect("licenser")
+	for i := range n {
+		c := LaunchCommand("cmd-"+strconv.Itoa(i), "alice@dtu.dk", "p", "g")
+		c.Cluster = publisher.Cluster()
+		if err := publisher.Publish(t.Context(), c, "1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen := map[string]uint64{}
+	for range n {
+		d := Receive(t, "a command is done", done)
+		if seen[d.ID] != 0 {
+			t.Errorf("%s was done twice", d.ID)
+		}
+		seen[d.ID] = d.Attempt
+	}
+	if seen["cmd-7"] != 2 {
+		t.Errorf("the command that failed once was done at attempt %d, want 2", seen["cmd-7"])
+	}
+}
+
+func publishTwice(t *testing.T, connect func(string) *natsbus.Bus) {
+	bus := connect("creator")
+	handled := make(chan natsbus.Delivery, 16)
+	for _, cause := range []string{"1", "1", "2", "1"} {
+		c := LaunchCommand("cmd", "alice@dtu.dk", "p", "g")
+		c.Cluster = bus.Cluster()
+		if err := bus.Publish(t.Context(), c, cause); err != nil {
+			t.Fatal(err)
+		}
+	}
+	last := LaunchCommand("last", "alice@dtu.dk", "p", "g")
+	last.Cluster = bus.Cluster()
+	if err := bus.Publish(t.Context(), last, "1"); err != nil {
+		t.Fatal(err)
+	}
+	Go(t, func(ctx context.Context) error {
+		return bus.Consume(ctx, natsbus.Stage{
+			Stage: events.StageLaunch, Concurrency: 1,
+			Handler: func(_ context.Context, d natsbus.Delivery) error { handled <- d; return nil },
+		})
+	})
+	var ids []string
+	for len(ids) == 0 || ids[len(ids)-1] != "last" {
+		ids = append(ids, Receive(t, "a command is done", handled).ID)
+	}
+	if diff := cmp.Diff([]string{"cmd", "cmd", "last"}, ids); diff != "" {
+		t.Errorf("commands (-want +got):\n%s", diff)
+	}
+}
+
+// timers arms timers of five pods: one fires, one is overdue, one is replaced by
+// a later, one by an earlier, one is taken back.
+func timers(t *testing.T, connect func(string) *natsbus.Bus) {
+	bus := connect("deleter")
+	type firing struct {
+		id string
+		at time.Time
+	}
+	fired := make(chan firing, 16)
+	Go(t, func(ctx context.Context) error {
+		return bus.Consume(ctx, natsbus.Stage{Stage: events.StageDelete, Handler: func(_ context.Context, d natsbus.Delivery) error {
+			if d.Delete.Timer != events.TimerCreate {
+				t.Errorf("fired %+v", d.Delete)
+			}
+			fired <- firing{d.ID, time.Now()}
+			return nil
+		}})
+	})
+	now := time.Now()
+	arm := func(id string, at time.Time) {
+		t.Helper()
+		c := DeleteCommand(id, "alice@dtu.dk", "p", "g")
+		c.Cluster, c.Delete.Timer = bus.Cluster(), events.TimerCreate
+		if err := bus.Arm(t.Context(), events.TimerCreate, id, at, c); err != nil {
+			t.Fatalf("arm %s: %v", id, err)
+		}
+	}
+	at := map[string]time.Time{
+		"in a second": now.Add(time.Second), "overdue": now.Add(-time.Minute),
+		"later": now.Add(3 * time.Second), "earlier": now.Add(time.Second),
+	}
+	arm("later", now.Add(time.Second))
+	arm("earlier", now.Add(time.Hour))
+	arm("never", now.Add(time.Second))
+	for id, when := range at {
+		arm(id, when)
+	}
+	if err := bus.Disarm(t.Context(), "never"); err != nil {
+		t.Fatal(err)
+	}
+	if err := bus.Disarm(t.Context(), "there is none"); err != nil {
+		t.Error(err)
+	}
+	// The last to fire is more than a second later than all others.
+	for range at {
+		f := Receive(t, "a timer fires", fired)
+		when, ok := at[f.id]
+		delete(at, f.id)
+		if !ok || f.at.Before(when) {
+			t.Errorf("%s fired %s before its time, or twice", f.id, when.Sub(f.at))
+		}
+	}
+	select {
+	case f := <-fired:
+		t.Errorf("%s fired as well", f.id)
+	default:
+	}
+}
+
+func mark(t *testing.T, connect func(string) *natsbus.Bus) {
+	bus := connect("watcher")
+	if err := bus.Complete(t.Context()); !errors.Is(err, natsbus.ErrUnavailable) {
+		t.Errorf("before the comparison: error %v, want ErrUnavailable", err)
+	}
+	created, err := bus.Created(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := bus.MarkComplete(t.Context(), created.UnixNano()-1, 3); !errors.Is(err, natsbus.ErrUnavailable) {
+		t.Errorf("of another stream: error %v, want ErrUnavailable", err)
+	}
+	if err := bus.Complete(t.Context()); !errors.Is(err, natsbus.ErrUnavailable) {
+		t.Errorf("after the comparison with another stream: error %v, want ErrUnavailable", err)
+	}
+	if err := bus.MarkComplete(t.Context(), created.UnixNano(), 3); err != nil {
+		t.Error(err)
+	}
+	if err := bus.Complete(t.Context()); err != nil {
+		t.Errorf("after the comparison: %v", err)
+	}
+}
+
+func table(t *testing.T, connect func(string) *natsbus.Bus) {
+	creator, api := connect("creator"), connect("api")
+	was := Bring(t, creator, "before", "alice@dtu.dk", events.Ready)
+	table := api.NewTable(true, nil)
+	Go(t, table.Run)
+	Eventually(t, "the table is loaded", func() bool { return table.Loaded() == nil })
+	if err := table.Ready(); !errors.Is(err, natsbus.ErrUnavailable) {
+		t.Errorf("before the comparison with the cluster: error %v, want ErrUnavailable", err)
+	}
+	MarkComplete(t, creator)
+	Eventually(t, "the table is ready", func() bool { return table.Ready() == nil })
+	if e, ok := table.Pod("before"); !ok || cmp.Diff(was, e, cmp.AllowUnexported(events.Record{}, events.Observed{})) != "" {
+		t.Errorf("the table has %+v, %t, want %+v", e, ok, was)
+	}
+
+	outcomes := table.ExpectOutcome("cmd-after")
+	defer outcomes.Close()
+	if _, err := creator.Decide(t.Context(), events.Outcome{Verdict: events.Accepted, Command: "cmd-after", Pod: "after"}); err != nil {
+		t.Fatal(err)
+	}
+	Receive(t, "the outcome comes", outcomes.Changed())
+	if o, err := outcomes.Now(); err != nil || o.Pod != "after" {
+		t.Errorf("outcome %v, error %v", o, err)
+	}
+
+	waiting := make(chan error, 1)
+	go func() {
+		e, err := table.Await(t.Context(), "after", func(e natsbus.Entry) bool { return e.Event.Outcome() })
+		if err == nil && e.Event != events.Ready {
+			err = fmt.Errorf("the wait ended with %s", e.Event)
+		}
+		waiting <- err
+	}()
+	now := Bring(t, creator, "after", "alice@dtu.dk", events.Ready)
+	if err := Receive(t, "the wait ends", waiting); err != nil {
+		t.Error(err)
+	}
+	if e, err := table.Fresh(t.Context(), "after"); err != nil || e.Generation != now.Generation || e.Sequence != now.Sequence {
+		t.Errorf("fresh %+v, error %v, want %+v", e, err, now)
+	}
+	if e, err := table.Fresh(t.Context(), "never"); err != nil || e.Sequence != 0 {
+		t.Errorf("fresh of nothing: %+v, error %v", e, err)
+	}
+	if pods, err := table.FreshUser(t.Context(), "alice@dtu.dk"); err != nil || len(pods) != 2 || pods[0].Pod != "after" {
+		t.Errorf("the user has %+v, error %v, want two", pods, err)
+	}
+	end(t, creator, now)
+	if pods, err := table.FreshUser(t.Context(), "alice@dtu.dk"); err != nil || len(pods) != 1 {
+		t.Errorf("the user has %+v, error %v, want one", pods, err)
+	}
+}

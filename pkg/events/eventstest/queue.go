@@ -1,0 +1,95 @@
+package eventstest
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"berth/pkg/events"
+)
+
+// Alarm is a durable timer that is set.
+type Alarm struct {
+	Pod   string
+	Timer events.Timer
+	At    time.Time
+}
+
+// Queued returns the commands that wait for a stage, in the order in which they
+// were published. They stay where they are.
+func Queued(tb testing.TB, site Site, stage events.Stage) []events.Command {
+	tb.Helper()
+	var queued []events.Command
+	for _, raw := range queue(tb, site) {
+		if strings.Contains(raw.Subject, "."+string(stage)+".") && raw.Header.Get(jetstream.ScheduleHeader) == "" {
+			queued = append(queued, command(tb, raw))
+		}
+	}
+	return queued
+}
+
+// Armed returns the timers that are set, in the order in which they were set.
+func Armed(tb testing.TB, site Site) []Alarm {
+	tb.Helper()
+	var armed []Alarm
+	for _, raw := range queue(tb, site) {
+		text, ok := strings.CutPrefix(raw.Header.Get(jetstream.ScheduleHeader), "@at ")
+		if !ok {
+			continue
+		}
+		at, err := time.Parse(time.RFC3339, text)
+		if err != nil {
+			tb.Fatalf("read the schedule %q: %v", text, err)
+		}
+		c := command(tb, raw)
+		armed = append(armed, Alarm{Pod: c.Pod, Timer: c.Delete.Timer, At: at})
+	}
+	return armed
+}
+
+func command(tb testing.TB, raw *jetstream.RawStreamMsg) events.Command {
+	tb.Helper()
+	c, err := events.ParseCommand(raw.Data)
+	if err != nil {
+		tb.Fatalf("read the command on %s: %v", raw.Subject, err)
+	}
+	return c
+}
+
+// queue returns the messages of the work queue.
+func queue(tb testing.TB, site Site) []*jetstream.RawStreamMsg {
+	tb.Helper()
+	opts := site.Options()
+	var natsOptions []nats.Option
+	if opts.InProcess != nil {
+		natsOptions = append(natsOptions, nats.InProcessServer(opts.InProcess))
+	}
+	nc, err := nats.Connect(opts.URL, natsOptions...)
+	if err != nil {
+		tb.Fatalf("connect to NATS: %v", err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		tb.Fatalf("use JetStream: %v", err)
+	}
+	stream, err := js.Stream(tb.Context(), events.CommandStream)
+	if err != nil {
+		tb.Fatalf("open the work queue: %v", err)
+	}
+	var messages []*jetstream.RawStreamMsg
+	for from := uint64(1); ; {
+		raw, err := stream.GetMsg(tb.Context(), from, jetstream.WithGetMsgSubject(">"))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return messages
+		}
+		if err != nil {
+			tb.Fatalf("read the work queue: %v", err)
+		}
+		messages, from = append(messages, raw), raw.Sequence+1
+	}
+}
