@@ -143,10 +143,12 @@ generate:
 	@go generate work
 .PHONY: generate
 
-tidy: ## Tidy go.mod of each module, then go.work.sum
+# The sync raises versions to those of the workspace, which leaves something to tidy.
+tidy: ## Tidy the go.mod of each module, with the versions of the workspace
 	$(call step,tidy)
 	@for dir in $(MODULES); do (cd "$$dir" && go mod tidy); done
 	@go work sync
+	@for dir in $(MODULES); do (cd "$$dir" && go mod tidy); done
 .PHONY: tidy
 
 tools: bin/tools/golangci-lint bin/tools/gotestsum ## The developer tools that tools/ pins, into bin/tools/

@@ -20,7 +20,7 @@ import (
 // fakeAPI plays the service. What becomes of a pod is the base name of its
 // manifest's URL; without one, it is that of the name of the pod.
 type fakeAPI struct {
-	t   testing.TB
+	tb  testing.TB
 	bus *natsbus.Bus
 
 	mu     sync.Mutex
@@ -43,12 +43,13 @@ type podRequest struct {
 	Settings map[string]map[string]string `json:"settings"`
 }
 
-func newFakeAPI(t testing.TB, bus *natsbus.Bus) (*fakeAPI, string) {
-	f := &fakeAPI{t: t, bus: bus, pods: map[string]*fakePod{}, watch: make(chan struct{})}
+func newFakeAPI(tb testing.TB, bus *natsbus.Bus) (*fakeAPI, string) {
+	tb.Helper()
+	f := &fakeAPI{tb: tb, bus: bus, pods: map[string]*fakePod{}, watch: make(chan struct{})}
 	// A pod that is there from the start.
 	f.pods["old"] = &fakePod{user: "alice@example.org", plan: "ready", looked: 3}
 	server := httptest.NewServer(f)
-	t.Cleanup(server.Close)
+	tb.Cleanup(server.Close)
 	return f, server.URL
 }
 
@@ -69,7 +70,7 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/create_pod":
 		f.create(w, r, req)
 	case "/watch_create_pod":
-		f.await(w, r, "ready", func(p *fakePod) (over, yes bool) { return p != nil && p.looked > 2, p != nil && p.plan != "fails" }, req)
+		f.await(w, r, "ready", func(p *fakePod) (over, yes bool) { return p != nil && p.looked > 1, p != nil && p.plan != "fails" }, req)
 	case "/delete_pod":
 		f.delete(w, req)
 	case "/watch_delete_pod":
@@ -87,7 +88,7 @@ func (f *fakeAPI) refuse(w http.ResponseWriter, status int, reason events.Reason
 
 func (f *fakeAPI) answer(w io.Writer, body any) {
 	if err := json.NewEncoder(w).Encode(body); err != nil {
-		f.t.Logf("the client has gone: %v", err)
+		f.tb.Logf("the client has gone: %v", err)
 	}
 }
 
@@ -130,7 +131,7 @@ func (f *fakeAPI) made(w http.ResponseWriter, req podRequest, plan string) {
 	f.pods[plan] = &fakePod{user: req.User, plan: plan}
 	f.mu.Unlock()
 	if strings.HasPrefix(plan, "logged") {
-		eventstest.Bring(f.t, f.bus, plan, req.User, events.Running)
+		eventstest.Bring(f.tb, f.bus, plan, req.User, events.Running)
 	}
 	f.answer(w, map[string]string{"pod_name": plan})
 }
@@ -144,7 +145,7 @@ func (f *fakeAPI) list(w http.ResponseWriter, req podRequest) {
 			continue
 		}
 		p.looked++
-		info := map[string]string{"pod_name": name, "image_name": "jupyter:1", "status": "Creating", "age": "0:0:0", "event": "launched"}
+		info := map[string]string{"pod_name": name, "image_name": "jupyter:1", "status": "Creating", "age": "0:0:0"}
 		switch {
 		case p.deleting > 0:
 			p.deleting++
@@ -152,15 +153,14 @@ func (f *fakeAPI) list(w http.ResponseWriter, req podRequest) {
 			if p.deleting > 2 && p.plan != "stays" {
 				delete(f.pods, name)
 			}
-		case p.looked == 1:
 		case p.plan == "waits":
 			info["event"], info["reason"], info["message"] = "waiting", "UNSCHEDULABLE", "0/3 nodes are available"
-		case p.plan == "fails" && p.looked > 2:
-			info["event"], info["reason"], info["message"] = "failed", "IMAGE_PULL", "no such image:\n\x1b[31mjupyter"
-		case p.looked > 2:
-			info["event"], info["status"], info["age"], info["pod_ip"] = "ready", "Running:2026-01-02T03:04:05Z", "2:3:4", "10.0.0.1"
-		default:
+		case p.looked == 1:
 			info["event"], info["reason"] = "waiting", "PULLING"
+		case p.plan == "fails":
+			info["event"], info["reason"], info["message"] = "failed", "IMAGE_PULL", "no such image:\n\x1b[31mjupyter"
+		default:
+			info["event"], info["status"], info["age"], info["pod_ip"] = "ready", "Running:2026-01-02T03:04:05Z", "2:3:4", "10.0.0.1"
 		}
 		pods = append(pods, info)
 	}
@@ -215,9 +215,10 @@ func (f *fakeAPI) await(w http.ResponseWriter, r *http.Request, field string, ju
 
 // finish lets the log tell what a logged pod is waited for.
 func (f *fakeAPI) finish(ctx context.Context, field string, req podRequest) {
+	ctx = context.WithoutCancel(ctx) // The client goes when it has seen the end in the log.
 	last, err := f.bus.Last(ctx, req.Pod)
 	if err != nil {
-		f.t.Errorf("read the log: %v", err)
+		f.tb.Errorf("read the log: %v", err)
 		return
 	}
 	facts := []events.Fact{eventstest.Observe(last.Generation, eventstest.Ready(last.Observed.UID, "900"))}
@@ -229,7 +230,7 @@ func (f *fakeAPI) finish(ctx context.Context, field string, req podRequest) {
 	}
 	for _, fact := range facts {
 		if _, _, err := f.bus.Append(ctx, req.Pod, fact); err != nil {
-			f.t.Errorf("append: %v", err)
+			f.tb.Errorf("append: %v", err)
 		}
 	}
 }

@@ -64,8 +64,7 @@ func TestScripts(t *testing.T) {
 			"exits": func(ts *testscript.TestScript, _ bool, args []string) {
 				err := ts.Exec(args[1], args[2:]...)
 				code := 0
-				var exit *exec.ExitError
-				if errors.As(err, &exit) {
+				if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 					code = exit.ExitCode()
 				} else {
 					ts.Check(err)
@@ -90,7 +89,7 @@ func TestScripts(t *testing.T) {
 			// bring POD USER EVENT lets the log tell the life of a pod up to an event.
 			"bring": func(ts *testscript.TestScript, _ bool, args []string) {
 				s := siteOf(ts)
-				eventstest.Bring(s.t, s.bus, args[0], args[1], events.Type(args[2]))
+				eventstest.Bring(s.tb, s.bus, args[0], args[1], events.Type(args[2]))
 			},
 		},
 	})

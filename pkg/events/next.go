@@ -165,7 +165,11 @@ func launch(before Record, fact Fact) (Record, bool, error) {
 		return before, false, fmt.Errorf("%s after %s: %w", fact.Kind, before.Event, ErrOrder)
 	case before.Event == Licensed, before.Event == Waiting && before.LaunchedAt.IsZero():
 		r := before
-		r.Event, r.LaunchingAt, r.ProgressAt = Launching, fact.At, fact.At
+		r.Event, r.LaunchingAt = Launching, fact.At
+		// Another try to get a name that somebody else's object has is no progress.
+		if before.Reason != NameOccupied {
+			r.ProgressAt = fact.At
+		}
 		r.Reason, r.Message = "", ""
 		return r, true, nil
 	default:

@@ -38,10 +38,11 @@ func (g Graph) Check(rules []Rule) []string {
 			}
 		}
 
+		bound := matcher(r.From)
 		direct := forbidden(r.NeverImports, r.OnlyImports)
 		reached := forbidden(r.NeverReaches, r.OnlyReaches)
 		for _, from := range slices.Sorted(maps.Keys(g)) {
-			if !matches(r.From, from) {
+			if !bound(from) {
 				continue
 			}
 			for _, imported := range g[from] {
@@ -61,33 +62,41 @@ func (g Graph) Check(rules []Rule) []string {
 // forbidden joins a list of what is never allowed and one of what alone is; an
 // empty list forbids nothing.
 func forbidden(never, only []string) func(string) bool {
+	isNever, isAllowed := matcher(never), matcher(only)
 	return func(path string) bool {
-		return matches(never, path) || len(only) > 0 && !matches(only, path)
+		return isNever(path) || len(only) > 0 && !isAllowed(path)
 	}
 }
 
-// matches tells if the last pattern that fits path lets it in.
-func matches(patterns []string, path string) bool {
-	for _, pattern := range slices.Backward(patterns) {
-		out := strings.HasPrefix(pattern, "!")
-		if fits(strings.TrimPrefix(pattern, "!"), path) {
-			return !out
+// matcher returns the function that tells if the last pattern that fits a path
+// lets it in.
+func matcher(patterns []string) func(string) bool {
+	fits := make([]func(string) bool, 0, len(patterns))
+	for _, pattern := range patterns {
+		fits = append(fits, fitter(strings.TrimPrefix(pattern, "!")))
+	}
+	return func(path string) bool {
+		for i, pattern := range slices.Backward(patterns) {
+			if fits[i](path) {
+				return !strings.HasPrefix(pattern, "!")
+			}
+		}
+		return false
+	}
+}
+
+func fitter(pattern string) func(string) bool {
+	if pattern == "std" {
+		return func(path string) bool {
+			first, _, _ := strings.Cut(path, "/")
+			return first != "berth" && !strings.Contains(first, ".")
 		}
 	}
-	return false
-}
-
-func fits(pattern, path string) bool {
-	if pattern == "std" {
-		first, _, _ := strings.Cut(path, "/")
-		return first != "berth" && !strings.Contains(first, ".")
-	}
-	expr := regexp.QuoteMeta(pattern)
-	expr = strings.ReplaceAll(expr, `\*`, `[^/]+`)
+	expr := strings.ReplaceAll(regexp.QuoteMeta(pattern), `\*`, `[^/]+`)
 	if base, ok := strings.CutSuffix(expr, `/\.\.\.`); ok {
 		expr = base + `(/.*)?`
 	}
-	return regexp.MustCompile(`^` + expr + `$`).MatchString(path)
+	return regexp.MustCompile(`^` + expr + `$`).MatchString
 }
 
 // isPath tells if a pattern names one package in full.

@@ -69,14 +69,14 @@ func breaches() []breach {
 		{"berth/cmd/berth", "berth/services/api/app", "the command line speaks HTTP and NATS; it has no service inside: berth/cmd/berth -> berth/services/api/app"},
 		{creator + "/app", "berth/pkg/kube/kubetest", "nothing of the tests gets into a production binary: berth/services/creator -> berth/services/creator/app -> berth/pkg/kube/kubetest"},
 		{"berth/pkg/service", "testing", "nothing of the tests gets into a production binary: berth/services/api -> berth/pkg/service -> testing"},
-		{"berth/pkg/kube/kubetest", "github.com/google/go-cmp/cmp", "the launcher may start what tests start, without their libraries: berth/cmd/devstack -> berth/pkg/kube/kubetest -> github.com/google/go-cmp/cmp"},
+		{"berth/pkg/kube/kubetest", "pgregory.net/rapid", "the launcher may start what tests start, without their frameworks: berth/cmd/devstack -> berth/pkg/kube/kubetest -> pgregory.net/rapid"},
 		{creator, "github.com/rs/zerolog", "creator's main only glues: berth/services/creator imports github.com/rs/zerolog"},
 		{creator + "/app", "berth/services/deleter/app", "creator knows no other service: berth/services/creator/app -> berth/services/deleter/app"},
 		{creator + "/internal/launch", creator + "/internal/manifest", "creator's adapters meet in app, not each other: berth/services/creator/internal/launch imports berth/services/creator/internal/manifest"},
 		{creator + "/internal/launch", creator + "/app", "creator's adapters meet in app, not each other: berth/services/creator/internal/launch imports berth/services/creator/app"},
 		{"berth/services/watcher/internal/diff", "", "pure code decides; it has no cluster, database, broker or logger behind it: no package berth/services/watcher/internal/diff"},
 		{"berth/services/licenser", "", "licenser's main only glues: no package berth/services/licenser"},
-		{"berth/cmd/devstack", "", "the launcher may start what tests start, without their libraries: no package berth/cmd/devstack"},
+		{"berth/cmd/devstack", "", "the launcher may start what tests start, without their frameworks: no package berth/cmd/devstack"},
 	}
 }
 

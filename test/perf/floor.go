@@ -13,9 +13,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+	watchtools "k8s.io/client-go/tools/watch"
 )
 
 // floorNamespace is where the floor's pods are made: Berth's watcher, which would
@@ -30,7 +33,8 @@ const namespaceLimit = 30 * time.Second
 // It is safe for concurrent use.
 type floor struct {
 	clients  kubernetes.Interface
-	template string // A pod of user 0 in JSON.
+	template string          // A pod of user 0 in JSON.
+	ended    <-chan struct{} // Closed when the round's watch has ended.
 
 	mu    sync.Mutex
 	lives map[string]*podLife // By name.
@@ -109,21 +113,25 @@ func (f *floor) open(ctx context.Context) (func(), error) {
 	if err != nil {
 		return nil, fmt.Errorf("list pods: %w", err)
 	}
-	watching, err := f.clients.CoreV1().Pods(floorNamespace).Watch(ctx, metav1.ListOptions{ResourceVersion: pods.ResourceVersion})
+	// A busy API server closes watches that are slow; this one is opened again.
+	watching, err := watchtools.NewRetryWatcherWithContext(ctx, pods.ResourceVersion, cache.ToWatcherWithContext(
+		cache.NewListWatchFromClient(f.clients.CoreV1().RESTClient(), "pods", floorNamespace, fields.Everything())))
 	if err != nil {
 		return nil, fmt.Errorf("watch pods: %w", err)
 	}
-	var running sync.WaitGroup
-	running.Go(func() {
+	ended := make(chan struct{})
+	f.ended = ended
+	go func() {
+		defer close(ended)
 		for event := range watching.ResultChan() {
-			if pod, ok := event.Object.(*corev1.Pod); ok {
+			if pod, ok := event.Object.(*corev1.Pod); ok && event.Type != watch.Bookmark {
 				f.see(event.Type, pod)
 			}
 		}
-	})
+	}()
 	return func() {
 		watching.Stop()
-		running.Wait()
+		<-ended
 	}, nil
 }
 
@@ -163,7 +171,7 @@ func (f *floor) life(ctx context.Context, user string, t *times) error {
 	if err != nil {
 		return fmt.Errorf("create pod: %w", err)
 	}
-	if err := await(ctx, life.ready); err != nil {
+	if err := f.await(ctx, life.ready); err != nil {
 		return fmt.Errorf("wait until %s is ready: %w", pod.Name, err)
 	}
 	t.ready.add(begun)
@@ -171,7 +179,7 @@ func (f *floor) life(ctx context.Context, user string, t *times) error {
 	if err := pods.Delete(ctx, pod.Name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(made.UID))}); err != nil {
 		return fmt.Errorf("delete pod: %w", err)
 	}
-	if err := await(ctx, life.gone); err != nil {
+	if err := f.await(ctx, life.gone); err != nil {
 		return fmt.Errorf("wait until %s is gone: %w", pod.Name, err)
 	}
 	t.gone.add(begun)
@@ -189,12 +197,14 @@ func (f *floor) put(name string, life *podLife) {
 	f.lives[name] = life
 }
 
-func await(ctx context.Context, ch <-chan struct{}) error {
+func (f *floor) await(ctx context.Context, ch <-chan struct{}) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, answerLimit, errors.New("it took too long"))
 	defer cancel()
 	select {
 	case <-ch:
 		return nil
+	case <-f.ended:
+		return errors.New("the watch has ended")
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}

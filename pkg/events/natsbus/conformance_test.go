@@ -16,7 +16,7 @@ func TestConformanceOneServer(t *testing.T) {
 func TestConformanceThreeServers(t *testing.T) {
 	t.Parallel()
 	servers := eventstest.NewServers(t)
-	eventstest.Conformance(t, connectTo(servers), eventstest.Rounds{Claims: 100, Outcomes: 200})
+	eventstest.Conformance(t, connectTo(servers), eventstest.Rounds{Claims: 40, Outcomes: 100})
 }
 
 func connectTo(site eventstest.Site) eventstest.Connect {

@@ -172,13 +172,6 @@ func startParent(ctx context.Context, t *testing.T, dir string) *exec.Cmd {
 
 func TestStartFails(t *testing.T) {
 	t.Parallel()
-	fake := func(t *testing.T, script string) Paths {
-		path := filepath.Join(t.TempDir(), "fake")
-		if err := os.WriteFile(path, []byte("#!/bin/sh\n"+script), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		return Paths{Etcd: path, APIServer: path, ControllerManager: path, Scheduler: path, Kwok: path}
-	}
 	tests := map[string]struct {
 		script string
 		want   string
@@ -195,7 +188,7 @@ func TestStartFails(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = startClaimed(t.Context(), opts, fake(t, "echo >>started\n"+tt.script))
+			_, err = startClaimed(t.Context(), opts, fakePrograms(t, "echo >>started\n"+tt.script))
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("start: %v, want an error with %q", err, tt.want)
 			}
@@ -209,6 +202,19 @@ func TestStartFails(t *testing.T) {
 			}
 		})
 	}
+}
+
+// fakePrograms returns a script for every program.
+func fakePrograms(t *testing.T, script string) Paths {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "fake")
+	// Another process writes it: what this one has open for writing, a child that is just being forked has open too, and cannot be started.
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", `cat >"$1" && chmod 700 "$1"`, "sh", path)
+	cmd.Stdin = strings.NewReader("#!/bin/sh\n" + script)
+	if err := cmd.Run(); err != nil {
+		t.Fatal(err)
+	}
+	return Paths{Etcd: path, APIServer: path, ControllerManager: path, Scheduler: path, Kwok: path}
 }
 
 // TestStartCancelled cancels a start as soon as the first programs run.

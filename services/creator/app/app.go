@@ -47,7 +47,9 @@ func (a *App) start(_ context.Context, w *worker.Worker) error {
 	}
 	w.Consume(
 		natsbus.Stage{Stage: events.StageCreate, Handler: c.create, Fail: c.failCreate, Concurrency: 32},
-		natsbus.Stage{Stage: events.StageLaunch, Handler: c.launch, Fail: c.failLaunch, Concurrency: 32},
+		natsbus.Stage{
+			Stage: events.StageLaunch, Handler: c.launch, Fail: c.failLaunch, Concurrency: 32, Attempts: launchAttempts,
+		},
 	)
 	return nil
 }

@@ -19,6 +19,10 @@ import (
 // Kubernetes is tried again.
 const occupiedDelay = time.Second
 
+// launchAttempts is more than fit into the time for a create: its timer says
+// when a launch has been tried for long enough.
+const launchAttempts = 1000
+
 // pods makes pods in the cluster; see package cluster.
 type pods interface {
 	Launch(ctx context.Context, pod *corev1.Pod) (uid string, err error)

@@ -94,7 +94,7 @@ func TestFailed(t *testing.T) {
 	t.Parallel()
 	live := t.Context()
 	late, cancel := context.WithTimeoutCause(t.Context(), 0, errTimeout)
-	defer cancel()
+	t.Cleanup(cancel)
 	interrupted, stop := context.WithCancelCause(t.Context())
 	stop(errors.New("interrupt signal received"))
 	tests := map[string]struct {

@@ -62,7 +62,7 @@ func (a *app) runCreate(ctx context.Context, manifest string, c create) error {
 	ctx, cancel := withTimeout(ctx, c.timeout)
 	defer cancel()
 
-	w := &wait{app: a, api: api, display: a.newDisplay("pod"), user: user, goal: track.Ready, fresh: true, began: time.Now()}
+	w := &wait{app: a, api: api, display: a.newDisplay(""), user: user, goal: track.Ready, fresh: true, began: time.Now()}
 	if !c.noWait {
 		if err := w.follow(ctx); err != nil {
 			return err

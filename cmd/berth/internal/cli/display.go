@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -43,8 +44,10 @@ type display struct {
 	mu       sync.Mutex
 	name     string
 	timeline progress.Timeline
-	// finished is how many phases that are over have been written.
+	// finished is how many phases that are over have been dealt with, repeated
+	// whether some of them were not written.
 	finished int
+	repeated bool
 	over     bool
 }
 
@@ -112,19 +115,40 @@ func (d *display) show(changes []progress.Change) {
 			if d.timeline = next; !news {
 				continue
 			}
-			switch d.manner {
-			case plain:
+			switch {
+			case d.manner == live:
+				d.finish(next.Done())
+			// What a pod is called is known a little later.
+			case d.manner == plain && c.Event != progress.Requested:
 				fmt.Fprintln(d.out, progress.Entered(d.name, next.Began(), c))
-			case live:
-				spans := next.Done()
-				for _, span := range spans[d.finished:] {
-					fmt.Fprintln(d.out, progress.Finished(span))
-				}
-				d.finished = len(spans)
-			case silent:
 			}
 		}
 	})
+}
+
+// finish writes the phases that are over by now. One that came before, as those
+// of a container that crashes again and again, is not written again.
+func (d *display) finish(spans []progress.Span) {
+	for i := d.finished; i < len(spans); i++ {
+		if slices.ContainsFunc(spans[:i], func(before progress.Span) bool {
+			return before.Event == spans[i].Event && before.Reason == spans[i].Reason
+		}) {
+			d.repeated = true
+			continue
+		}
+		fmt.Fprintln(d.out, progress.Finished(spans[i]))
+	}
+	d.finished = len(spans)
+}
+
+// summary is how long each phase took, where the lines do not say so.
+func (d *display) summary() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.manner == plain || d.manner == live && d.repeated {
+		return progress.Summary(d.timeline)
+	}
+	return ""
 }
 
 // notice tells what else a person should know.

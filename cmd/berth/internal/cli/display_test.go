@@ -60,6 +60,12 @@ func TestLiveDisplay(t *testing.T) {
   requested    1.3s
   claimed      0.0s
 - waiting      0.7s  PULLING: image x is b…`)
+		// A phase that comes again is in the summary alone.
+		d.show([]progress.Change{
+			{Event: events.Running, Reason: events.Crashed, At: time.Now()},
+			{Event: events.Waiting, Reason: events.Pulling, At: time.Now()},
+		})
+		after(200 * time.Millisecond)
 		d.notice("the service\nis away")
 		d.show([]progress.Change{{Event: events.Ready, At: time.Now()}})
 		stop()
@@ -67,9 +73,14 @@ func TestLiveDisplay(t *testing.T) {
 		expect(`n
   requested    1.3s
   claimed      0.0s
-berth: the service is away
   waiting      0.7s  PULLING: image x is being pulled
+  running      0.0s  CRASHED
+berth: the service is away
 `)
+		want := "requested 1.3s, claimed 0.0s, waiting (PULLING) 0.9s, running (CRASHED) 0.0s"
+		if diff := cmp.Diff(want, d.summary()); diff != "" {
+			t.Errorf("summary (-want +got):\n%s", diff)
+		}
 	})
 }
 

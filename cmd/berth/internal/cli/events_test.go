@@ -7,8 +7,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go"
 
 	"berth/pkg/events"
 	"berth/pkg/events/eventstest"
@@ -54,15 +56,13 @@ func TestEventsGoOn(t *testing.T) {
 	expect(claimed)
 
 	server.Restart()
-	eventstest.Eventually(t, "the bus is connected again", func() bool { return bus.Connected() == nil })
+	bus = eventstest.NewBus(t, server, "again") // The first may not know yet that it has lost its connection.
 	eventstest.Bring(t, bus, "b", "bob", events.Launching)
 	expect(strings.Replace(licensed, "licensed", "claimed", 1))
 	expect(licensed)
 
 	server.Wipe()
-	if err := bus.Provision(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	bus = eventstest.NewBus(t, server, "anew")
 	eventstest.Bring(t, bus, "a", "alice", events.Claimed)
 	expect(claimed)
 
@@ -80,6 +80,49 @@ func TestEventsGoOn(t *testing.T) {
 	want := []string{lost, back, lost, back, "berth: the log was made anew; reading it from its start"}
 	if diff := cmp.Diff(want, told); diff != "" {
 		t.Errorf("notices (-want +got):\n%s", diff)
+	}
+}
+
+// TestForeignMessages shows what this version cannot read as far as it can.
+func TestForeignMessages(t *testing.T) {
+	t.Parallel()
+	server := eventstest.NewListeningServer(t)
+	eventstest.NewBus(t, server, "test")
+	nc, err := nats.Connect(server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	const newer = `{"type":"berth.pod.teleported.v2",
+ "data":{"a": 1}}`
+	for event, data := range map[events.Type]string{"teleported": newer, events.Ready: "no JSON"} {
+		if _, err := nc.Request(events.PodSubject("main", "p", "alice\x1b", event), []byte(data), time.Minute); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run := func(args ...string) (stdout, stderr string) {
+		var out, errs strings.Builder
+		args = append([]string{"events", "--all", "--no-follow", "--nats-url", server.URL()}, args...)
+		if code := Run(t.Context(), Process{Args: args, Stdout: &out, Stderr: &errs}); code != ExitOK {
+			t.Errorf("exit code %d", code)
+		}
+		return out.String(), errs.String()
+	}
+	stdout, stderr := run()
+	for _, event := range []string{"teleported", "ready"} {
+		if !strings.Contains(stdout, "Z  p                               alice\uFFFD                    "+event+"\n") {
+			t.Errorf("no line for %s:\n%s", event, stdout)
+		}
+	}
+	if stderr != "" {
+		t.Errorf("stderr: %s", stderr)
+	}
+	stdout, stderr = run("--json")
+	if diff := cmp.Diff(`{"type":"berth.pod.teleported.v2","data":{"a":1}}`+"\n", stdout); diff != "" {
+		t.Errorf("stdout (-want +got):\n%s", diff)
+	}
+	if !strings.HasSuffix(stderr, ", which is no JSON\n") {
+		t.Errorf("stderr: %s", stderr)
 	}
 }
 

@@ -93,7 +93,11 @@ func (w *wait) run(ctx context.Context) error {
 		return w.failure(ctx, result, took, err)
 	}
 	if !w.quiet && !w.json {
-		fmt.Fprintf(w.Stderr, "%s is %s after %s%s\n", w.pod, result.Last.Event, progress.Duration(took), w.details())
+		text := fmt.Sprintf("%s is %s after %s", w.pod, result.Last.Event, progress.Duration(took))
+		if summary := w.display.summary(); summary != "" {
+			text += " (" + summary + ")"
+		}
+		fmt.Fprintln(w.Stderr, text)
 	}
 	return nil
 }
@@ -106,15 +110,6 @@ func (w *wait) show(changes []progress.Change) {
 		}
 	}
 	w.display.show(changes)
-}
-
-// details are the durations of the phases, for where they have not been shown.
-func (w *wait) details() string {
-	summary := progress.Summary(w.display.seen())
-	if w.display.manner != plain || summary == "" {
-		return ""
-	}
-	return " (" + summary + ")"
 }
 
 func (w *wait) outcome(result track.Result, took time.Duration) outcome {

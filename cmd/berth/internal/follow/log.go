@@ -54,7 +54,7 @@ func Open(ctx context.Context, url, name string, notice func(text string)) (*Log
 		nats.PingInterval(5*time.Second),
 		nats.MaxPingsOutstanding(2),
 		nats.DisconnectErrHandler(func(nc *nats.Conn, _ error) {
-			if !nc.IsClosed() {
+			if !nc.IsClosed() && ctx.Err() == nil {
 				notice("lost the connection to NATS; trying again")
 			}
 		}),

@@ -208,8 +208,7 @@ func foreign(status int, err error) error {
 
 // bare takes the URL, which may hold a password, out of an error of net/http.
 func bare(err error) error {
-	var e *url.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*url.Error](err); ok {
 		return e.Err
 	}
 	return err

@@ -106,7 +106,7 @@ func (c Config) build(ctx context.Context, goTool, module, temp string, p Progra
 		Name: "go build", Path: goTool, Dir: module,
 		Args: []string{"build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", out, p.Package},
 		Env:  environ(os.Environ(), temp),
-		Log:  out + ".log", Note: out + ".json",
+		Log:  out + ".log", Note: out + ".json", Parent: true,
 	})
 	if err != nil {
 		return err

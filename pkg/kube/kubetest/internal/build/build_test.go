@@ -256,8 +256,10 @@ func program(name, version string) Program {
 func (f fixture) script(t *testing.T, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "go")
-	write(t, path, "#!/bin/sh\n"+text+"\n")
-	if err := os.Chmod(path, 0o700); err != nil {
+	// Another process writes it: what this one has open for writing, a child that is just being forked has open too, and cannot be started.
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", `cat >"$1" && chmod 700 "$1"`, "sh", path)
+	cmd.Stdin = strings.NewReader("#!/bin/sh\n" + text + "\n")
+	if err := cmd.Run(); err != nil {
 		t.Fatal(err)
 	}
 	return path

@@ -1,7 +1,7 @@
 // Package proc starts child processes that cannot outlive the process that made them, and ends them.
 //
-// Three things see to it: every child asks the kernel for SIGKILL when its parent dies, every child leads a process group of its own
-// that is killed as a whole, and a note per child on disk lets the next run end what was left all the same. Linux only.
+// Three things see to it: the kernel kills a child when its parent dies (or a guard does, with the child's own children), every child leads a
+// process group that is killed as a whole, and a note per child on disk lets the next run end what was left all the same. Linux only.
 package proc
 
 import (
@@ -28,7 +28,13 @@ type Spec struct {
 	Dir  string   // Where it runs.
 	Log  string   // The file that gets its stdout and stderr; an older one is kept as Log.old.
 	Note string   // The file that identifies it while it runs, for EndLeftovers; none if empty.
+	// Parent says that it has children of its own, which must not outlive this process either. It gets no SIGTERM, a Stop kills it at once.
+	Parent bool
 }
+
+// guard is a shell script that runs a command and kills its whole process group when file 3, a pipe from this process, comes to its end. A
+// parent-death signal would reach the command only, and its children would go on.
+const guard = `"$@" 3<&- & command=$!; { cat <&3 >/dev/null; kill -KILL 0; } & wait $command`
 
 // Starter starts processes that die with it. It is safe for concurrent use.
 type Starter struct {
@@ -83,12 +89,23 @@ func (s *Starter) Start(spec Spec) (*Process, error) {
 		Path: spec.Path, Args: append([]string{spec.Path}, spec.Args...), Env: spec.Env, Dir: spec.Dir, Stdout: log, Stderr: log,
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
 	}
+	p := &Process{spec: spec, done: make(chan struct{})}
+	if spec.Parent {
+		read, write, err := os.Pipe()
+		if err != nil {
+			return nil, fmt.Errorf("make pipe for %s: %w", spec.Name, err)
+		}
+		defer read.Close()
+		p.alive = write
+		cmd.Path, cmd.Args = "/bin/sh", append([]string{"sh", "-c", guard, "sh"}, cmd.Args...)
+		cmd.ExtraFiles, cmd.SysProcAttr.Pdeathsig = []*os.File{read}, 0
+	}
 	started := make(chan error, 1)
 	s.work <- func() { started <- cmd.Start() }
 	if err := <-started; err != nil {
-		return nil, fmt.Errorf("start %s: %w", spec.Name, err)
+		return nil, errors.Join(fmt.Errorf("start %s: %w", spec.Name, err), p.release())
 	}
-	p := &Process{spec: spec, pid: cmd.Process.Pid, done: make(chan struct{})}
+	p.pid = cmd.Process.Pid
 	if spec.Note != "" {
 		err = writeNote(spec.Note, p.pid)
 	}
@@ -114,11 +131,19 @@ func openLog(path string) (*os.File, error) {
 
 // Process is a started process. It is safe for concurrent use.
 type Process struct {
-	spec Spec
-	pid  int
-	done chan struct{}
-	err  error // Written before done is closed.
-	stop sync.Once
+	spec  Spec
+	pid   int
+	alive *os.File // Tells the guard that we live, as long as it is open; nil without a guard.
+	done  chan struct{}
+	err   error // Written before done is closed.
+	stop  sync.Once
+}
+
+func (p *Process) release() error {
+	if p.alive == nil {
+		return nil
+	}
+	return p.alive.Close()
 }
 
 // wait reaps the process and kills what it started and left in its group.
@@ -126,6 +151,7 @@ func (p *Process) wait(cmd *exec.Cmd) {
 	p.err = cmd.Wait()
 	// No such process is the usual answer: the group is empty.
 	_ = syscall.Kill(-p.pid, syscall.SIGKILL)
+	p.err = errors.Join(p.err, p.release())
 	if p.spec.Note != "" {
 		// One that stays does no harm: it identifies nothing any more.
 		_ = os.Remove(p.spec.Note)
@@ -152,6 +178,9 @@ func (p *Process) Err() error {
 // process has gone, with an error only if even SIGKILL did not end it within 5 s. Further calls wait for the first.
 func (p *Process) Stop(grace time.Duration) error {
 	p.stop.Do(func() {
+		if p.spec.Parent {
+			grace = 0
+		}
 		if grace > 0 && p.signal(p.pid, syscall.SIGTERM) && !p.endsWithin(grace) {
 			grace = 0
 		}

@@ -1,7 +1,6 @@
 package proc
 
 import (
-	"bufio"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,8 +15,12 @@ import (
 	"go.uber.org/goleak"
 )
 
-// parentVariable makes the test binary start a process in the folder that it names, print its number, and wait to be killed.
-const parentVariable = "PROC_TEST_PARENT"
+// parentVariable makes the test binary start a process in the folder that it names, and wait to be killed; with "true" in childrenVariable the
+// process has children of its own. Their numbers are in the file pids.
+const (
+	parentVariable   = "PROC_TEST_PARENT"
+	childrenVariable = "PROC_TEST_CHILDREN"
+)
 
 // grace is long enough for a shell to obey, whatever else the machine does.
 const grace = time.Minute
@@ -30,12 +33,16 @@ func TestMain(m *testing.M) {
 }
 
 func parent(dir string) int {
-	p, err := NewStarter().Start(shell(dir, "exec sleep 1000"))
+	spec := shell(dir, "echo $$ >pids.new; mv pids.new pids; exec sleep 1000")
+	if os.Getenv(childrenVariable) == "true" {
+		spec = shell(dir, "sleep 1000 & echo $$ $! >pids.new; mv pids.new pids; wait")
+		spec.Parent = true
+	}
+	p, err := NewStarter().Start(spec)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	fmt.Println(p.pid)
 	<-p.Done()
 	return 1
 }
@@ -44,20 +51,29 @@ func TestStop(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		script string
+		parent bool
+		ends   bool // By itself, before it is stopped.
 		grace  time.Duration
 		want   string // In the error of the process.
 	}{
-		"obeys":               {script: "trap 'exit 0' TERM; echo up; while :; do sleep 0.01; done", grace: grace},
-		"obeys and complains": {script: "trap 'echo no time; exit 7' TERM; echo up; while :; do sleep 0.01; done", grace: grace, want: "no time"},
-		"ignores":             {script: "trap '' TERM; echo up; while :; do sleep 0.01; done", grace: time.Millisecond, want: "signal: killed"},
-		"gets no grace":       {script: "trap 'exit 0' TERM; echo up; while :; do sleep 0.01; done", want: "signal: killed"},
-		"has ended":           {script: "echo up; exit 0", grace: grace},
+		"obeys":                 {script: "trap 'exit 0' TERM; echo up; while :; do sleep 0.01; done", grace: grace},
+		"obeys and complains":   {script: "trap 'echo no time; exit 7' TERM; echo up; while :; do sleep 0.01; done", grace: grace, want: "no time"},
+		"ignores":               {script: "trap '' TERM; echo up; while :; do sleep 0.01; done", grace: time.Millisecond, want: "signal: killed"},
+		"gets no grace":         {script: "trap 'exit 0' TERM; echo up; while :; do sleep 0.01; done", want: "signal: killed"},
+		"has ended":             {script: "echo up; exit 0", ends: true, grace: grace},
+		"has ended badly":       {script: "echo up; exit 7", ends: true, grace: grace, want: "exit status 7"},
+		"is guarded":            {script: "echo up; exit 7", parent: true, ends: true, grace: grace, want: "exit status 7"},
+		"is guarded and ends":   {script: "echo up; exit 0", parent: true, ends: true, grace: grace},
+		"is guarded and killed": {script: "trap '' TERM; echo up; while :; do sleep 0.01; done", parent: true, want: "signal: killed"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			dir, p := start(t, tt.script)
+			dir, p := start(t, tt.script, tt.parent)
 			waitForLog(t, dir, "up")
+			if tt.ends {
+				<-p.Done()
+			}
 			if err := p.Stop(tt.grace); err != nil {
 				t.Fatal(err)
 			}
@@ -81,7 +97,7 @@ func TestGroup(t *testing.T) {
 	for name, end := range map[string]string{"the process ends": "exit 0", "the process is killed": "wait"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			dir, p := start(t, "sleep 1000 & echo $! >child.new; mv child.new child; echo up; "+end)
+			dir, p := start(t, "sleep 1000 & echo $! >child.new; mv child.new child; echo up; "+end, false)
 			waitForLog(t, dir, "up")
 			if end == "wait" {
 				if err := p.Stop(0); err != nil {
@@ -151,33 +167,38 @@ func onEndingThread(f func()) {
 	<-done
 }
 
-// TestKilledParent shows that a process does not outlive a parent that is killed.
+// TestKilledParent shows that neither a process nor its children outlive a parent that is killed.
 func TestKilledParent(t *testing.T) {
 	t.Parallel()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
+	for name, withChildren := range map[string]bool{"process": false, "process with children": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			exe, err := os.Executable()
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir := t.TempDir()
+			cmd := exec.CommandContext(t.Context(), exe)
+			cmd.Env = append(os.Environ(), parentVariable+"="+dir, fmt.Sprintf("%s=%t", childrenVariable, withChildren))
+			cmd.Stderr = t.Output()
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			var pids []byte
+			eventually(t, func() bool {
+				pids, err = os.ReadFile(filepath.Join(dir, "pids"))
+				return err == nil
+			})
+			if err := cmd.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			// Its end by SIGKILL is an error by definition.
+			_ = cmd.Wait()
+			for _, pid := range strings.Fields(string(pids)) {
+				waitGone(t, pid)
+			}
+		})
 	}
-	cmd := exec.CommandContext(t.Context(), exe)
-	cmd.Env = append(os.Environ(), parentVariable+"="+t.TempDir())
-	cmd.Stderr = t.Output()
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	pid, err := bufio.NewReader(stdout).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	// Its end by SIGKILL is an error by definition.
-	_ = cmd.Wait()
-	waitGone(t, strings.TrimSpace(pid))
 }
 
 // TestClose shows that closing a Starter kills what was forgotten.
@@ -230,7 +251,7 @@ func TestEndLeftovers(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			dir, p := start(t, "echo up; exec sleep 1000")
+			dir, p := start(t, "echo up; sleep 1000; exit", false)
 			waitForLog(t, dir, "up")
 			n, err := identify(p.pid)
 			if err != nil {
@@ -265,12 +286,9 @@ func TestReplacedProgram(t *testing.T) {
 	closeAfter(t, s)
 	dir := t.TempDir()
 	spec := shell(dir, "")
-	program, err := os.ReadFile("/bin/sleep")
-	if err != nil {
-		t.Fatal(err)
-	}
 	spec.Path, spec.Args = filepath.Join(dir, "program"), []string{"1000"}
-	if err := os.WriteFile(spec.Path, program, 0o700); err != nil {
+	// Another process copies it: what this one has open for writing, a child that is just being forked has open too, and cannot be started.
+	if err := exec.CommandContext(t.Context(), "cp", "/bin/sleep", spec.Path).Run(); err != nil {
 		t.Fatal(err)
 	}
 	p, err := s.Start(spec)
@@ -288,11 +306,13 @@ func TestReplacedProgram(t *testing.T) {
 	}
 }
 
-func start(t *testing.T, script string) (string, *Process) {
+func start(t *testing.T, script string, isParent bool) (string, *Process) {
 	t.Helper()
 	dir := t.TempDir()
 	s := NewStarter()
-	p, err := s.Start(shell(dir, script))
+	spec := shell(dir, script)
+	spec.Parent = isParent
+	p, err := s.Start(spec)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,219 @@
+package app
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rs/zerolog"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/workqueue"
+
+	"berth/pkg/events"
+	"berth/pkg/events/eventstest"
+	"berth/pkg/events/natsbus"
+	"berth/pkg/kube"
+)
+
+const (
+	podName = "notebook-alice"
+	owner   = "alice@example.org"
+	podUID  = "uid-" + podName
+)
+
+// bench is a reconciler between a log and what a watch has said.
+type bench struct {
+	*reconciler
+	server    *eventstest.Server
+	table     *natsbus.Table
+	committed []events.Type
+}
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	b := &bench{server: eventstest.NewServer(t)}
+	bus := eventstest.NewBus(t, b.server, "watcher")
+	eventstest.MarkComplete(t, bus)
+	b.table = bus.NewTable(false, nil)
+	eventstest.RunTable(t, b.table)
+	b.reconciler = &reconciler{
+		bus: bus, table: b.table, cluster: newCluster(func(string) {}), log: zerolog.Nop(), backOffs: 3,
+		committed: func(e natsbus.Entry) { b.committed = append(b.committed, e.Event) },
+	}
+	return b
+}
+
+// bring takes the pod to an event, and waits until the table knows.
+func (b *bench) bring(t *testing.T, last events.Type) natsbus.Entry {
+	t.Helper()
+	entry := eventstest.Bring(t, b.bus, podName, owner, last)
+	eventstest.Eventually(t, "the table has the record", func() bool {
+		e, _ := b.table.Pod(podName)
+		return e.Sequence >= entry.Sequence
+	})
+	return entry
+}
+
+// shows makes the cluster show the pod of a generation.
+func (b *bench) shows(generation string, change ...func(*corev1.Pod)) {
+	pod := podOf(podName, podUID, append([]func(*corev1.Pod){func(pod *corev1.Pod) {
+		pod.ResourceVersion = "1000"
+		pod.Annotations[kube.AnnotationCommand], pod.Annotations[kube.AnnotationGeneration] = "cmd-"+podName, generation
+	}}, change...)...)
+	b.cluster.Seen(pod)
+}
+
+func terminating(pod *corev1.Pod) {
+	now := metav1.Now()
+	pod.DeletionTimestamp = &now
+}
+
+func (b *bench) last(t *testing.T) events.Record {
+	t.Helper()
+	entry, err := b.bus.Last(t.Context(), podName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return entry.Record
+}
+
+func (b *bench) deletes(t *testing.T) []events.DeleteRequest {
+	t.Helper()
+	var requests []events.DeleteRequest
+	for _, c := range eventstest.Queued(t, b.server, events.StageDelete) {
+		requests = append(requests, *c.Delete)
+	}
+	return requests
+}
+
+func TestReconcile(t *testing.T) {
+	t.Parallel()
+	old := func(pod *corev1.Pod) { pod.Annotations = nil }
+	tests := map[string]struct {
+		last     events.Type
+		happens  func(b *bench, generation string)
+		complete bool
+		missing  bool
+		want     events.Type
+		reason   events.Reason
+		deletes  []events.DeleteRequest
+	}{
+		"gets ready":     {events.Launched, func(b *bench, g string) { b.shows(g, ready) }, false, false, events.Ready, "", nil},
+		"nothing new":    {events.Launching, func(b *bench, g string) { b.shows(g) }, false, false, events.Launching, "", nil},
+		"is terminating": {events.Ready, func(b *bench, g string) { b.shows(g, ready, terminating) }, false, false, events.Deleting, events.DeletedOutside, []events.DeleteRequest{{}}},
+		"vanishes": {
+			events.Ready, func(b *bench, _ string) { b.cluster.Removed(podOf(podName, podUID)) }, false, false, events.Deleting, events.DeletedOutside,
+			[]events.DeleteRequest{{Vanished: podUID}},
+		},
+		"is missing":          {events.Ready, func(*bench, string) {}, true, true, events.Deleting, events.DeletedOutside, []events.DeleteRequest{{}}},
+		"vanishes at the end": {events.Deleting, func(b *bench, _ string) { b.cluster.Removed(podOf(podName, podUID)) }, false, false, events.Deleting, "", []events.DeleteRequest{{Vanished: podUID}}},
+		"fails": {
+			events.Running, func(b *bench, g string) {
+				b.shows(g, func(pod *corev1.Pod) { pod.Status.Phase, pod.Status.Message = corev1.PodFailed, "no" })
+			}, false, false, events.Failed, events.Crashed, []events.DeleteRequest{{}},
+		},
+		"is left over":              {events.Gone, func(b *bench, g string) { b.shows(g, ready) }, false, false, events.Gone, "", []events.DeleteRequest{{Found: podUID}}},
+		"is unknown":                {"", func(b *bench, _ string) { b.shows("1-7", ready) }, false, false, events.Launched, "", nil},
+		"is of the old backend":     {"", func(b *bench, _ string) { b.shows("", ready, old) }, false, false, events.Launched, "", nil},
+		"is unknown and on its way": {"", func(b *bench, _ string) { b.shows("1-7", ready, terminating) }, false, false, "", "", nil},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			var entry natsbus.Entry
+			if tt.last != "" {
+				entry = b.bring(t, tt.last)
+			}
+			tt.happens(b, entry.Generation)
+			for range 2 {
+				if err := b.reconcile(t.Context(), podName, tt.complete, tt.missing); err != nil {
+					t.Fatal(err)
+				}
+			}
+			got := b.last(t)
+			if got.Event != tt.want || got.Reason != tt.reason {
+				t.Errorf("the pod is %q %q, want %q %q", got.Event, got.Reason, tt.want, tt.reason)
+			}
+			if tt.last == "" && tt.want != "" && (got.User != owner || got.Observed.UID != podUID || got.Generation == "") {
+				t.Errorf("adopted as %+v", got)
+			}
+			if d := cmp.Diff(tt.deletes, b.deletes(t)); d != "" {
+				t.Errorf("deletes (-want +got):\n%s", d)
+			}
+			if changed := tt.want != tt.last; changed != slices.Equal(b.committed, []events.Type{tt.want}) {
+				t.Errorf("committed = %v", b.committed)
+			}
+		})
+	}
+}
+
+// TestReconcileAPodOfAnOldCommand: the log knows that the command had its pod,
+// though the newest record of the name is another's.
+func TestReconcileAPodOfAnOldCommand(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	first := b.bring(t, events.Gone)
+	second, _, err := b.bus.Append(t.Context(), podName, eventstest.Claim(podName, owner, "cmd-2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fact := range []events.Fact{eventstest.Delete(second.Generation), eventstest.Gone(second.Generation)} {
+		if _, _, err := b.bus.Append(t.Context(), podName, fact); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.shows(first.Generation, ready)
+	if err := b.reconcile(t.Context(), podName, true, false); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.last(t).Event; got != events.Gone {
+		t.Errorf("the name is %s; a pod came back whose life was over", got)
+	}
+	if d := cmp.Diff([]events.DeleteRequest{{Found: podUID}}, b.deletes(t)); d != "" {
+		t.Errorf("deletes (-want +got):\n%s", d)
+	}
+}
+
+// TestLogged: what the watch said while the table did not know the record that
+// it was to be held against is looked at again.
+func TestLogged(t *testing.T) {
+	t.Parallel()
+	record := func(event events.Type, version string) natsbus.Entry {
+		r := events.Record{Event: event, Pod: podName, Observed: events.Observed{ResourceVersion: version}}
+		if event != events.Launching {
+			r.LaunchedAt = eventstest.Time()
+		}
+		return natsbus.Entry{Record: r}
+	}
+	tests := map[string]struct {
+		entry natsbus.Entry
+		shown string // The version that the watch has shown, empty for none.
+		want  int
+	}{
+		"launched, nothing seen":          {record(events.Launched, ""), "", 1},
+		"launched, seen before":           {record(events.Launched, ""), "7", 1},
+		"our own record of what was seen": {record(events.Ready, "7"), "7", 0},
+		"a newer state was seen":          {record(events.Unready, "7"), "8", 1},
+		"being made":                      {record(events.Launching, ""), "7", 0},
+		"being deleted":                   {record(events.Deleting, "7"), "8", 0},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := &leader{
+				rec:   &reconciler{cluster: newCluster(func(string) {})},
+				queue: workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[string]()),
+			}
+			defer l.queue.ShutDown()
+			if tt.shown != "" {
+				l.rec.cluster.Seen(podOf(podName, podUID, func(pod *corev1.Pod) { pod.ResourceVersion = tt.shown }))
+			}
+			l.logged(tt.entry)
+			if got := l.queue.Len(); got != tt.want {
+				t.Errorf("%d names are to be looked at, want %d", got, tt.want)
+			}
+		})
+	}
+}

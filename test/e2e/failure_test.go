@@ -1,0 +1,260 @@
+package e2e
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"berth/pkg/events"
+)
+
+// TestFailsBeforeReady: the watcher is told false, the log says why, and nothing
+// is left.
+func TestFailsBeforeReady(t *testing.T) {
+	t.Parallel()
+	for manifest, tc := range map[string]struct {
+		wantReason  events.Reason
+		wantMessage string
+	}{
+		"fails":         {events.Crashed, "exit code 1"},
+		"pull-fails":    {events.ImagePull, ""},
+		"invalid-image": {events.ImagePull, ""},
+		"rejected":      {events.PodRejected, "nowhere"},
+		"too-big":       {events.Timeout, "UNSCHEDULABLE: 0/10 nodes are available"},
+		"crash-loop":    {events.Timeout, "CRASHED"},
+		"never-ready":   {events.Timeout, "NOT_READY"},
+	} {
+		t.Run(manifest, func(t *testing.T) {
+			t.Parallel()
+			const user = "fails@example.org"
+			name := manifest + "-fails-example-org"
+			a := shared.tryCreate(t, user, manifest, nil)
+			if a.Status == http.StatusOK {
+				if shared.ready(t, user, name) {
+					t.Fatal("ready")
+				}
+			} else if a.Error.Code != string(tc.wantReason) {
+				// A refusal by the API server comes before the create is answered.
+				t.Errorf("create: %d %s, want %s", a.Status, a.Text, tc.wantReason)
+			}
+			history := shared.history(t, name, events.Gone)
+			var failed events.Record
+			for _, e := range history {
+				if e.Event == events.Failed {
+					failed = e.Record
+				}
+			}
+			if failed.Reason != tc.wantReason || !strings.Contains(failed.Message, tc.wantMessage) {
+				t.Errorf("failed with %q %q, want %q …%s…; history %v", failed.Reason, failed.Message, tc.wantReason, tc.wantMessage, types(history))
+			}
+			shared.gone(t, user, name)
+		})
+	}
+}
+
+// TestEndsAfterReady: a pod that ends by itself stays to be looked at.
+func TestEndsAfterReady(t *testing.T) {
+	t.Parallel()
+	for manifest, wantReason := range map[string]events.Reason{
+		"completes": events.Completed, "crashes-later": events.Crashed, "oom": events.OOMKilled, "evicted": events.Evicted,
+	} {
+		t.Run(manifest, func(t *testing.T) {
+			t.Parallel()
+			const user = "ends@example.org"
+			name := shared.create(t, user, manifest)
+			if !shared.ready(t, user, name) {
+				// It may have ended before the watch came; then the answer is no.
+				t.Logf("%s had ended before it was watched", name)
+			}
+			history := shared.history(t, name, events.Ended)
+			if last := history[len(history)-1]; last.Reason != wantReason || last.ReadyAt.IsZero() {
+				t.Errorf("ended with %q, ready at %v, want %q and a time", last.Reason, last.ReadyAt, wantReason)
+			}
+			if shared.ready(t, user, name) {
+				t.Error("a pod that has ended is said to be ready")
+			}
+			shared.remove(t, user, name)
+			shared.gone(t, user, name)
+		})
+	}
+}
+
+// TestProgressExtendsTheTime: an image that takes longer to pull than
+// timeoutCreate is no failure.
+func TestProgressExtendsTheTime(t *testing.T) {
+	t.Parallel()
+	const user = "patient@example.org"
+	name := shared.create(t, user, "slow-start")
+	eventually(t, "the pull shows", func() bool { return shared.info(t, user, name).Reason == string(events.Pulling) })
+	if got := shared.info(t, user, name).Status; got != "Creating" {
+		t.Errorf("status = %q, want Creating", got)
+	}
+	if !shared.ready(t, user, name) {
+		t.Errorf("not ready; history %v", types(shared.history(t, name, events.Gone)))
+	}
+	shared.remove(t, user, name)
+	shared.gone(t, user, name)
+}
+
+// TestUnready: a pod that was ready and is not for a while.
+func TestUnready(t *testing.T) {
+	t.Parallel()
+	const user = "flaps@example.org"
+	name := shared.create(t, user, "flaps")
+	eventually(t, "ready, unready, ready", func() bool {
+		entries := shared.history(t, name, events.Ready)
+		for i, e := range entries {
+			if e.Event == events.Unready && i > 0 {
+				return true
+			}
+		}
+		return false
+	})
+	if !shared.ready(t, user, name) {
+		t.Error("not ready")
+	}
+	shared.remove(t, user, name)
+	shared.gone(t, user, name)
+}
+
+// TestDeletedOutside: somebody uses kubectl.
+func TestDeletedOutside(t *testing.T) {
+	t.Parallel()
+	zero := int64(0)
+	for name, tc := range map[string]struct {
+		manifest string
+		grace    *int64
+	}{
+		"ready":         {manifest: "notebook"},
+		"ready at once": {manifest: "notebook", grace: &zero},
+		"not ready":     {manifest: "slow-start"},
+		"slow to go":    {manifest: "stuck"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			user := "outside-" + strings.ReplaceAll(name, " ", "") + "@example.org"
+			pod := shared.create(t, user, tc.manifest)
+			if tc.manifest == "notebook" && !shared.ready(t, user, pod) {
+				t.Fatal("not ready")
+			}
+			err := shared.kube.CoreV1().Pods("berth").Delete(t.Context(), pod, metav1.DeleteOptions{GracePeriodSeconds: tc.grace})
+			if err != nil {
+				t.Fatal(err)
+			}
+			history := shared.history(t, pod, events.Gone)
+			for _, e := range history {
+				if e.Event == events.Deleting && e.Reason != events.DeletedOutside {
+					t.Errorf("deleting because of %q, want %q", e.Reason, events.DeletedOutside)
+				}
+			}
+			if shared.ready(t, user, pod) {
+				t.Error("ready after it was deleted")
+			}
+			shared.gone(t, user, pod)
+		})
+	}
+}
+
+// TestDeleteDuringCreate: a delete wins in whatever phase it comes.
+func TestDeleteDuringCreate(t *testing.T) {
+	t.Parallel()
+	for manifest, phase := range map[string]events.Type{
+		"slow-start": events.Waiting, "too-big": events.Waiting, "never-ready": events.Running, "crash-loop": events.Running,
+		"pull-fails": events.Launched,
+	} {
+		t.Run(manifest, func(t *testing.T) {
+			t.Parallel()
+			const user = "changed@example.org"
+			name := shared.create(t, user, manifest)
+			watched := make(chan bool, 1)
+			go func() { watched <- shared.ready(t, user, name) }()
+			if phase != events.Launched {
+				eventually(t, string(phase), func() bool { return shared.info(t, user, name).Event == string(phase) })
+			}
+			shared.remove(t, user, name)
+			shared.gone(t, user, name)
+			select {
+			case ready := <-watched:
+				if ready {
+					t.Error("the watcher of the create was told ready")
+				}
+			case <-time.After(limit):
+				t.Error("the watcher of the create was left waiting")
+			}
+		})
+	}
+}
+
+// TestManifestFaults: refused at once, nothing is made.
+func TestManifestFaults(t *testing.T) {
+	t.Parallel()
+	const user = "faults@example.org"
+	for name, tc := range map[string]struct {
+		url         string
+		wantStatus  int
+		wantCode    events.Reason
+		wantMessage string
+	}{
+		"missing":            {shared.ManifestsURL + "/nope.yaml", 502, events.ManifestUnreachable, "404"},
+		"nobody there":       {"http://127.0.0.1:1/x.yaml", 403, events.ManifestForbidden, "not allowed"},
+		"forbidden":          {"http://example.org/x.yaml", 403, events.ManifestForbidden, "not allowed"},
+		"in a query":         {"http://example.org/?" + shared.ManifestsURL + "/notebook.yaml", 403, events.ManifestForbidden, "not allowed"},
+		"user info":          {strings.Replace(shared.ManifestsURL, "://", "://me:pw@", 1) + "/notebook.yaml", 403, events.ManifestForbidden, ""},
+		"too large":          {shared.ManifestsURL + "/huge.yaml", 422, events.ManifestInvalid, "262144"},
+		"no pod":             {shared.ManifestsURL + "/no-pod.yaml", 422, events.ManifestInvalid, "line 3"},
+		"two documents":      {shared.ManifestsURL + "/two.yaml", 422, events.ManifestInvalid, ""},
+		"a typo":             {shared.ManifestsURL + "/typo.yaml", 422, events.ManifestInvalid, "line 8"},
+		"an invalid image":   {shared.ManifestsURL + "/bad-image.yaml", 422, events.ManifestInvalid, "image"},
+		"not a URL":          {"://", 403, events.ManifestForbidden, ""},
+		"no URL":             {"", 400, events.RequestInvalid, "yaml_url"},
+		"a file":             {"file:///etc/passwd", 403, events.ManifestForbidden, ""},
+		"an endless address": {shared.ManifestsURL + "/" + strings.Repeat("x", 5000), 400, events.RequestInvalid, "yaml_url"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := shared.ask(t, "create_pod", map[string]any{"user_id": user, "yaml_url": tc.url})
+			if a.Status != tc.wantStatus || a.Error.Code != string(tc.wantCode) || !strings.Contains(a.Error.Message, tc.wantMessage) || a.Pod != "" {
+				t.Errorf("%d %s, want %d %s …%s…", a.Status, a.Text, tc.wantStatus, tc.wantCode, tc.wantMessage)
+			}
+			if pods := shared.list(t, user); len(pods) != 0 {
+				t.Errorf("made all the same: %v", pods)
+			}
+		})
+	}
+}
+
+// TestQuota: a namespace's resource quota is named as the reason.
+func TestQuota(t *testing.T) {
+	quotas := shared.kube.CoreV1().ResourceQuotas("berth")
+	_, err := quotas.Create(t.Context(), &corev1.ResourceQuota{
+		ObjectMeta: metav1.ObjectMeta{Name: "none"},
+		Spec:       corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{corev1.ResourcePods: resource.MustParse("0")}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the quota is counted", func() bool {
+		q, err := quotas.Get(t.Context(), "none", metav1.GetOptions{})
+		return err == nil && len(q.Status.Hard) > 0
+	})
+	a := shared.tryCreate(t, "quota@example.org", "notebook", nil)
+	if err := quotas.Delete(t.Context(), "none", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if a.Status != http.StatusConflict || a.Error.Code != string(events.QuotaExceeded) {
+		t.Errorf("create: %d %s, want 409 QUOTA_EXCEEDED", a.Status, a.Text)
+	}
+	shared.history(t, "notebook-quota-example-org", events.Gone)
+}
+
+func somebodysPod(name string) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "berth"},
+		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "main", Image: "docker.io/library/debian:12"}}},
+	}
+}

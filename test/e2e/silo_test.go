@@ -1,0 +1,216 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"berth/pkg/events"
+	"berth/pkg/events/natsbus"
+)
+
+// limit bounds everything that a test waits for.
+const limit = 45 * time.Second
+
+// answer is what any endpoint says.
+type answer struct {
+	Status    int    `json:"-"`
+	Text      string `json:"-"`
+	Pod       string `json:"pod_name"`
+	Ready     bool   `json:"ready"`
+	Requested bool   `json:"requested"`
+	Deleted   bool   `json:"deleted"`
+	Error     struct {
+		Code    string `json:"code"`
+		Message string `json:"message"`
+	} `json:"error"`
+}
+
+type podInfo struct {
+	Name       string            `json:"pod_name"`
+	Container  string            `json:"container_name"`
+	Image      string            `json:"image_name"`
+	IP         string            `json:"pod_ip"`
+	NodeIP     string            `json:"node_ip"`
+	Owner      string            `json:"owner"`
+	Age        string            `json:"age"`
+	Status     string            `json:"status"`
+	Event      string            `json:"event"`
+	Reason     string            `json:"reason"`
+	Message    string            `json:"message"`
+	Warnings   []string          `json:"warnings"`
+	Tokens     map[string]string `json:"tokens"`
+	Kubernetes map[string]string `json:"k8s_pod_info"`
+}
+
+// post sends a body as it is.
+func (s *site) post(t *testing.T, endpoint, body string) (int, []byte, http.Header) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL+"/"+endpoint, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatalf("POST /%s: %v", endpoint, err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatalf("POST /%s: %v", endpoint, err)
+	}
+	return resp.StatusCode, text, resp.Header
+}
+
+func (s *site) ask(t *testing.T, endpoint string, request map[string]any) answer {
+	t.Helper()
+	body, err := json.Marshal(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	status, text, _ := s.post(t, endpoint, string(body))
+	a := answer{Status: status, Text: string(text)}
+	if err := json.Unmarshal(text, &a); err != nil {
+		t.Fatalf("POST /%s: %v in %q", endpoint, err, text)
+	}
+	return a
+}
+
+// create asks for a pod from a manifest of testdata and returns its name.
+func (s *site) create(t *testing.T, user, manifest string) string {
+	t.Helper()
+	a := s.tryCreate(t, user, manifest, nil)
+	if a.Status != http.StatusOK || a.Pod == "" {
+		t.Fatalf("create %s: %d %s", manifest, a.Status, a.Text)
+	}
+	return a.Pod
+}
+
+func (s *site) tryCreate(t *testing.T, user, manifest string, settings map[string]map[string]string) answer {
+	t.Helper()
+	return s.ask(t, "create_pod", map[string]any{
+		"user_id": user, "yaml_url": s.ManifestsURL + "/" + manifest + ".yaml", "settings": settings,
+	})
+}
+
+func (s *site) ready(t *testing.T, user, pod string) bool {
+	t.Helper()
+	a := s.ask(t, "watch_create_pod", map[string]any{"user_id": user, "pod_name": pod})
+	if a.Status != http.StatusOK {
+		t.Fatalf("watch_create_pod %s: %d %s", pod, a.Status, a.Text)
+	}
+	return a.Ready
+}
+
+func (s *site) remove(t *testing.T, user, pod string) {
+	t.Helper()
+	a := s.ask(t, "delete_pod", map[string]any{"user_id": user, "pod_name": pod})
+	if a.Status != http.StatusOK || !a.Requested {
+		t.Fatalf("delete_pod %s: %d %s", pod, a.Status, a.Text)
+	}
+}
+
+// gone waits for the pod's end and checks that nothing of it is left.
+func (s *site) gone(t *testing.T, user, pod string) {
+	t.Helper()
+	a := s.ask(t, "watch_delete_pod", map[string]any{"user_id": user, "pod_name": pod})
+	if a.Status != http.StatusOK || !a.Deleted {
+		t.Fatalf("watch_delete_pod %s: %d %s", pod, a.Status, a.Text)
+	}
+	if _, err := s.pod(t, pod); !apierrors.IsNotFound(err) {
+		t.Errorf("pod %s after deleted:true: %v, want not found", pod, err)
+	}
+}
+
+func (s *site) list(t *testing.T, user string) []podInfo {
+	t.Helper()
+	status, text, _ := s.post(t, "get_pods", fmt.Sprintf(`{"user_id":%q}`, user))
+	var pods []podInfo
+	if err := json.Unmarshal(text, &pods); err != nil || status != http.StatusOK || bytes.Equal(text, []byte("null")) {
+		t.Fatalf("get_pods: %d %s (%v)", status, text, err)
+	}
+	return pods
+}
+
+// info returns what is shown of one pod.
+func (s *site) info(t *testing.T, user, pod string) podInfo {
+	t.Helper()
+	for _, p := range s.list(t, user) {
+		if p.Name == pod {
+			return p
+		}
+	}
+	return podInfo{}
+}
+
+// pod asks the API server.
+func (s *site) pod(t *testing.T, name string) (*corev1.Pod, error) {
+	t.Helper()
+	return s.kube.CoreV1().Pods("berth").Get(t.Context(), name, metav1.GetOptions{})
+}
+
+// history follows the log of a pod from its beginning until an event, and
+// returns all records.
+func (s *site) history(t *testing.T, pod string, until events.Type) []natsbus.Entry {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	bus := s.bus(t)
+	var entries []natsbus.Entry
+	eventually(t, fmt.Sprintf("%s is %s", pod, until), func() bool {
+		var err error
+		if entries, err = bus.History(ctx, pod); err != nil {
+			t.Fatal(err)
+		}
+		return len(entries) > 0 && entries[len(entries)-1].Event == until
+	})
+	return entries
+}
+
+// bus is a connection to the log, as a third party has it.
+func (s *site) bus(t *testing.T) *natsbus.Bus {
+	t.Helper()
+	bus, err := natsbus.Connect(natsbus.Options{URL: s.NATSURL, Service: "e2e", Instance: "test", Cluster: "main"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(bus.Close)
+	return bus
+}
+
+// eventually polls until cond is true.
+func eventually(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	deadline := time.After(limit)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !cond() {
+		select {
+		case <-deadline:
+			t.Fatalf("not within %s: %s", limit, what)
+		case <-tick.C:
+		}
+	}
+}
+
+// types is the history as a list of events.
+func types(entries []natsbus.Entry) []events.Type {
+	out := make([]events.Type, 0, len(entries))
+	for _, e := range entries {
+		out = append(out, e.Event)
+	}
+	return out
+}
