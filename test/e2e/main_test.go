@@ -1,86 +1,129 @@
 // Package e2e tests the whole: five services, a NATS server and a real Kubernetes
 // control plane with simulated nodes, asked over HTTP as a silo does, and held
 // against the cluster and the log.
+//
+// Most tests share one stack. Those that take services away put a Berth of
+// their own together, on the same control plane; see newParts.
 package e2e
 
 import (
 	"context"
+	"flag"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
 	"k8s.io/client-go/kubernetes"
 
 	"berth/cmd/devstack/stack"
+	"berth/pkg/events/natsbus"
 	"berth/pkg/kube/client"
 	"berth/pkg/service/config"
 )
 
-// site is the stack that most tests share.
+// site is a Berth as a silo sees it, with the means to look behind it.
 type site struct {
-	*stack.Stack
-	kube kubernetes.Interface
+	// URL is the api's, ManifestsURL where the manifests of testdata are.
+	URL, ManifestsURL string
+	// namespace is where its pods are.
+	namespace string
+	kube      kubernetes.Interface
+	// log is where its log is.
+	log natsbus.Options
 }
 
-// shared is started by TestMain, once for all tests: a control plane takes some
-// seconds and half a gigabyte.
-var shared *site
-
-func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		dir, err := os.MkdirTemp("", "berth-e2e-")
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer os.RemoveAll(dir)
-		ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
-		defer cancel()
-		settings := config.Default()
-		settings.TimeoutCreate = 5 * time.Second
-		settings.TimeoutDelete = 20 * time.Second
-		settings.CreateDeadline = 5 * time.Second
-		shared, err = start(ctx, stack.Options{
-			Listen: "127.0.0.1:0", Data: dir, Config: settings, Manifests: "testdata/manifests", Progress: os.Stderr,
-			Log: logger(filepath.Join(dir, "log")),
-		})
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		code := m.Run()
-		if err := shared.Stop(context.Background()); err != nil {
-			fmt.Fprintln(os.Stderr, "stop:", err)
-			code = 1
-		}
-		if code != 0 {
-			tail(filepath.Join(dir, "log"))
-		}
-		return code
-	}())
+// shared is started once for all tests: a control plane takes some seconds and
+// half a gigabyte.
+var shared struct {
+	*site
+	stack *stack.Stack
+	// http is what all tests ask with.
+	http *http.Client
 }
 
-func start(ctx context.Context, opts stack.Options) (*site, error) {
-	s, err := stack.Start(ctx, opts)
-	if err != nil {
-		return nil, err
+// atOnce is how many tests run at the same time: most of them wait.
+const atOnce = 16
+
+// suite is all tests, with what they share.
+type suite struct{ *testing.M }
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(suite{m}) }
+
+// Run starts the shared stack, runs the tests, and returns the exit code.
+func (s suite) Run() int {
+	flag.Parse()
+	if err := flag.Set("test.parallel", fmt.Sprint(atOnce)); err != nil {
+		return fail(err)
 	}
-	clients, _, err := client.New(client.Options{Kubeconfig: s.Kubeconfig, Service: "e2e", Version: "test"})
+	dir, err := os.MkdirTemp("", "berth-e2e-")
 	if err != nil {
-		return nil, err
+		return fail(err)
 	}
-	return &site{Stack: s, kube: clients}, nil
+	defer os.RemoveAll(dir)
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute) // The first time Kubernetes is built.
+	defer cancel()
+	log, err := os.Create(filepath.Join(dir, "services.log"))
+	if err != nil {
+		return fail(err)
+	}
+	defer log.Close()
+	settings := settings()
+	shared.stack, err = stack.Start(ctx, stack.Options{
+		Listen: "127.0.0.1:0", Data: dir, Config: settings, Manifests: manifests, Progress: os.Stderr,
+		Log: zerolog.New(log).With().Timestamp().Logger(),
+	})
+	if err != nil {
+		return fail(err)
+	}
+	code := s.run(settings)
+	if err := shared.stack.Stop(context.Background()); err != nil {
+		code = fail(err)
+	}
+	if code != 0 {
+		tail(log.Name())
+	}
+	return code
 }
 
-func logger(path string) zerolog.Logger {
-	f, err := os.Create(path)
+func (s suite) run(settings config.Config) int {
+	transport := &http.Transport{MaxIdleConnsPerHost: atOnce}
+	defer transport.CloseIdleConnections()
+	shared.http = &http.Client{Transport: transport}
+	clients, _, err := client.New(client.Options{Kubeconfig: shared.stack.Kubeconfig, Service: "e2e", Version: "test"})
 	if err != nil {
-		return zerolog.New(os.Stderr)
+		return fail(err)
 	}
-	return zerolog.New(f).With().Timestamp().Logger()
+	shared.site = siteOf(shared.stack, settings, clients)
+	return s.M.Run()
+}
+
+// manifests is the folder of the manifests that the tests make pods from.
+const manifests = "testdata/manifests"
+
+// settings are those of the shared stack: what takes long in life is over soon.
+func settings() config.Config {
+	c := config.Default()
+	c.TimeoutCreate = 5 * time.Second
+	c.TimeoutDelete = 20 * time.Second
+	c.CreateDeadline = 5 * time.Second
+	return c
+}
+
+func siteOf(s *stack.Stack, settings config.Config, clients kubernetes.Interface) *site {
+	return &site{
+		URL: s.URL, ManifestsURL: s.ManifestsURL, namespace: settings.Namespace, kube: clients,
+		log: natsbus.Options{URL: s.NATSURL},
+	}
+}
+
+func fail(err error) int {
+	fmt.Fprintln(os.Stderr, err)
+	return 1
 }
 
 // tail shows the end of the services' log after a failure.

@@ -63,7 +63,7 @@ func (s *site) post(t *testing.T, endpoint, body string) (int, []byte, http.Head
 		t.Fatal(err)
 	}
 	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := shared.http.Do(req)
 	if err != nil {
 		t.Fatalf("POST /%s: %v", endpoint, err)
 	}
@@ -159,7 +159,7 @@ func (s *site) info(t *testing.T, user, pod string) podInfo {
 // pod asks the API server.
 func (s *site) pod(t *testing.T, name string) (*corev1.Pod, error) {
 	t.Helper()
-	return s.kube.CoreV1().Pods("berth").Get(t.Context(), name, metav1.GetOptions{})
+	return s.kube.CoreV1().Pods(s.namespace).Get(t.Context(), name, metav1.GetOptions{})
 }
 
 // history follows the log of a pod from its beginning until an event, and
@@ -183,7 +183,9 @@ func (s *site) history(t *testing.T, pod string, until events.Type) []natsbus.En
 // bus is a connection to the log, as a third party has it.
 func (s *site) bus(t *testing.T) *natsbus.Bus {
 	t.Helper()
-	bus, err := natsbus.Connect(natsbus.Options{URL: s.NATSURL, Service: "e2e", Instance: "test", Cluster: "main"})
+	opts := s.log
+	opts.Service, opts.Instance, opts.Cluster = "e2e", "test", "main"
+	bus, err := natsbus.Connect(opts)
 	if err != nil {
 		t.Fatal(err)
 	}

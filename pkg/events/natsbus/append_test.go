@@ -309,9 +309,12 @@ func TestUnavailable(t *testing.T) {
 			_, _, err := bus.AppendAfter(ctx, e, "p", eventstest.Delete(e.Generation))
 			return err
 		},
-		"claimed":  func() error { _, err := bus.Claimed(ctx, "p", "cmd"); return err },
-		"outcome":  func() error { _, err := bus.Outcome(ctx, "cmd"); return err },
-		"decide":   func() error { _, err := bus.Decide(ctx, events.Outcome{Verdict: events.Expiry, Command: "cmd"}); return err },
+		"claimed": func() error { _, err := bus.Claimed(ctx, "p", "cmd"); return err },
+		"outcome": func() error { _, err := bus.Outcome(ctx, "cmd"); return err },
+		"decide": func() error {
+			_, err := bus.Decide(ctx, events.Outcome{Verdict: events.Expiry, Command: "cmd"})
+			return err
+		},
 		"complete": func() error { return bus.Complete(ctx) },
 		"mark":     func() error { return bus.MarkComplete(ctx, 1, 0) },
 		"publish":  func() error { return bus.Publish(ctx, eventstest.CreateCommand("cmd", "u"), "1") },

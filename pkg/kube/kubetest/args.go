@@ -5,14 +5,16 @@ import (
 	"strings"
 )
 
-// The controllers that pods, their storage and their owners need. Controllers for other workloads, and for endpoints, which nobody here reads, would only
-// cost.
-var controllers = []string{
-	"clusterrole-aggregation-controller", "deployment-controller", "ephemeral-volume-controller", "garbage-collector-controller", "job-controller", "namespace-controller",
-	"node-lifecycle-controller", "persistentvolume-binder-controller", "persistentvolume-protection-controller",
-	"persistentvolumeclaim-protection-controller", "pod-garbage-collector-controller", "replicaset-controller",
-	"resourcequota-controller", "root-ca-certificate-publisher-controller", "serviceaccount-controller",
-	"taint-eviction-controller",
+// controllers are those that pods, their storage and their owners need. Those for other workloads, and for endpoints, which nobody reads
+// here, would only cost.
+func controllers() []string {
+	return []string{
+		"clusterrole-aggregation-controller", "deployment-controller", "ephemeral-volume-controller", "garbage-collector-controller",
+		"job-controller", "namespace-controller", "node-lifecycle-controller", "persistentvolume-binder-controller",
+		"persistentvolume-protection-controller", "persistentvolumeclaim-protection-controller", "pod-garbage-collector-controller",
+		"replicaset-controller", "resourcequota-controller", "root-ca-certificate-publisher-controller", "serviceaccount-controller",
+		"taint-eviction-controller",
+	}
 }
 
 // Names in the folder of a cluster.
@@ -68,7 +70,7 @@ func apiServerArgs(f files, port string) []string {
 
 func controllerManagerArgs(f files) []string {
 	return append(clientArgs(f.controllerManager),
-		"--controllers="+strings.Join(controllers, ","),
+		"--controllers="+strings.Join(controllers(), ","),
 		"--service-account-private-key-file="+f.accounts.key, "--root-ca-file="+f.ca)
 }
 

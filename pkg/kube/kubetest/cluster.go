@@ -31,7 +31,7 @@ const (
 // ErrInUse says that a cluster runs in the folder.
 var ErrInUse = errors.New("a cluster is running in this folder")
 
-// errStopped is the cause of a life that Stop ended.
+// errStopped is the cause when Stop ended the cluster.
 var errStopped = errors.New("cluster stopped")
 
 // Options configure a cluster. Only Dir is required.
@@ -62,8 +62,9 @@ type Cluster struct {
 	starter  *proc.Starter
 	programs [][]*proc.Process // What is started and stopped together, in the order of the start.
 	watchers sync.WaitGroup
-	life     context.Context // Ends with the first program that ends by itself, or with Stop; the cause says which.
-	end      context.CancelCauseFunc
+	ended    chan struct{} // Closed at the end of the first program that ends by itself, or by Stop.
+	cause    error         // Which of them; written before ended is closed.
+	end      sync.Once
 	stop     sync.Once
 	stopErr  error
 }
@@ -165,19 +166,26 @@ func (c *Cluster) Wait(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return nil
-	case <-c.life.Done():
+	case <-c.ended:
 	}
-	if cause := context.Cause(c.life); !errors.Is(cause, errStopped) {
-		return fmt.Errorf("cluster failed: %w", cause)
+	if !errors.Is(c.cause, errStopped) {
+		return fmt.Errorf("cluster failed: %w", c.cause)
 	}
 	return nil
+}
+
+func (c *Cluster) endLife(cause error) {
+	c.end.Do(func() {
+		c.cause = cause
+		close(c.ended)
+	})
 }
 
 // Stop ends every program, in reverse order, and gives the folder back. It takes less than a second, or up to 6 s if programs do not obey, which
 // are then killed. The error says what could not be ended. Further calls wait for the first and return the same.
 func (c *Cluster) Stop() error {
 	c.stop.Do(func() {
-		c.end(errStopped)
+		c.endLife(errStopped)
 		for _, programs := range slices.Backward(c.programs) {
 			c.stopErr = errors.Join(c.stopErr, stopAll(programs))
 		}

@@ -37,17 +37,27 @@ func launch(ctx context.Context, opts Options, paths Paths) (_ *Cluster, err err
 			return nil, err
 		}
 	}
-	c := &Cluster{Kubeconfig: filepath.Join(opts.Dir, kubeconfigFile), URL: "https://127.0.0.1:" + port, starter: proc.NewStarter()}
-	c.life, c.end = context.WithCancelCause(context.Background())
+	c := &Cluster{
+		Kubeconfig: filepath.Join(opts.Dir, kubeconfigFile), URL: "https://127.0.0.1:" + port,
+		starter: proc.NewStarter(), ended: make(chan struct{}),
+	}
+	// A program that ends during the start ends the start.
+	ctx, cancel := context.WithCancelCause(ctx)
+	started := make(chan struct{})
+	c.watchers.Go(func() {
+		select {
+		case <-started:
+		case <-c.ended:
+			cancel(c.cause)
+		}
+	})
 	defer func() {
+		close(started)
 		if err != nil {
 			err = errors.Join(err, c.Stop())
 		}
+		cancel(nil)
 	}()
-	// A program that ends during the start ends the start.
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(c.life, func() { cancel(context.Cause(c.life)) })()
 
 	f := layout()
 	if c.config, err = credentials(opts, f, c.URL, begin); err != nil {
@@ -103,7 +113,7 @@ type program struct {
 	args       []string
 }
 
-// run starts programs that are stopped together, and ends the cluster's life when one of them ends.
+// run starts programs that are stopped together. When one of them ends, so does the life of the cluster.
 func (c *Cluster) run(dir string, programs ...program) error {
 	c.programs = append(c.programs, nil)
 	for _, p := range programs {
@@ -123,7 +133,7 @@ func (c *Cluster) run(dir string, programs ...program) error {
 			if err == nil {
 				err = fmt.Errorf("%s ended by itself", p.name)
 			}
-			c.end(err)
+			c.endLife(err)
 		})
 	}
 	return nil
@@ -185,8 +195,12 @@ func poll(ctx context.Context, try func(context.Context) error) error {
 		last = try(ctx)
 		return last == nil, nil
 	})
-	if err != nil {
+	switch {
+	case err == nil:
+		return nil
+	case last == nil:
+		return context.Cause(ctx)
+	default:
 		return fmt.Errorf("%w (%w)", context.Cause(ctx), last)
 	}
-	return nil
 }

@@ -76,7 +76,7 @@ func (s *Shared) Cluster(tb testing.TB) *Cluster {
 	tb.Helper()
 	s.once.Do(func() {
 		// It outlives the test, so neither the test's context nor its folder will do.
-		if s.dir, s.err = os.MkdirTemp("", "kubetest-"); s.err == nil {
+		if s.dir, s.err = os.MkdirTemp("", "kubetest-"); s.err == nil { //nolint:usetesting // See above.
 			s.cluster, s.err = Start(context.WithoutCancel(tb.Context()), Options{Dir: s.dir, Progress: os.Stderr})
 		}
 	})

@@ -23,6 +23,7 @@ type reconciler struct {
 	log       zerolog.Logger
 	backOffs  int
 	committed func(after natsbus.Entry)
+	later     func(name string, after time.Duration)
 }
 
 // reconcile looks at one name. complete and missing are [diff.Look]'s.
@@ -41,6 +42,10 @@ func (r *reconciler) reconcile(ctx context.Context, name string, complete, missi
 			return err
 		}
 		action = diff.Decide(entry.Record, look)
+	}
+	if action.Later > 0 {
+		r.later(name, action.Later)
+		return nil
 	}
 	if action.Fact != nil && action.Fact.Kind == events.FactAdopt && pod.Command != "" {
 		had, err := r.bus.Claimed(ctx, name, pod.Command)

@@ -48,7 +48,8 @@ type display struct {
 	// whether some of them were not written.
 	finished int
 	repeated bool
-	over     bool
+	// moving says that there is a live line.
+	moving bool
 }
 
 // newDisplay returns a display on stderr.
@@ -71,33 +72,39 @@ func (a *app) newDisplay(name string) *display {
 }
 
 // start keeps a live line moving until the function returned is called, which
-// removes it.
+// removes it. It can be started again after that.
 func (d *display) start() (stop func()) {
+	if d.manner != live {
+		return func() {}
+	}
+	d.move(true)
 	done := make(chan struct{})
 	var redraw sync.WaitGroup
-	if d.manner == live {
-		redraw.Go(func() {
-			tick := time.NewTicker(redrawEvery)
-			defer tick.Stop()
-			for {
-				select {
-				case <-done:
-					return
-				case <-tick.C:
-					d.above(func() {})
-				}
+	redraw.Go(func() {
+		tick := time.NewTicker(redrawEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+				d.above(func() {})
 			}
-		})
-	}
+		}
+	})
 	return func() {
 		close(done)
 		redraw.Wait()
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		if d.over = true; d.manner == live {
-			fmt.Fprint(d.out, erase)
-		}
+		d.move(false)
 	}
+}
+
+// move begins or removes the live line.
+func (d *display) move(moving bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.moving = moving
+	fmt.Fprint(d.out, erase)
 }
 
 // rename says what the pod is called.
@@ -162,11 +169,11 @@ func (d *display) notice(text string) {
 func (d *display) above(write func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.manner == live && !d.over {
+	if d.moving {
 		fmt.Fprint(d.out, erase)
 	}
 	write()
-	if d.manner == live && !d.over {
+	if d.moving {
 		// A full last column would make some terminals begin another line.
 		fmt.Fprint(d.out, progress.Live(d.timeline, time.Now(), d.columns()-1))
 	}

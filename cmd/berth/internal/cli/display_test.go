@@ -51,15 +51,20 @@ func TestLiveDisplay(t *testing.T) {
 		after(1300 * time.Millisecond)
 		expect("- requested    1.3s")
 		d.above(func() { out.WriteString("n\n") })
+		stop()
+		expect("n\n")
+		after(time.Second)
+		expect("n\n")
+		stop = d.start()
 		d.show([]progress.Change{
 			{Event: events.Claimed, At: time.Now()},
 			{Event: events.Waiting, Reason: events.Pulling, Message: "image x is being pulled", At: time.Now()},
 		})
 		after(700 * time.Millisecond)
 		expect(`n
-  requested    1.3s
+  requested    2.3s
   claimed      0.0s
-- waiting      0.7s  PULLING: image x is b…`)
+\ waiting      0.7s  PULLING: image x is b…`)
 		// A phase that comes again is in the summary alone.
 		d.show([]progress.Change{
 			{Event: events.Running, Reason: events.Crashed, At: time.Now()},
@@ -71,13 +76,13 @@ func TestLiveDisplay(t *testing.T) {
 		stop()
 		d.show(nil)
 		expect(`n
-  requested    1.3s
+  requested    2.3s
   claimed      0.0s
   waiting      0.7s  PULLING: image x is being pulled
   running      0.0s  CRASHED
 berth: the service is away
 `)
-		want := "requested 1.3s, claimed 0.0s, waiting (PULLING) 0.9s, running (CRASHED) 0.0s"
+		want := "requested 2.3s, claimed 0.0s, waiting (PULLING) 0.9s, running (CRASHED) 0.0s"
 		if diff := cmp.Diff(want, d.summary()); diff != "" {
 			t.Errorf("summary (-want +got):\n%s", diff)
 		}

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -128,24 +127,4 @@ func hide(err error) error {
 		}
 	}
 	return errors.New("the server cannot be reached, or its URL is malformed")
-}
-
-// filters are the subjects of what a query asks for.
-func (q Query) filters() []string {
-	token := func(name string) string {
-		if name == "" {
-			return "*"
-		}
-		return events.Token(name)
-	}
-	root := strings.TrimSuffix(events.ClusterFilter(q.Cluster), ">")
-	prefix := root + token(q.Pod) + "." + token(q.User) + "."
-	if len(q.Types) == 0 {
-		return []string{prefix + "*"}
-	}
-	subjects := make([]string, len(q.Types))
-	for i, t := range q.Types {
-		subjects[i] = prefix + token(string(t))
-	}
-	return subjects
 }

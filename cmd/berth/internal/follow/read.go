@@ -13,32 +13,6 @@ import (
 	"berth/pkg/events"
 )
 
-// Query says what to read. Empty fields match everything.
-type Query struct {
-	Cluster, Pod, User string
-	Types              []events.Type
-	// From is where to begin.
-	From From
-	// After is the position after which [FromPosition] begins.
-	After events.Position
-}
-
-// From is a place in the log to begin at.
-type From int
-
-// The places to begin at.
-const (
-	// FromEnd reads what happens from now on.
-	FromEnd From = iota
-	// FromStart reads everything that the log still has.
-	FromStart
-	// FromLife leaves out what happened to pods of the same names before.
-	FromLife
-	// FromPosition reads what came after a position; everything, if the log has
-	// been made anew since.
-	FromPosition
-)
-
 // Message is a message of the log about a pod.
 type Message struct {
 	// Key is what its subject says.

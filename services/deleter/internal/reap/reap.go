@@ -63,6 +63,10 @@ func expired(r events.Record, took time.Duration) string {
 	if r.Message != "" {
 		text += ": " + r.Message
 	}
+	// A container that crashes again and again may just be running.
+	if n := r.Observed.Restarts; n > 0 {
+		text += fmt.Sprintf("; restarts: %d", n)
+	}
 	return text
 }
 

@@ -59,8 +59,12 @@ func TestExpire(t *testing.T) {
 		"pulls an image":          {record(events.Waiting, because(events.Pulling, "")), 5 * time.Minute, again(6*time.Minute + 30*time.Second)},
 		"waits for its storage":   {record(events.Waiting, because(events.StoragePending, "")), 5 * time.Minute, again(6*time.Minute + 30*time.Second)},
 		"cannot pull":             {record(events.Waiting, because(events.ImagePull, "x")), 5 * time.Minute, failed("not ready after 5m0s; it was waiting: IMAGE_PULL: x")},
-		"pulls nearly too long":   {record(events.Waiting, because(events.Pulling, "")), 14 * time.Minute, again(15 * time.Minute)},
-		"pulls too long":          {record(events.Waiting, because(events.Pulling, "x")), 15 * time.Minute, failed("not ready after 15m0s; it was waiting: PULLING: x")},
+		"crashes again and again": {
+			record(events.Running, because(events.NotReady, "x"), func(r *events.Record) { r.Observed.Restarts = 4 }), 5 * time.Minute,
+			failed("not ready after 5m0s; it was running: NOT_READY: x; restarts: 4"),
+		},
+		"pulls nearly too long": {record(events.Waiting, because(events.Pulling, "")), 14 * time.Minute, again(15 * time.Minute)},
+		"pulls too long":        {record(events.Waiting, because(events.Pulling, "x")), 15 * time.Minute, failed("not ready after 15m0s; it was waiting: PULLING: x")},
 		"gets further for too long": {
 			record(events.Running, progressed(899*time.Second)), 15 * time.Minute, failed("not ready after 15m0s; it was running"),
 		},

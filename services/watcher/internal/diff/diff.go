@@ -47,6 +47,8 @@ type Look struct {
 // delete is asked for when the fact made the pod Failed or Deleting, and always
 // when Delete is set.
 type Action struct {
+	// Later asks for another look after this time; nothing else is set then.
+	Later  time.Duration
 	Fact   *events.Fact
 	Delete *events.DeleteRequest
 	// Generation is whose delete is asked for.
@@ -72,12 +74,26 @@ func Decide(record events.Record, look Look) Action {
 	case record.Event.Over():
 		return leaving(record, look)
 	default:
+		observed := Observed(look.Pod.State)
+		if wait := patience - look.At.Sub(record.LaunchedAt); wait > 0 && starting(record, observed) {
+			return Action{Later: wait}
+		}
 		fact := events.Fact{
 			Kind: events.FactObserve, Generation: record.Generation, At: look.At,
-			Observed: Observed(look.Pod.State), PullBackOffLimit: look.PullBackOffLimit,
+			Observed: observed, PullBackOffLimit: look.PullBackOffLimit,
 		}
 		return Action{Fact: &fact, Generation: record.Generation}
 	}
+}
+
+// patience is how long a launched pod may be starting before the log says so.
+// Most are ready by then, and the steps in between are no news to anybody.
+const patience = 500 * time.Millisecond
+
+// starting says that a pod is on its usual way to being ready for the first time.
+func starting(record events.Record, o events.Observed) bool {
+	return record.Event == events.Launched && o.Reason == events.Starting &&
+		!o.Ready && !o.Ended && !o.Hopeless && !o.Terminating
 }
 
 // absent decides for a name under which the cluster shows nothing.

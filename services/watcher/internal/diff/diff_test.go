@@ -307,3 +307,39 @@ func TestReasonsAreTheLogs(t *testing.T) {
 		}
 	}
 }
+
+// TestPatience: a pod that has just been launched and is starting is no news yet.
+func TestPatience(t *testing.T) {
+	t.Parallel()
+	starting := func(p *diff.Pod) {
+		p.Phase, p.Ready = "Pending", false
+		p.Waiting = kube.Cause{Reason: kube.ReasonStarting, Message: "waiting for the scheduler"}
+	}
+	unschedulable := func(p *diff.Pod) {
+		starting(p)
+		p.Waiting.Reason = kube.ReasonUnschedulable
+	}
+	since := func(d time.Duration) func(*events.Record) {
+		return func(r *events.Record) { r.LaunchedAt = now().Add(-d) }
+	}
+	for name, tc := range map[string]struct {
+		record    events.Record
+		pod       diff.Pod
+		wantLater time.Duration
+	}{
+		"just launched":         {record(events.Launched, since(100*time.Millisecond)), pod(starting), 400 * time.Millisecond},
+		"for a while":           {record(events.Launched, since(500*time.Millisecond)), pod(starting), 0},
+		"news besides":          {record(events.Launched, since(0)), pod(unschedulable), 0},
+		"ready":                 {record(events.Launched, since(0)), pod(), 0},
+		"terminating":           {record(events.Launched, since(0)), pod(starting, terminating), 0},
+		"it was waiting before": {record(events.Waiting, since(0)), pod(starting), 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := diff.Decide(tc.record, look(tc.pod))
+			if got.Later != tc.wantLater || (got.Fact == nil) != (tc.wantLater > 0) {
+				t.Errorf("later = %s, fact = %v; want later %s", got.Later, got.Fact, tc.wantLater)
+			}
+		})
+	}
+}

@@ -49,7 +49,7 @@ func (c Config) All(ctx context.Context, programs []Program) error {
 	if len(c.missing(programs)) == 0 {
 		return nil
 	}
-	if err := os.MkdirAll(c.Cache, 0o755); err != nil {
+	if err := os.MkdirAll(c.Cache, 0o750); err != nil {
 		return fmt.Errorf("make cache folder: %w", err)
 	}
 	unlock, err := c.lock(ctx)
@@ -76,7 +76,7 @@ func (c Config) All(ctx context.Context, programs []Program) error {
 		return fmt.Errorf("clean up after an earlier build: %w", err)
 	}
 	for i, p := range missing {
-		fmt.Fprintf(c.Progress, "building %s %s (%d of %d, usually %s on 2 cores)\n", p.Name, p.Version, i+1, len(missing), p.Usual)
+		fmt.Fprintf(c.Progress, "building %s %s (%d of %d, usually %s on 2 cores)\n", p.Name, p.Version, i+1, len(missing), short(p.Usual))
 		if err := c.build(ctx, goTool, filepath.Join(source, p.Module), temp, p); err != nil {
 			return errors.Join(fmt.Errorf("build %s %s: %w", p.Name, p.Version, err), os.RemoveAll(temp))
 		}
@@ -170,8 +170,11 @@ func install(from, to string) error {
 	if err := errors.Join(file.Sync(), file.Close()); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(to), 0o750); err != nil {
 		return err
 	}
 	return os.Rename(from, to)
 }
+
+// short is d without the seconds that it does not have.
+func short(d time.Duration) string { return strings.Replace(d.String(), "m0s", "m", 1) }

@@ -25,7 +25,7 @@ func TestAll(t *testing.T) {
 	if err := f.All(t.Context(), []Program{one, two}); err != nil {
 		t.Fatal(err)
 	}
-	f.wantProgress(t, "building one v1.0.0 (1 of 2, usually 1m0s on 2 cores)", "building two v1.0.0 (2 of 2")
+	f.wantProgress(t, "building one v1.0.0 (1 of 2, usually 1m on 2 cores)", "building two v1.0.0 (2 of 2")
 	f.wantRuns(t, one, "hello")
 	if left, err := os.ReadDir(f.Cache); err != nil || len(left) != 3 {
 		t.Errorf("in the cache are %v, %v; want the two programs and the lock", left, err)

@@ -24,7 +24,7 @@ func complete(path string) bool {
 	if err != nil {
 		return false
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }() // It was only read.
 	var end uint64
 	for _, section := range file.Sections {
 		if section.Type != elf.SHT_NOBITS {
@@ -36,7 +36,7 @@ func complete(path string) bool {
 
 // lock takes the lock of the cache, which ends with the process whatever happens to it.
 func (c Config) lock(ctx context.Context) (unlock func(), err error) {
-	file, err := os.OpenFile(filepath.Join(c.Cache, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	file, err := os.OpenFile(filepath.Join(c.Cache, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open build lock: %w", err)
 	}

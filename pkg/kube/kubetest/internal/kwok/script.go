@@ -63,11 +63,13 @@ func scripts() map[string][]step {
 		Evict:        {{to: ready()}, {delay: true, to: evicted(), events: []event{{"Warning", "Evicted", lowMemory}}}},
 		Stuck:        {{to: ready()}},
 		InvalidImage: {{
-			to:     waiting("InvalidImageName", `Failed to apply default image tag "$image": couldn't parse image name "$image": invalid reference format`),
-			events: []event{{"Warning", "InspectFailed", `Failed to apply default image tag "$image": couldn't parse image name "$image": invalid reference format`}, {"Warning", "Failed", "Error: InvalidImageName"}},
+			to:     waiting("InvalidImageName", badName),
+			events: []event{{"Warning", "InspectFailed", badName}, {"Warning", "Failed", "Error: InvalidImageName"}},
 		}},
 	}
 }
+
+const badName = `Failed to apply default image tag "$image": couldn't parse image name "$image": invalid reference format`
 
 func pullFails() []step {
 	const cause = `failed to pull and unpack image "$image": failed to resolve reference "$image": not found`

@@ -194,7 +194,7 @@ func TestKilledParent(t *testing.T) {
 			}
 			// Its end by SIGKILL is an error by definition.
 			_ = cmd.Wait()
-			for _, pid := range strings.Fields(string(pids)) {
+			for pid := range strings.FieldsSeq(string(pids)) {
 				waitGone(t, pid)
 			}
 		})
