@@ -142,7 +142,7 @@ func TestDeletedOutside(t *testing.T) {
 			if tc.manifest == "notebook" && !shared.ready(t, user, pod) {
 				t.Fatal("not ready")
 			}
-			err := shared.kube.CoreV1().Pods("berth").Delete(t.Context(), pod, metav1.DeleteOptions{GracePeriodSeconds: tc.grace})
+			err := shared.kube.CoreV1().Pods(shared.namespace).Delete(t.Context(), pod, metav1.DeleteOptions{GracePeriodSeconds: tc.grace})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -230,7 +230,7 @@ func TestManifestFaults(t *testing.T) {
 
 // TestQuota: a namespace's resource quota is named as the reason.
 func TestQuota(t *testing.T) {
-	quotas := shared.kube.CoreV1().ResourceQuotas("berth")
+	quotas := shared.kube.CoreV1().ResourceQuotas(shared.namespace)
 	_, err := quotas.Create(t.Context(), &corev1.ResourceQuota{
 		ObjectMeta: metav1.ObjectMeta{Name: "none"},
 		Spec:       corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{corev1.ResourcePods: resource.MustParse("0")}},
@@ -254,7 +254,7 @@ func TestQuota(t *testing.T) {
 
 func somebodysPod(name string) *corev1.Pod {
 	return &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "berth"},
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: shared.namespace},
 		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "main", Image: "docker.io/library/debian:12"}}},
 	}
 }

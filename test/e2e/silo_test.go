@@ -216,3 +216,14 @@ func types(entries []natsbus.Entry) []events.Type {
 	}
 	return out
 }
+
+// receive takes a value from a channel within the limit.
+func receive[T any](t *testing.T, what string, ch <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-ch:
+	case <-time.After(limit):
+		t.Fatalf("not within %s: %s", limit, what)
+	}
+	return v
+}

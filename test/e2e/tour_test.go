@@ -197,7 +197,7 @@ func TestOccupied(t *testing.T) {
 	t.Parallel()
 	const user, name = "occupied@example.org", "notebook-occupied-example-org"
 	theirs := somebodysPod(name)
-	if _, err := shared.kube.CoreV1().Pods("berth").Create(t.Context(), theirs, metav1.CreateOptions{}); err != nil {
+	if _, err := shared.kube.CoreV1().Pods(shared.namespace).Create(t.Context(), theirs, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if got := shared.create(t, user, "notebook"); got != name {
@@ -207,7 +207,7 @@ func TestOccupied(t *testing.T) {
 		return shared.info(t, user, name).Reason == string(events.NameOccupied)
 	})
 	zero := int64(0)
-	err := shared.kube.CoreV1().Pods("berth").Delete(t.Context(), name, metav1.DeleteOptions{GracePeriodSeconds: &zero})
+	err := shared.kube.CoreV1().Pods(shared.namespace).Delete(t.Context(), name, metav1.DeleteOptions{GracePeriodSeconds: &zero})
 	if err != nil {
 		t.Fatal(err)
 	}

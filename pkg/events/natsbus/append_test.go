@@ -239,7 +239,7 @@ func TestAppendKnowsItsOwnWrite(t *testing.T) {
 func TestAppendWhileTheServerRestarts(t *testing.T) {
 	t.Parallel()
 	server := eventstest.NewServer(t)
-	const writers, pods = 4, 25
+	const writers, pods = 4, 10
 	var running sync.WaitGroup
 	var appended, unavailable atomic.Int64
 	for w := range writers {

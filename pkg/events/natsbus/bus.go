@@ -132,7 +132,8 @@ func (b *Bus) Connected() error {
 
 // Provision makes the streams, or brings them up to date. It is safe to call
 // from several services at once, and again after a stream has been lost. While
-// no server answers it tries until ctx ends.
+// no server answers it tries until ctx ends; it gives up at once where a stream
+// exists that cannot become what it must be.
 func (b *Bus) Provision(ctx context.Context) error {
 	for {
 		err := b.provision(ctx)
@@ -142,8 +143,7 @@ func (b *Bus) Provision(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return errors.Join(context.Cause(ctx), err)
 		}
-		var api *jetstream.APIError
-		if errors.As(err, &api) && api.Code >= 400 && api.Code < 500 && !passing(api.ErrorCode) {
+		if hopeless(err) {
 			return err
 		}
 		b.log.Warn().Err(err).Msg("JetStream is not ready; trying again")
@@ -153,13 +153,28 @@ func (b *Bus) Provision(ctx context.Context) error {
 	}
 }
 
-// noPeers is JetStream's answer while too few servers of a cluster are up.
-const noPeers jetstream.ErrorCode = 10005
+// What JetStream answers while too few servers of a cluster are up, and to what
+// can never be made of a stream that exists.
+const (
+	noPeers       jetstream.ErrorCode = 10005
+	invalidConfig jetstream.ErrorCode = 10052
+)
 
-// passing says that a refusal to make a stream is over soon: servers are still
-// starting, or somebody else makes or removes the stream at the same time.
-func passing(code jetstream.ErrorCode) bool {
-	return code == noPeers || code == jetstream.JSErrCodeStreamNameInUse || code == jetstream.JSErrCodeStreamNotFound
+// hopeless says that a stream will not be made however often it is tried. Servers
+// that are starting are no such reason, nor is somebody else who makes or removes
+// the stream at the same time.
+func hopeless(err error) bool {
+	var api *jetstream.APIError
+	if !errors.As(err, &api) {
+		return false
+	}
+	switch api.ErrorCode {
+	case noPeers, jetstream.JSErrCodeStreamNameInUse, jetstream.JSErrCodeStreamNotFound:
+		return false
+	case invalidConfig:
+		return true
+	}
+	return api.Code >= 400 && api.Code < 500
 }
 
 func (b *Bus) provision(ctx context.Context) error {

@@ -114,9 +114,10 @@ func (w *worker) pull(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// A command is asked for when there is a place for it: one that lay in a
-	// buffer here could come to another replica meanwhile, and be done twice.
-	messages, err := consumer.Messages(jetstream.PullMaxMessages(1), jetstream.PullHeartbeat(2*time.Second),
+	// As many as can be carried out at once are asked for ahead: one round trip a
+	// command would bound the throughput. One that lies in the buffer for longer
+	// than AckWait comes to another replica too; handlers are made for that.
+	messages, err := consumer.Messages(jetstream.PullMaxMessages(w.stage.Concurrency), jetstream.PullHeartbeat(2*time.Second),
 		jetstream.PullExpiry(10*time.Second))
 	if err != nil {
 		return fmt.Errorf("pull from %s: %w", w.stage.Stage, err)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"net/http"
 	"time"
 
 	"berth/pkg/events"
@@ -108,7 +109,11 @@ func (b *backend) expire(ctx context.Context, command events.Command) (string, e
 	})
 	switch {
 	case err != nil && !errors.Is(err, events.ErrDecided):
-		return "", unavailable(err)
+		// Not a 503: that promises that nothing will be made.
+		return "", &silo.Error{
+			Status: http.StatusGatewayTimeout, Reason: events.Unavailable,
+			Message: "the log does not answer; it is not known whether a pod is being made: list your pods before you ask again",
+		}
 	case outcome.Verdict == events.Accepted:
 		return outcome.Pod, nil
 	}

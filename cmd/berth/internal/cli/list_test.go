@@ -1,8 +1,6 @@
 package cli
 
-import (
-	"testing"
-)
+import "testing"
 
 func TestAge(t *testing.T) {
 	t.Parallel()

@@ -88,7 +88,7 @@ type reading struct {
 
 	// created is when the stream was made that is read, zero before the first.
 	created time.Time
-	// next is the sequence to read next, 0 for what comes from now on.
+	// next is the sequence to read next.
 	next uint64
 	// lives are the sequences at which the present lives of pods began.
 	lives    map[string]uint64

@@ -1,0 +1,285 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"berth/pkg/events"
+	"berth/pkg/events/natsbus"
+	"berth/pkg/kube"
+)
+
+// visit is what a patient silo does for one user: it asks again while it is told
+// to. It returns the names of the pods that it was given.
+func (s *site) visit(t *testing.T, user string) []string {
+	t.Helper()
+	var names []string
+	body := func(pod string) map[string]any { return map[string]any{"user_id": user, "pod_name": pod} }
+	for range 5 {
+		var made answer
+		s.insist(t, "create_pod", func() answer {
+			made = s.tryCreate(t, user, "notebook", nil)
+			return made
+		})
+		names = append(names, made.Pod)
+		watched := s.insist(t, "watch_create_pod", func() answer { return s.ask(t, "watch_create_pod", body(made.Pod)) })
+		s.insist(t, "delete_pod", func() answer {
+			a := s.ask(t, "delete_pod", body(made.Pod))
+			if a.Status == http.StatusNotFound {
+				a.Status = http.StatusOK // Gone by now.
+			}
+			return a
+		})
+		if gone := s.insist(t, "watch_delete_pod", func() answer { return s.ask(t, "watch_delete_pod", body(made.Pod)) }); !gone.Deleted {
+			t.Errorf("%s is not gone: %s", made.Pod, gone.Text)
+		}
+		if watched.Ready {
+			return names
+		}
+		t.Logf("%s was not ready; trying again", made.Pod)
+	}
+	t.Errorf("%s never got a pod", user)
+	return names
+}
+
+// insist asks until the answer is 200, as long as it is told to ask again.
+func (s *site) insist(t *testing.T, what string, ask func() answer) answer {
+	t.Helper()
+	deadline := time.Now().Add(limit)
+	for {
+		a := ask()
+		switch {
+		case a.Status == http.StatusOK:
+			return a
+		case a.Status != http.StatusServiceUnavailable && a.Status != http.StatusBadGateway:
+			t.Errorf("%s: %d %s", what, a.Status, a.Text)
+			return a
+		case time.Now().After(deadline):
+			t.Errorf("%s: still %d %s", what, a.Status, a.Text)
+			return a
+		}
+	}
+}
+
+// TestKilledServices kills one service again and again while pods are made and
+// deleted: nobody is left waiting, nothing is doubled, nothing is left.
+func TestKilledServices(t *testing.T) {
+	t.Parallel()
+	for _, service := range []string{"creator", "licenser", "deleter", "watcher"} {
+		t.Run(service, func(t *testing.T) {
+			t.Parallel()
+			p, services := whole(t)
+			const users = 6
+			var mu sync.Mutex
+			var names []string
+			var visits sync.WaitGroup
+			for i := range users {
+				visits.Go(func() {
+					made := p.visit(t, fmt.Sprintf("user%d@killed.org", i))
+					mu.Lock()
+					defer mu.Unlock()
+					names = append(names, made...)
+				})
+			}
+			// Each kill is at another step of somebody's.
+			replica := services[service]
+			for _, step := range []events.Type{events.Claimed, events.Launching, events.Deleting} {
+				p.seen(t, step)
+				replica.kill(t)
+				replica = p.replica(t, service)
+			}
+			visits.Wait()
+			p.idle(t)
+			if left := p.objects(t); len(left) > 0 {
+				t.Errorf("left in the cluster: %v", left)
+			}
+			slices.Sort(names)
+			for _, name := range slices.Compact(names) {
+				p.lives(t, name)
+			}
+		})
+	}
+}
+
+// seen waits until any pod has come to an event.
+func (s *site) seen(t *testing.T, event events.Type) {
+	t.Helper()
+	bus := s.bus(t)
+	eventually(t, "some pod is "+string(event), func() bool {
+		for i := range 6 {
+			history, err := bus.History(t.Context(), kube.Name("notebook", fmt.Sprintf("user%d@killed.org", i), 0))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if slices.ContainsFunc(history, func(e natsbus.Entry) bool { return e.Event == event }) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// lives sees to it that each life of a name went its way once, in order.
+func (s *site) lives(t *testing.T, pod string) {
+	t.Helper()
+	order := map[events.Type]int{}
+	for i, info := range events.Types() {
+		order[info.Type] = i
+	}
+	commands := map[string]string{}
+	var last natsbus.Entry
+	for _, e := range s.history(t, pod, events.Gone) {
+		if e.Event == events.Claimed {
+			if other, twice := commands[e.Command]; twice {
+				t.Errorf("%s: command %s claimed %s and %s", pod, e.Command, other, e.Generation)
+			}
+			commands[e.Command] = e.Generation
+			if last.Event != "" && last.Event != events.Gone {
+				t.Errorf("%s: claimed after %s", pod, last.Event)
+			}
+		} else if e.Generation != last.Generation || order[e.Event] < order[last.Event] && e.Event != events.Waiting && e.Event != events.Launching {
+			t.Errorf("%s: %s of %s after %s of %s", pod, e.Event, e.Generation, last.Event, last.Generation)
+		}
+		last = e
+	}
+}
+
+// TestCreatorDiesAtTheAPIServer: the pod is made, and its creator cannot say so
+// any more. The next one finds it, and makes no other.
+func TestCreatorDiesAtTheAPIServer(t *testing.T) {
+	t.Parallel()
+	const user = "creator@dies.org"
+	p, services := whole(t)
+	services["creator"].cluster.block()
+	pod := p.create(t, user, "notebook")
+	p.newest(t, pod, events.Launching)
+	services["creator"].nats.close()
+	services["creator"].cluster.unblock()
+	var made *corev1.Pod
+	eventually(t, "the pod is made", func() (ok bool) {
+		var err error
+		made, err = p.pod(t, pod)
+		return err == nil
+	})
+	services["creator"].kill(t)
+	p.replica(t, "creator")
+	if !p.ready(t, user, pod) {
+		t.Errorf("not ready; history %v", types(p.history(t, pod, events.Gone)))
+	}
+	if now, err := p.pod(t, pod); err != nil || now.UID != made.UID {
+		t.Errorf("the pod that was made is not the one that is there: %v", err)
+	}
+	p.remove(t, user, pod)
+	p.gone(t, user, pod)
+	p.lives(t, pod)
+}
+
+// TestDeleterDies before it has called the API server.
+func TestDeleterDies(t *testing.T) {
+	t.Parallel()
+	const user = "deleter@dies.org"
+	p, services := whole(t)
+	pod := p.create(t, user, "notebook")
+	if !p.ready(t, user, pod) {
+		t.Fatal("not ready")
+	}
+	services["deleter"].cluster.block()
+	p.remove(t, user, pod)
+	services["deleter"].kill(t)
+	p.replica(t, "deleter")
+	p.gone(t, user, pod)
+	p.lives(t, pod)
+}
+
+// TestWatcherTakesOver: the leader dies without giving back its lease; what
+// happened meanwhile is found out by the other.
+func TestWatcherTakesOver(t *testing.T) {
+	t.Parallel()
+	const user = "watcher@dies.org"
+	p, services := whole(t)
+	p.replica(t, "watcher")
+	ready := p.create(t, user, "notebook")
+	if !p.ready(t, user, ready) {
+		t.Fatal("not ready")
+	}
+	deleted := p.create(t, user, "never-ready")
+	services["watcher"].kill(t)
+	p.remove(t, user, ready)
+	made := p.create(t, user, "ssh")
+	p.remove(t, user, deleted)
+	if !p.ready(t, user, made) {
+		t.Errorf("%s is not ready", made)
+	}
+	p.remove(t, user, made)
+	for _, pod := range []string{ready, deleted, made} {
+		p.gone(t, user, pod)
+		p.lives(t, pod)
+	}
+}
+
+// TestWatcherDrains gives its lease to the other at once.
+func TestWatcherDrains(t *testing.T) {
+	t.Parallel()
+	const user = "watcher@drains.org"
+	p, services := whole(t)
+	p.replica(t, "watcher")
+	services["watcher"].stop(t)
+	pod := p.create(t, user, "notebook")
+	if !p.ready(t, user, pod) {
+		t.Error("not ready")
+	}
+	p.remove(t, user, pod)
+	p.gone(t, user, pod)
+	p.lives(t, pod)
+}
+
+// TestAPIReplicas: another replica answers for one that drains, and the client
+// of the one that drains is told to ask again.
+func TestAPIReplicas(t *testing.T) {
+	t.Parallel()
+	const user = "api@drains.org"
+	p, services := whole(t)
+	first := p.URL
+	pod := p.create(t, user, "unready")
+	watched := make(chan answer, 1)
+	old := *p.site
+	go func() { watched <- old.ask(t, "watch_create_pod", map[string]any{"user_id": user, "pod_name": pod}) }()
+	p.newest(t, pod, events.Running)
+	p.replica(t, "api")
+	p.compared(t)
+	if p.URL == first {
+		t.Fatal("the second replica has the address of the first")
+	}
+	services["api"].stop(t)
+	if a := receive(t, "the answer of the replica that drains", watched); a.Status == http.StatusOK && !a.Ready {
+		t.Errorf("it said %s; a pod that is being made is no failure", a.Text)
+	}
+	if !p.ready(t, user, pod) {
+		t.Error("not ready")
+	}
+	p.remove(t, user, pod)
+	p.gone(t, user, pod)
+}
+
+// TestAPIDies: its clients lose their connections; the pods do not care.
+func TestAPIDies(t *testing.T) {
+	t.Parallel()
+	const user = "api@dies.org"
+	p, services := whole(t)
+	pod := p.create(t, user, "unready")
+	services["api"].kill(t)
+	p.newest(t, pod, events.Ready)
+	p.replica(t, "api")
+	p.compared(t)
+	if !p.ready(t, user, pod) {
+		t.Error("not ready")
+	}
+	p.remove(t, user, pod)
+	p.gone(t, user, pod)
+}
