@@ -43,7 +43,7 @@ type Lifecycle struct {
 	stopped  chan struct{} // Closed when it is over.
 
 	mu          sync.Mutex
-	base        context.Context         // The values that goroutines see.
+	base        context.Context         //nolint:containedctx // The values that goroutines see: the service's life, not a call's.
 	starting    chan struct{}           // Closed when start has returned; nil before Start.
 	cancelStart context.CancelCauseFunc // Ends start.
 	up          bool                    // Start has succeeded.

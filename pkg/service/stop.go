@@ -27,7 +27,7 @@ func (l *Lifecycle) begin(ctx context.Context, cause, failure error) {
 	if deadline, ok := ctx.Deadline(); ok {
 		budget = min(budget, time.Until(deadline))
 	}
-	go l.teardown(budget, l.starting)
+	go l.teardown(budget, l.starting) //nolint:gosec // A stop outlives the request for it.
 }
 
 // teardown waits for start and empties the stack, the newest first. It owns the end of the

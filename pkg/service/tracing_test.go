@@ -73,7 +73,7 @@ func clearTracing(t *testing.T) {
 }
 
 // Without an exporter a trace goes on, and a new one begins where there is none.
-func TestTracingWithoutExporter(t *testing.T) {
+func TestTracingWithoutExporter(t *testing.T) { //nolint:paralleltest // It sets environment variables.
 	clearTracing(t)
 	provider, shutdown, err := Tracing(t.Context(), Identity{Service: "creator"})
 	if err != nil {

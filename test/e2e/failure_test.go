@@ -11,7 +11,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"berth/pkg/events"
+	"berth/pkg/service/config"
 )
+
+// hasty gives creates little time to get further.
+func hasty(c *config.Config) { c.TimeoutCreate = 4 * time.Second }
 
 // TestFailsBeforeReady: the watcher is told false, the log says why, and nothing
 // is left.
@@ -22,12 +26,9 @@ func TestFailsBeforeReady(t *testing.T) {
 		wantMessage string
 	}{
 		"fails":         {events.Crashed, "exit code 1"},
-		"pull-fails":    {events.ImagePull, ""},
-		"invalid-image": {events.ImagePull, ""},
+		"pull-fails":    {events.ImagePull, "ImagePullBackOff"},
+		"invalid-image": {events.ImagePull, "InvalidImageName"},
 		"rejected":      {events.PodRejected, "nowhere"},
-		"too-big":       {events.Timeout, "UNSCHEDULABLE: 0/10 nodes are available"},
-		"crash-loop":    {events.Timeout, "CRASHED"},
-		"never-ready":   {events.Timeout, "NOT_READY"},
 	} {
 		t.Run(manifest, func(t *testing.T) {
 			t.Parallel()
@@ -42,18 +43,54 @@ func TestFailsBeforeReady(t *testing.T) {
 				// A refusal by the API server comes before the create is answered.
 				t.Errorf("create: %d %s, want %s", a.Status, a.Text, tc.wantReason)
 			}
-			history := shared.history(t, name, events.Gone)
-			var failed events.Record
-			for _, e := range history {
-				if e.Event == events.Failed {
-					failed = e.Record
-				}
-			}
-			if failed.Reason != tc.wantReason || !strings.Contains(failed.Message, tc.wantMessage) {
-				t.Errorf("failed with %q %q, want %q …%s…; history %v", failed.Reason, failed.Message, tc.wantReason, tc.wantMessage, types(history))
-			}
+			shared.fails(t, name, tc.wantReason, tc.wantMessage)
 			shared.gone(t, user, name)
 		})
+	}
+}
+
+// TestTimesOut: what may still become ready fails when its time is over, with
+// what it waited for.
+func TestTimesOut(t *testing.T) {
+	t.Parallel()
+	s, _ := whole(t, hasty)
+	for manifest, wantMessage := range map[string]string{
+		"too-big": "UNSCHEDULABLE: 0/10 nodes are available", "never-ready": "NOT_READY", "crash-loop": "restarts: ",
+	} {
+		t.Run(manifest, func(t *testing.T) {
+			t.Parallel()
+			const user = "late@example.org"
+			name := s.create(t, user, manifest)
+			if manifest == "too-big" {
+				eventually(t, "what it waits for is shown", func() bool {
+					info := s.info(t, user, name)
+					return info.Reason == string(events.Unschedulable) && strings.Contains(info.Message, "0/10 nodes are available")
+				})
+			}
+			if s.ready(t, user, name) {
+				t.Fatal("ready")
+			}
+			s.fails(t, name, events.Timeout, wantMessage)
+			s.gone(t, user, name)
+		})
+	}
+}
+
+// fails waits for a pod to be gone and sees to it that it failed for a reason.
+func (s *site) fails(t *testing.T, pod string, reason events.Reason, message string) {
+	t.Helper()
+	history := s.history(t, pod, events.Gone)
+	var failed events.Record
+	for _, e := range history {
+		if e.Event == events.Failed {
+			failed = e.Record
+		}
+		if failed.Event != "" && (e.Reason != reason || e.Message != failed.Message) {
+			t.Errorf("%s with %q %q after it had failed with %q %q", e.Event, e.Reason, e.Message, failed.Reason, failed.Message)
+		}
+	}
+	if failed.Reason != reason || !strings.Contains(failed.Message, message) {
+		t.Errorf("failed with %q %q, want %q …%s…; history %v", failed.Reason, failed.Message, reason, message, types(history))
 	}
 }
 
@@ -89,16 +126,22 @@ func TestEndsAfterReady(t *testing.T) {
 func TestProgressExtendsTheTime(t *testing.T) {
 	t.Parallel()
 	const user = "patient@example.org"
-	name := shared.create(t, user, "slow-start")
-	eventually(t, "the pull shows", func() bool { return shared.info(t, user, name).Reason == string(events.Pulling) })
-	if got := shared.info(t, user, name).Status; got != "Creating" {
+	s, _ := whole(t, hasty)
+	name := s.create(t, user, "slow-start")
+	eventually(t, "the pull shows", func() bool { return s.info(t, user, name).Reason == string(events.Pulling) })
+	if got := s.info(t, user, name).Status; got != "Creating" {
 		t.Errorf("status = %q, want Creating", got)
 	}
-	if !shared.ready(t, user, name) {
-		t.Errorf("not ready; history %v", types(shared.history(t, name, events.Gone)))
+	if !s.ready(t, user, name) {
+		t.Errorf("not ready; history %v", types(s.history(t, name, events.Gone)))
 	}
-	shared.remove(t, user, name)
-	shared.gone(t, user, name)
+	entries := s.history(t, name, events.Ready)
+	last := entries[len(entries)-1]
+	if took := last.ReadyAt.Sub(last.ClaimedAt); took < s.settings.TimeoutCreate {
+		t.Errorf("ready after %s; that is no test of a time of %s", took, s.settings.TimeoutCreate)
+	}
+	s.remove(t, user, name)
+	s.gone(t, user, name)
 }
 
 // TestUnready: a pod that was ready and is not for a while.
@@ -156,36 +199,6 @@ func TestDeletedOutside(t *testing.T) {
 				t.Error("ready after it was deleted")
 			}
 			shared.gone(t, user, pod)
-		})
-	}
-}
-
-// TestDeleteDuringCreate: a delete wins in whatever phase it comes.
-func TestDeleteDuringCreate(t *testing.T) {
-	t.Parallel()
-	for manifest, phase := range map[string]events.Type{
-		"slow-start": events.Waiting, "too-big": events.Waiting, "never-ready": events.Running, "crash-loop": events.Running,
-		"pull-fails": events.Launched,
-	} {
-		t.Run(manifest, func(t *testing.T) {
-			t.Parallel()
-			const user = "changed@example.org"
-			name := shared.create(t, user, manifest)
-			watched := make(chan bool, 1)
-			go func() { watched <- shared.ready(t, user, name) }()
-			if phase != events.Launched {
-				eventually(t, string(phase), func() bool { return shared.info(t, user, name).Event == string(phase) })
-			}
-			shared.remove(t, user, name)
-			shared.gone(t, user, name)
-			select {
-			case ready := <-watched:
-				if ready {
-					t.Error("the watcher of the create was told ready")
-				}
-			case <-time.After(limit):
-				t.Error("the watcher of the create was left waiting")
-			}
 		})
 	}
 }
@@ -250,11 +263,4 @@ func TestQuota(t *testing.T) {
 		t.Errorf("create: %d %s, want 409 QUOTA_EXCEEDED", a.Status, a.Text)
 	}
 	shared.history(t, "notebook-quota-example-org", events.Gone)
-}
-
-func somebodysPod(name string) *corev1.Pod {
-	return &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: shared.namespace},
-		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "main", Image: "docker.io/library/debian:12"}}},
-	}
 }

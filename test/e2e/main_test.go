@@ -30,9 +30,9 @@ import (
 type site struct {
 	// URL is the api's, ManifestsURL where the manifests of testdata are.
 	URL, ManifestsURL string
-	// namespace is where its pods are.
-	namespace string
-	kube      kubernetes.Interface
+	// namespace is where its pods are, cluster what the log calls that.
+	namespace, cluster string
+	kube               kubernetes.Interface
 	// log is where its log is.
 	log natsbus.Options
 }
@@ -108,7 +108,7 @@ const manifests = "testdata/manifests"
 // settings are those of the shared stack: what takes long in life is over soon.
 func settings() config.Config {
 	c := config.Default()
-	c.TimeoutCreate = 5 * time.Second
+	c.TimeoutCreate = 30 * time.Second
 	c.TimeoutDelete = 20 * time.Second
 	c.CreateDeadline = 5 * time.Second
 	return c
@@ -116,7 +116,7 @@ func settings() config.Config {
 
 func siteOf(s *stack.Stack, settings config.Config, clients kubernetes.Interface) *site {
 	return &site{
-		URL: s.URL, ManifestsURL: s.ManifestsURL, namespace: settings.Namespace, kube: clients,
+		URL: s.URL, ManifestsURL: s.ManifestsURL, namespace: settings.Namespace, cluster: settings.Cluster, kube: clients,
 		log: natsbus.Options{URL: s.NATSURL},
 	}
 }

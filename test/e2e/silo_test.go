@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -172,10 +173,10 @@ func (s *site) history(t *testing.T, pod string, until events.Type) []natsbus.En
 	var entries []natsbus.Entry
 	eventually(t, fmt.Sprintf("%s is %s", pod, until), func() bool {
 		var err error
-		if entries, err = bus.History(ctx, pod); err != nil {
+		if entries, err = bus.History(ctx, pod); err != nil && !errors.Is(err, natsbus.ErrUnavailable) {
 			t.Fatal(err)
 		}
-		return len(entries) > 0 && entries[len(entries)-1].Event == until
+		return err == nil && len(entries) > 0 && entries[len(entries)-1].Event == until
 	})
 	return entries
 }
@@ -184,7 +185,7 @@ func (s *site) history(t *testing.T, pod string, until events.Type) []natsbus.En
 func (s *site) bus(t *testing.T) *natsbus.Bus {
 	t.Helper()
 	opts := s.log
-	opts.Service, opts.Instance, opts.Cluster = "e2e", "test", "main"
+	opts.Service, opts.Instance, opts.Cluster = "e2e", "test", s.cluster
 	bus, err := natsbus.Connect(opts)
 	if err != nil {
 		t.Fatal(err)

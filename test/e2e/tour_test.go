@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"berth/pkg/events"
 )
@@ -190,30 +189,4 @@ func TestSettings(t *testing.T) {
 	}
 	shared.remove(t, user, a.Pod)
 	shared.gone(t, user, a.Pod)
-}
-
-// TestOccupied: an object of the name that is not ours is never adopted.
-func TestOccupied(t *testing.T) {
-	t.Parallel()
-	const user, name = "occupied@example.org", "notebook-occupied-example-org"
-	theirs := somebodysPod(name)
-	if _, err := shared.kube.CoreV1().Pods(shared.namespace).Create(t.Context(), theirs, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	if got := shared.create(t, user, "notebook"); got != name {
-		t.Fatalf("name = %q, want %q", got, name)
-	}
-	eventually(t, "the occupied name shows", func() bool {
-		return shared.info(t, user, name).Reason == string(events.NameOccupied)
-	})
-	zero := int64(0)
-	err := shared.kube.CoreV1().Pods(shared.namespace).Delete(t.Context(), name, metav1.DeleteOptions{GracePeriodSeconds: &zero})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !shared.ready(t, user, name) {
-		t.Fatal("not ready after the name became free")
-	}
-	shared.remove(t, user, name)
-	shared.gone(t, user, name)
 }

@@ -91,6 +91,9 @@ type bench struct {
 
 func (b *bench) run(ctx context.Context) (report, error) {
 	r := report{Users: b.plan.Users, Concurrency: b.plan.Concurrency, CPUs: runtime.NumCPU()}
+	if err := b.warmUp(ctx); err != nil {
+		return report{}, fmt.Errorf("warm up: %w", err)
+	}
 	r.Before = memoryNow(ctx, 0)
 	for n := 1; n <= b.plan.Rounds; n++ {
 		for _, kind := range []string{kindFloor, kindBerth} {
@@ -106,6 +109,23 @@ func (b *bench) run(ctx context.Context) (report, error) {
 	r.conclude()
 	r.After = memoryNow(ctx, r.Before.Goroutines)
 	return r, nil
+}
+
+// warmUp runs a short round of each kind that does not count: caches are filled,
+// connections opened, and what programs do once after their start is done.
+func (b *bench) warmUp(ctx context.Context) error {
+	short := *b
+	short.plan.Users, short.plan.Profile = min(b.plan.Users, b.plan.Concurrency), ""
+	for _, kind := range []string{kindFloor, kindBerth} {
+		_, failures, err := short.round(ctx, 0, kind)
+		if err != nil {
+			return err
+		}
+		if len(failures) > 0 {
+			return errors.New(failures[0])
+		}
+	}
+	return nil
 }
 
 // round drives all users through one side and meters it.

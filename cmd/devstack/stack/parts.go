@@ -177,8 +177,12 @@ const EnvFile = "env"
 func (s *Stack) writeEnv() error {
 	var b strings.Builder
 	for _, v := range [][2]string{
-		{"BERTH_URL", s.URL}, {"NATS_URL", s.NATSURL}, {"KUBECONFIG", s.Kubeconfig},
-		{"BERTH_CLUSTER", s.opts.Config.Cluster}, {"BERTH_NAMESPACE", s.opts.Config.Namespace}, {"MANIFESTS", s.ManifestsURL},
+		{"BERTH_URL", s.URL},
+		{"NATS_URL", s.NATSURL},
+		{"KUBECONFIG", s.Kubeconfig},
+		{"BERTH_CLUSTER", s.opts.Config.Cluster},
+		{"BERTH_NAMESPACE", s.opts.Config.Namespace},
+		{"MANIFESTS", s.ManifestsURL},
 	} {
 		fmt.Fprintf(&b, "export %s='%s'\n", v[0], strings.ReplaceAll(v[1], "'", `'\''`))
 	}

@@ -70,7 +70,7 @@ func (o Options) Check() error {
 	}
 	if o.NATSURL != "" {
 		if u, err := url.Parse(o.NATSURL); err != nil || u.Scheme == "" || u.Host == "" {
-			return fmt.Errorf("--nats-url: want a URL like nats://127.0.0.1:4222")
+			return errors.New("--nats-url: want a URL like nats://127.0.0.1:4222")
 		}
 	}
 	for flag, path := range map[string]string{"--kubeconfig": o.Kubeconfig, "--manifests": o.Manifests} {

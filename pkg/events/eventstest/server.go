@@ -106,6 +106,13 @@ func NewServer(tb testing.TB) *Server {
 	return newServer(tb, serverOptions(tb.TempDir()))
 }
 
+// NewServerIn is [NewServer] with its streams in a folder that the test may
+// change while the server is stopped.
+func NewServerIn(tb testing.TB, dir string) *Server {
+	tb.Helper()
+	return newServer(tb, serverOptions(dir))
+}
+
 // NewListeningServer starts a server that listens on a free loopback port,
 // which it keeps when it is started again.
 func NewListeningServer(tb testing.TB) *Server {

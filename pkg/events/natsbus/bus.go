@@ -184,7 +184,13 @@ func (b *Bus) provision(ctx context.Context) error {
 		return err
 	}
 	for _, cfg := range b.streams() {
-		if _, err := b.js.CreateOrUpdateStream(ctx, cfg); err != nil {
+		// Making a stream that is there as it must be changes nothing in the server,
+		// unlike an update, which others would notice in the middle of their work.
+		_, err := b.js.CreateStream(ctx, cfg)
+		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+			_, err = b.js.UpdateStream(ctx, cfg)
+		}
+		if err != nil {
 			return fmt.Errorf("provision stream %s: %w", cfg.Name, err)
 		}
 	}

@@ -115,24 +115,35 @@ func (w *worker) pull(ctx context.Context) error {
 		return err
 	}
 	// As many as can be carried out at once are asked for ahead: one round trip a
-	// command would bound the throughput. One that lies in the buffer for longer
-	// than AckWait comes to another replica too; handlers are made for that.
-	messages, err := consumer.Messages(jetstream.PullMaxMessages(w.stage.Concurrency), jetstream.PullHeartbeat(2*time.Second),
+	// command would bound the throughput.
+	messages, err := consumer.Messages(jetstream.PullMaxMessages(w.stage.Concurrency), jetstream.PullHeartbeat(time.Second),
 		jetstream.PullExpiry(10*time.Second))
 	if err != nil {
 		return fmt.Errorf("pull from %s: %w", w.stage.Stage, err)
 	}
 	defer messages.Stop()
+	late := 0
 	for {
+		asked := time.Now()
 		select {
 		case w.places <- struct{}{}:
 		case <-ctx.Done():
 			w.drain(ctx, messages)
 			return nil
 		}
+		// A handler leaves a tenth of the command's time. Where less than half of that
+		// went by in waiting for a place, the rest is enough; else the time of all
+		// that may have been in the buffer begins anew.
+		if time.Since(asked) > w.stage.AckWait/20 {
+			late = w.stage.Concurrency
+		}
 		msg, err := messages.Next(jetstream.NextContext(ctx))
 		switch {
 		case err == nil && ctx.Err() == nil:
+			if late > 0 {
+				late--
+				w.begin(msg)
+			}
 			w.running.Go(func() {
 				defer func() { <-w.places }()
 				// A drain lets what is under way come to its end.
@@ -193,6 +204,13 @@ func (w *worker) drain(ctx context.Context, messages jetstream.MessagesContext) 
 			return
 		}
 		w.handBack(msg)
+	}
+}
+
+// begin makes the server count a message's time from now.
+func (w *worker) begin(msg jetstream.Msg) {
+	if err := msg.InProgress(); err != nil {
+		w.bus.log.Warn().Err(err).Str("subject", msg.Subject()).Msg("Cannot claim more time for a command; another replica may get it too")
 	}
 }
 

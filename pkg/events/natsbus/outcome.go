@@ -75,6 +75,43 @@ func (b *Bus) Decide(ctx context.Context, proposed events.Outcome) (events.Outco
 	return events.Outcome{}, fmt.Errorf("decide %s: %w: others were faster %d times", proposed.Command, ErrUnavailable, maxConflicts)
 }
 
+// Correct appends a command's outcome on the condition that from is the one
+// that holds; the zero Outcome stands for undecided. It returns the outcome that
+// holds: to, or, with [events.ErrDecided], another that came in between. After
+// [ErrUnavailable] it is not known whether the outcome is in the log.
+func (b *Bus) Correct(ctx context.Context, from, to events.Outcome) (events.Outcome, error) {
+	to.Cluster = b.cluster
+	var current events.Outcome
+	var sequence uint64
+	if from.Verdict != "" {
+		var err error
+		if current, sequence, err = b.outcome(ctx, to.Command); err != nil {
+			return events.Outcome{}, err
+		}
+	}
+	if current != from {
+		return current, events.ErrDecided
+	}
+	next, changed, err := events.NextOutcome(current, to)
+	if err != nil || !changed {
+		return current, err
+	}
+	e := b.event(ctx)
+	e.Outcome = &next
+	data, err := e.Marshal()
+	if err != nil {
+		return events.Outcome{}, fmt.Errorf("correct %s: %w", to.Command, err)
+	}
+	err = b.writeOutcome(ctx, sequence, next, data)
+	if err == nil || !conflict(err) {
+		return next, err
+	}
+	if current, _, err = b.outcome(ctx, to.Command); err != nil {
+		return events.Outcome{}, err
+	}
+	return current, events.ErrDecided
+}
+
 func (b *Bus) writeOutcome(ctx context.Context, last uint64, outcome events.Outcome, data []byte) error {
 	msg := &nats.Msg{Subject: events.OutcomeSubject(outcome.Cluster, outcome.Command), Data: data}
 	return b.ask(ctx, "publish "+msg.Subject, func(ctx context.Context) error {

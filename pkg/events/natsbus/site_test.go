@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -23,7 +24,7 @@ import (
 // deletes streams, and writes what no version of Berth understands.
 func rawJetStream(tb testing.TB, server *eventstest.Server) jetstream.JetStream {
 	tb.Helper()
-	nc, err := nats.Connect("", nats.InProcessServer(server), nats.MaxReconnects(-1))
+	nc, err := natsConnect(server.Options())
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -33,6 +34,14 @@ func rawJetStream(tb testing.TB, server *eventstest.Server) jetstream.JetStream 
 		tb.Fatal(err)
 	}
 	return js
+}
+
+func natsConnect(o natsbus.Options) (*nats.Conn, error) {
+	opts := []nats.Option{nats.MaxReconnects(-1), nats.ReconnectWait(50 * time.Millisecond)}
+	if o.InProcess != nil {
+		opts = append(opts, nats.InProcessServer(o.InProcess))
+	}
+	return nats.Connect(o.URL, opts...)
 }
 
 // messages counts the messages of a stream.

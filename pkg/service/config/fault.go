@@ -39,7 +39,7 @@ func (f Fault) String() string {
 
 // Faults are all mistakes of a configuration, those of the file first, by line. As an error its
 // text is one fault a line.
-type Faults []Fault
+type Faults []Fault //nolint:errname // It is a list first: Validate returns it, and many print it.
 
 // Error implements error.
 func (f Faults) Error() string {

@@ -22,8 +22,7 @@ func TestFaults(t *testing.T) {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) {
 			t.Parallel()
 			_, _, err := Load(file, nil)
-			var faults Faults
-			if !errors.As(err, &faults) {
+			if _, ok := errors.AsType[Faults](err); !ok {
 				t.Fatalf("Load(%s) = %v, want faults", file, err)
 			}
 			got := strings.ReplaceAll(err.Error(), filepath.Dir(file)+"/", "") + "\n"

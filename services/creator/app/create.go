@@ -42,13 +42,19 @@ func (c *creator) create(ctx context.Context, d natsbus.Delivery) error {
 	if err := c.bus.Complete(ctx); err != nil {
 		return natsbus.Again(250*time.Millisecond, err) // Missing means unknown: no claim.
 	}
-	outcome, err := c.bus.Outcome(ctx, d.ID)
-	if err != nil {
-		return err
+	var outcome events.Outcome
+	if d.Attempt > 1 {
+		// A first attempt may take the command to be undecided: its own outcome is
+		// appended on that condition.
+		var err error
+		if outcome, err = c.bus.Outcome(ctx, d.ID); err != nil {
+			return err
+		}
 	}
 	switch outcome.Verdict {
 	case events.Refused, events.Expiry:
 		return nil
+	case events.Accepted: // An earlier attempt got further.
 	case "":
 		late, err := c.late(ctx, d)
 		if err != nil {
@@ -140,76 +146,151 @@ func (c *creator) decide(ctx context.Context, d natsbus.Delivery, outcome events
 	return nil
 }
 
-// claim takes the first name that is free, beginning with the one that the
-// outcome holds, and hands the pod on to be licensed.
+// claimRounds bounds how often an attempt begins anew because another attempt
+// of the same command was faster.
+const claimRounds = 8
+
+// claim takes the first name that is free and hands the pod on to be licensed.
+//
+// The command's outcome names the pod: each attempt, of which a redelivery can
+// make several at a time, changes it only from what it has read, then claims
+// that very name, and goes on only if the outcome still names it.
 func (c *creator) claim(ctx context.Context, d natsbus.Delivery, outcome events.Outcome, parsed *corev1.Pod) error {
-	// After a redelivery or a lost race another attempt of this command may have
-	// had its pod already.
-	careful := d.Attempt > 1 || outcome.Verdict != ""
-	if outcome.Verdict == events.Accepted {
-		// The manifest may name its pod otherwise by now; the claim counts.
-		entry, err := c.bus.Last(ctx, outcome.Pod)
-		if err != nil {
-			return err
+	var free *candidate
+	for range claimRounds {
+		// The first attempt of a command has nobody to look out for.
+		careful := d.Attempt > 1 || outcome.Verdict != ""
+		if outcome.Verdict == events.Accepted {
+			done, err := c.takeNamed(ctx, d, outcome, parsed, free)
+			if done || err != nil {
+				return err
+			}
 		}
-		if entry.Command == d.ID && entry.Event != "" {
-			return c.resume(ctx, d, outcome, entry, parsed)
-		}
-		had, err := c.bus.Claimed(ctx, outcome.Pod, d.ID)
-		if err != nil || had {
-			return err
+		var err error
+		outcome, free, err = c.nameAnother(ctx, d, outcome, parsed, careful)
+		if err != nil || outcome.Verdict != events.Accepted {
+			return err // Refused here or by another attempt, or expired.
 		}
 	}
+	return natsbus.Again(time.Second, errors.New("other attempts of this create were faster"))
+}
+
+// candidate is a name that was found free, and the pod that is rendered for it.
+type candidate struct {
+	entry    natsbus.Entry
+	pod      *corev1.Pod
+	warnings []string
+}
+
+// takeNamed claims the name that the outcome holds, or goes on with the claim
+// that is there. free, if not nil, is what this attempt found of the name that
+// it made the outcome hold. done is false when the name is another pod's.
+func (c *creator) takeNamed(ctx context.Context, d natsbus.Delivery, outcome events.Outcome, parsed *corev1.Pod, free *candidate) (done bool, err error) {
+	name := outcome.Pod
+	if free == nil || free.pod.Name != name {
+		if free, done, err = c.look(ctx, d, outcome, parsed); free == nil {
+			return done, err
+		}
+	}
+	entry, pod := free.entry, free.pod
+	entry, _, err = c.bus.AppendAfter(ctx, entry, name, claimOf(d, pod, free.warnings))
+	switch {
+	case errors.Is(err, events.ErrTaken):
+		return false, nil
+	case errors.Is(err, events.ErrOver):
+		return true, nil
+	case err != nil:
+		return false, err
+	}
+	now, err := c.bus.Outcome(ctx, d.ID)
+	switch {
+	case err != nil:
+		return false, err
+	case now.Verdict == events.Accepted && now.Pod == name:
+		return true, c.handOn(ctx, d, entry, pod)
+	}
+	return true, c.withdraw(ctx, entry)
+}
+
+// look reads what stands under the name that the outcome holds. It returns no
+// candidate when this attempt has nothing to do there any more (done), or the
+// name is another pod's.
+func (c *creator) look(ctx context.Context, d natsbus.Delivery, outcome events.Outcome, parsed *corev1.Pod) (free *candidate, done bool, err error) {
+	entry, err := c.bus.Last(ctx, outcome.Pod)
+	if err != nil {
+		return nil, false, err
+	}
+	ours := entry.Event != "" && entry.Command == d.ID
+	if !ours {
+		// Its pod may have come and gone.
+		if had, err := c.bus.Claimed(ctx, outcome.Pod, d.ID); err != nil || had {
+			return nil, had, err
+		}
+		if entry.Event != "" && entry.Event != events.Gone {
+			return nil, false, nil
+		}
+	}
+	if ours && entry.Event != events.Claimed {
+		return nil, true, nil // The next stage has it, or its life is over.
+	}
+	pod, warnings, err := c.render(d, parsed, outcome.Pod)
+	if err != nil {
+		return nil, true, c.refuse(ctx, d, outcome, err)
+	}
+	return &candidate{entry, pod, warnings}, false, nil
+}
+
+// nameAnother makes the outcome name the first name that is free and was never
+// this command's, or refuse the command when there is none. It returns the
+// outcome that holds, which another attempt may have written, and what it found.
+func (c *creator) nameAnother(ctx context.Context, d natsbus.Delivery, outcome events.Outcome, parsed *corev1.Pod, careful bool) (events.Outcome, *candidate, error) {
+	var free *candidate
+	next := events.Outcome{Command: d.ID, User: d.User, Verdict: events.Refused, Reason: events.NameExhausted}
+	next.Message = fmt.Sprintf("%s and its %d alternatives are taken; delete a pod first", kube.Name(parsed.Name, d.User, 0), names-1)
 	for n := range names {
 		name := kube.Name(parsed.Name, d.User, n)
 		entry, err := c.bus.Last(ctx, name)
 		if err != nil {
-			return err
-		}
-		if entry.Command == d.ID && entry.Event != "" {
-			return c.resume(ctx, d, outcome, entry, parsed)
-		}
-		if careful {
-			had, err := c.bus.Claimed(ctx, name, d.ID)
-			if err != nil || had {
-				return err
-			}
+			return events.Outcome{}, nil, err
 		}
 		if entry.Event != "" && entry.Event != events.Gone {
 			continue
 		}
+		if careful {
+			had, err := c.bus.Claimed(ctx, name, d.ID)
+			if err != nil {
+				return events.Outcome{}, nil, err
+			}
+			if had {
+				continue
+			}
+		}
+		// Faults of the settings show before anything is accepted.
 		pod, warnings, err := c.render(d, parsed, name)
 		if err != nil {
-			return c.refuse(ctx, d, outcome, err)
+			return events.Outcome{}, nil, c.refuse(ctx, d, outcome, err)
 		}
-		err = c.accept(ctx, d, name)
-		if errors.Is(err, events.ErrDecided) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		entry, _, err = c.bus.AppendAfter(ctx, entry, name, claimOf(d, pod, warnings))
-		switch {
-		case err == nil:
-			return c.handOn(ctx, d, entry, pod)
-		case errors.Is(err, events.ErrOver):
-			return nil // Ours, and gone since.
-		case !errors.Is(err, events.ErrTaken):
-			return err
-		}
-		careful = true
+		free = &candidate{entry, pod, warnings}
+		next = events.Outcome{Command: d.ID, User: d.User, Verdict: events.Accepted, Pod: name}
+		break
 	}
-	return c.decide(ctx, d, events.Outcome{
-		Verdict: events.Refused, Reason: events.NameExhausted,
-		Message: fmt.Sprintf("%s and its %d alternatives are taken; delete a pod first", kube.Name(parsed.Name, d.User, 0), names-1),
-	})
+	holds, err := c.bus.Correct(ctx, outcome, next)
+	if errors.Is(err, events.ErrDecided) {
+		err = nil
+	}
+	return holds, free, err
 }
 
-// accept tells the api which name is about to be claimed.
-func (c *creator) accept(ctx context.Context, d natsbus.Delivery, name string) error {
-	_, err := c.bus.Decide(ctx, events.Outcome{Verdict: events.Accepted, Command: d.ID, User: d.User, Pod: name})
-	return err
+// withdraw ends a claim that the outcome does not name (any more). Nothing was
+// made for it.
+func (c *creator) withdraw(ctx context.Context, entry natsbus.Entry) error {
+	for _, kind := range []events.Kind{events.FactDelete, events.FactGone} {
+		_, _, err := c.bus.Append(ctx, entry.Pod, events.Fact{Kind: kind, Generation: entry.Generation, At: time.Now().UTC()})
+		if err != nil && !errors.Is(err, events.ErrOver) && !errors.Is(err, events.ErrGeneration) {
+			return err
+		}
+	}
+	return nil
 }
 
 // claimOf is the first record of a pod.
@@ -225,18 +306,6 @@ func claimOf(d natsbus.Delivery, pod *corev1.Pod, warnings []string) events.Fact
 func withoutQuery(address string) string {
 	address, _, _ = strings.Cut(address, "?")
 	return address
-}
-
-// resume goes on with a pod that an earlier attempt claimed.
-func (c *creator) resume(ctx context.Context, d natsbus.Delivery, outcome events.Outcome, entry natsbus.Entry, parsed *corev1.Pod) error {
-	if entry.Event != events.Claimed {
-		return nil // The next stage has it.
-	}
-	pod, _, err := c.render(d, parsed, entry.Pod)
-	if err != nil {
-		return c.refuse(ctx, d, outcome, err)
-	}
-	return c.handOn(ctx, d, entry, pod)
 }
 
 // handOn arms the create timer and publishes the next stage. It is repeated

@@ -276,14 +276,16 @@ func TestCreateRedelivered(t *testing.T) {
 				t.Helper()
 				decide(t, b, events.Outcome{Verdict: events.Expiry, Command: "c1", Reason: events.Expired})
 			},
-			[3]string{"expired", "", "EXPIRED"}, "", 0,
+			[3]string{"expired", "", "EXPIRED"},
+			"", 0,
 		},
 		"refused before": {
 			func(t *testing.T, b *bench) {
 				t.Helper()
 				decide(t, b, events.Outcome{Verdict: events.Refused, Command: "c1", Reason: events.ManifestInvalid})
 			},
-			[3]string{"refused", "", "MANIFEST_INVALID"}, "", 0,
+			[3]string{"refused", "", "MANIFEST_INVALID"},
+			"", 0,
 		},
 		"accepted, not claimed": {
 			func(t *testing.T, b *bench) { t.Helper(); decide(t, b, accepted) }, [3]string{"accepted", name, ""}, "c1", 1,
@@ -303,7 +305,8 @@ func TestCreateRedelivered(t *testing.T) {
 		},
 		"claimed and gone by now": {
 			func(t *testing.T, b *bench) { t.Helper(); decide(t, b, accepted); end(t, b, claim(t, b, name, "c1")) },
-			[3]string{"accepted", name, ""}, "c1", 0,
+			[3]string{"accepted", name, ""},
+			"c1", 0,
 		},
 		"gone by now, and another has the name": {
 			func(t *testing.T, b *bench) {
@@ -315,7 +318,8 @@ func TestCreateRedelivered(t *testing.T) {
 		},
 		"another was faster to claim the name": {
 			func(t *testing.T, b *bench) { t.Helper(); decide(t, b, accepted); claim(t, b, name, "c2") },
-			[3]string{"accepted", name + "-1", ""}, "c2", 1,
+			[3]string{"accepted", name + "-1", ""},
+			"c2", 1,
 		},
 		"it had claimed the next name": {
 			func(t *testing.T, b *bench) {

@@ -1,12 +1,12 @@
 package app
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
-	"os"
-	"path/filepath"
 
 	"berth/pkg/events/eventstest"
 	"berth/pkg/service"

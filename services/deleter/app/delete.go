@@ -15,6 +15,10 @@ import (
 // creator gives up an attempt before this.
 const launchAttempt = 30 * time.Second
 
+// vanishDelay is the pause before it is asked again whether a pod has vanished
+// that was deleted during its launch.
+const vanishDelay = 500 * time.Millisecond
+
 // pods removes pods from the cluster; see package cluster.
 type pods interface {
 	Find(ctx context.Context, name, generation string) (uid string, err error)
@@ -64,8 +68,16 @@ func (d *deleter) handle(ctx context.Context, c natsbus.Delivery) error {
 		}
 	}
 	vanished, err := d.remove(ctx, entry, request)
-	if err != nil || !vanished {
+	if err != nil {
 		return err
+	}
+	if !vanished {
+		// What vanishes is reported without the creator's word that its launch is
+		// over, so the command that has it stays until then.
+		if request.LaunchOver && !reap.Settled(entry.Record, false, time.Now(), d.launchAttempt) {
+			return natsbus.Again(vanishDelay, errors.New("the pod is still being terminated"))
+		}
+		return nil
 	}
 	if !reap.Settled(entry.Record, request.LaunchOver, time.Now(), d.launchAttempt) {
 		return natsbus.Again(time.Second, errors.New("a launch may still be under way"))

@@ -199,6 +199,27 @@ func TestDeleteOfAPodThatSomebodyReplaced(t *testing.T) {
 	}
 }
 
+// TestDeleteDuringALaunch: the pod was made, and deleted before that was reported.
+// The creator says that its launch is over; the pod takes a while to go.
+func TestDeleteDuringALaunch(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, events.Launching)
+	b.pods.objects[pod], b.pods.lingers = uid, true
+	for range 2 {
+		if err := b.handle(t.Context(), b.delivery(events.DeleteRequest{LaunchOver: true})); err == nil {
+			t.Fatal("handle = nil, and nobody remembers that the launch is over")
+		}
+	}
+	delete(b.pods.objects, pod)
+	if err := b.handle(t.Context(), b.delivery(events.DeleteRequest{Vanished: uid})); err == nil {
+		t.Error("handle = nil; without the creator's word a launch may be under way")
+	}
+	b.handled(t, b.delivery(events.DeleteRequest{LaunchOver: true}))
+	if got := b.event(t).Event; got != events.Gone {
+		t.Errorf("the pod is %s, want gone", got)
+	}
+}
+
 // TestVanishedOfAnEarlierPod: the log has no UID yet, and what vanished was an
 // earlier pod of the name. The pod of this generation must be found and deleted.
 func TestVanishedOfAnEarlierPod(t *testing.T) {
@@ -259,7 +280,8 @@ func TestCreateTimer(t *testing.T) {
 				b.limits.Create = time.Since(eventstest.Time()) + time.Hour
 				b.limits.CreateMax = 2 * b.limits.Create
 			},
-			events.Running, events.Pulling, []events.Timer{events.TimerCreate},
+			events.Running, events.Pulling,
+			[]events.Timer{events.TimerCreate},
 		},
 		"ready in time":     {events.Ready, func(*bench) {}, events.Ready, "", nil},
 		"deleted meanwhile": {events.Deleting, func(*bench) {}, events.Deleting, "", []events.Timer{events.TimerDelete}},

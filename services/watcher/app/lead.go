@@ -44,7 +44,8 @@ func (a *App) lead(ctx context.Context) error {
 	pods := newCluster(l.queue.Add)
 	l.rec = &reconciler{
 		bus: a.Bus, table: a.table, cluster: pods, log: a.Log, backOffs: a.Config.ImagePullBackOffs,
-		committed: a.metrics.appended, later: l.queue.AddAfter,
+		timeoutCreate: a.Config.TimeoutCreate,
+		committed:     a.metrics.appended, later: l.queue.AddAfter,
 	}
 	a.leading.Store(l)
 	defer a.leading.Store(nil)

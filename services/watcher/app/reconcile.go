@@ -17,13 +17,15 @@ import (
 // It is safe for concurrent use, also for one name: the log's compare-and-set
 // decides.
 type reconciler struct {
-	bus       *natsbus.Bus
-	table     *natsbus.Table
-	cluster   *cluster
-	log       zerolog.Logger
-	backOffs  int
-	committed func(after natsbus.Entry)
-	later     func(name string, after time.Duration)
+	bus      *natsbus.Bus
+	table    *natsbus.Table
+	cluster  *cluster
+	log      zerolog.Logger
+	backOffs int
+	// timeoutCreate is how long a pod may take without getting further.
+	timeoutCreate time.Duration
+	committed     func(after natsbus.Entry)
+	later         func(name string, after time.Duration)
 }
 
 // reconcile looks at one name. complete and missing are [diff.Look]'s.
@@ -56,7 +58,25 @@ func (r *reconciler) reconcile(ctx context.Context, name string, complete, missi
 			action = diff.Stray(look)
 		}
 	}
-	return r.carryOut(ctx, name, entry, look, action)
+	adopts := action.Fact != nil && action.Fact.Kind == events.FactAdopt
+	if err := r.carryOut(ctx, name, entry, look, action); err != nil || !adopts && !complete {
+		return err
+	}
+	return r.limit(ctx, name)
+}
+
+// limit sees to it that a launched pod does not wait to be ready for ever: its
+// create timer may have been lost with the log, and an adopted one has none.
+func (r *reconciler) limit(ctx context.Context, name string) error {
+	entry, known := r.table.Pod(name)
+	if known && !entry.ReadyAt.IsZero() {
+		return nil
+	}
+	entry, err := r.bus.Last(ctx, name)
+	if err != nil || entry.LaunchedAt.IsZero() || !entry.ReadyAt.IsZero() || entry.Event.Over() {
+		return err
+	}
+	return r.bus.ArmTimer(ctx, entry.Record, events.TimerCreate, entry.ProgressAt.Add(r.timeoutCreate))
 }
 
 func (r *reconciler) carryOut(ctx context.Context, name string, entry natsbus.Entry, look diff.Look, action diff.Action) error {

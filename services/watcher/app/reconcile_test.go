@@ -38,7 +38,7 @@ func newBench(t *testing.T) *bench {
 	b.table = bus.NewTable(false, nil)
 	eventstest.RunTable(t, b.table)
 	b.reconciler = &reconciler{
-		bus: bus, table: b.table, cluster: newCluster(func(string) {}), log: zerolog.Nop(), backOffs: 3,
+		bus: bus, table: b.table, cluster: newCluster(func(string) {}), log: zerolog.Nop(), backOffs: 3, timeoutCreate: 100 * 365 * 24 * time.Hour, // The records are from long ago.
 		committed: func(e natsbus.Entry) { b.committed = append(b.committed, e.Event) },
 		later:     func(string, time.Duration) {},
 	}
@@ -181,6 +181,53 @@ func TestReconcileAPodOfAnOldCommand(t *testing.T) {
 	}
 	if d := cmp.Diff([]events.DeleteRequest{{Found: podUID}}, b.deletes(t)); d != "" {
 		t.Errorf("deletes (-want +got):\n%s", d)
+	}
+}
+
+// TestReconcileArms: a pod that is taken in has its time to get ready, and a
+// comparison finds timers that were lost.
+func TestReconcileArms(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		last     events.Type
+		complete bool
+		change   []func(*corev1.Pod)
+		want     int
+	}{
+		"adopted":                      {"", false, nil, 1},
+		"launched, in a comparison":    {events.Launched, true, nil, 1},
+		"waiting, in a comparison":     {events.Waiting, true, nil, 1},
+		"ready, in a comparison":       {events.Ready, true, []func(*corev1.Pod){ready}, 0},
+		"gets ready":                   {events.Waiting, true, []func(*corev1.Pod){ready}, 0},
+		"launched":                     {events.Launched, false, nil, 0},
+		"being made, in a comparison":  {events.Launching, true, nil, 0},
+		"being removed, in comparison": {events.Deleting, true, nil, 0},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			generation := "1-7"
+			if tt.last != "" {
+				generation = b.bring(t, tt.last).Generation
+			}
+			b.shows(generation, tt.change...)
+			for range 2 {
+				if err := b.reconcile(t.Context(), podName, tt.complete, false); err != nil {
+					t.Fatal(err)
+				}
+			}
+			armed := eventstest.Armed(t, b.server)
+			if len(armed) != tt.want {
+				t.Fatalf("timers = %+v, want %d", armed, tt.want)
+			}
+			record := b.last(t)
+			for _, a := range armed {
+				if late := a.At.Sub(record.ProgressAt.Add(b.timeoutCreate)); a.Pod != podName || a.Timer != events.TimerCreate || late < 0 || late > time.Second {
+					t.Errorf("timer = %+v, want one %s after %s", a, b.timeoutCreate, record.ProgressAt)
+				}
+			}
+		})
 	}
 }
 

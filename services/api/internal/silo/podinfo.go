@@ -62,6 +62,7 @@ func status(r events.Record) string {
 		return "Creating"
 	case events.Failed, events.Deleting:
 		return "Deleting"
+	case events.Ready, events.Unready, events.Ended, events.Gone:
 	}
 	if r.Observed.StartTime.IsZero() {
 		return r.Observed.Phase + ":"

@@ -108,16 +108,20 @@ func TestAnswers(t *testing.T) {
 		wantAsked  string
 	}{
 		"lists pods": {
-			"/get_pods", alice, backend{pods: []silo.PodInfo{{Name: "notebook-alice", Tokens: map[string]string{}}}},
+			"/get_pods", alice,
+			backend{pods: []silo.PodInfo{{Name: "notebook-alice", Tokens: map[string]string{}}}},
 			[]any{object{
 				"pod_name": "notebook-alice", "container_name": "", "image_name": "", "pod_ip": "", "node_ip": "", "owner": "", "age": "",
 				"status": "", "url": "", "ssh_url": "", "tokens": object{}, "k8s_pod_info": nil, "event": "", "generation": "",
-			}}, "pods of alice@example.org",
+			}},
+			"pods of alice@example.org",
 		},
 		"lists none": {"/get_pods", alice, backend{}, []any{}, "pods of alice@example.org"},
 		"creates":    {"/create_pod", all, backend{name: "n-alice"}, object{"pod_name": "n-alice"}, "create https://example.org/n.yaml for alice@example.org with map[main:map[A:1]] from 127.0.0.1"},
 		"creates without settings": {
-			"/create_pod", `{"user_id":"alice","yaml_url":"https://example.org/n.yaml"}`, backend{name: "n-alice"}, object{"pod_name": "n-alice"},
+			"/create_pod", `{"user_id":"alice","yaml_url":"https://example.org/n.yaml"}`,
+			backend{name: "n-alice"},
+			object{"pod_name": "n-alice"},
 			"create https://example.org/n.yaml for alice with map[] from 127.0.0.1",
 		},
 		"says ready":     {"/watch_create_pod", alice, backend{yes: true}, object{"ready": true}, "await ready of notebook-alice of alice@example.org"},

@@ -213,7 +213,8 @@ func TestDecisionsAreTaken(t *testing.T) {
 		}
 	}
 	pods := []diff.Pod{
-		{}, pod(), pod(terminating), pod(foreign), pod(foreign, terminating),
+		{},
+		pod(), pod(terminating), pod(foreign), pod(foreign, terminating),
 		pod(func(p *diff.Pod) { p.UID = "uid-2" }), pod(func(p *diff.Pod) { p.Generation = other }),
 		pod(func(p *diff.Pod) { p.Ready, p.Ended, p.End = false, true, kube.Cause{Reason: kube.ReasonCrashed} }),
 	}

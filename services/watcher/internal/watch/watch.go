@@ -34,15 +34,19 @@ const (
 	serverTimeout = 10 * time.Minute
 )
 
-// Sink takes what the watches see. Its methods are called by one goroutine for
-// pods and one for signals, and must not block for long.
-type Sink interface {
+// PodSink takes what the watch of pods sees. Its methods are called by one
+// goroutine and must not block for long.
+type PodSink interface {
 	// Listed is called with all pods when a watch begins or begins anew.
 	Listed(pods []corev1.Pod)
 	// Seen is called for each pod that is new or has changed.
 	Seen(pod *corev1.Pod)
 	// Removed is called with the last state of a pod that is no more.
 	Removed(pod *corev1.Pod)
+}
+
+// SignalSink takes what the watch of events sees, like [PodSink].
+type SignalSink interface {
 	// Signalled is called for a Kubernetes event about the pod with a UID.
 	Signalled(name, uid string, signal kube.Signal)
 }
@@ -95,7 +99,7 @@ func (w *Watch) Exists(ctx context.Context, name, uid string) (bool, error) {
 
 // Pods follows the pods from a list on until ctx ends, or returns an error when
 // a watch cannot be opened for a while.
-func (w *Watch) Pods(ctx context.Context, from string, sink Sink) error {
+func (w *Watch) Pods(ctx context.Context, from string, sink PodSink) error {
 	stream := &stream{
 		name: "pods", log: w.log, heard: &w.heardPods, version: from,
 		open: func(ctx context.Context, opts metav1.ListOptions) (apiwatch.Interface, error) {
@@ -126,7 +130,7 @@ func (w *Watch) Pods(ctx context.Context, from string, sink Sink) error {
 
 // Events follows the Kubernetes events about pods like [Watch.Pods]. It begins
 // with those that the API server still has.
-func (w *Watch) Events(ctx context.Context, sink Sink) error {
+func (w *Watch) Events(ctx context.Context, sink SignalSink) error {
 	stream := &stream{
 		name: "events", log: w.log, heard: &w.heardEvents,
 		open: func(ctx context.Context, opts metav1.ListOptions) (apiwatch.Interface, error) {
@@ -157,6 +161,9 @@ type stream struct {
 	open    func(context.Context, metav1.ListOptions) (apiwatch.Interface, error)
 	list    func(context.Context) (version string, err error)
 	take    func(apiwatch.EventType, runtime.Object)
+	// taken counts what came. An API server under load ends a watch whose client
+	// it cannot keep up with, and that is no reason to pause.
+	taken uint64
 }
 
 // errExpired says that the API server has forgotten the version to go on from.
@@ -166,12 +173,12 @@ func (s *stream) run(ctx context.Context) error {
 	working := time.Now()
 	relisted := false // The watch has not been open since the last list.
 	for ctx.Err() == nil {
-		begun := time.Now()
+		begun, taken := time.Now(), s.taken
 		opened, err := s.follow(ctx)
 		if opened {
 			working = time.Now()
 		}
-		if err == nil && time.Since(begun) < retry {
+		if err == nil && s.taken == taken && time.Since(begun) < retry {
 			err = errors.New("the watch ended as soon as it was open")
 		}
 		if errors.Is(err, errExpired) {
@@ -247,6 +254,7 @@ func (s *stream) follow(ctx context.Context) (opened bool, err error) {
 			if object, ok := event.Object.(metav1.Object); ok {
 				s.version = object.GetResourceVersion()
 			}
+			s.taken++
 			if event.Type != apiwatch.Bookmark {
 				s.take(event.Type, event.Object)
 			}

@@ -104,7 +104,10 @@ func (s *sink) Signalled(name, uid string, signal kube.Signal) {
 	s.told = append(s.told, "signalled "+name+"/"+uid+" "+signal.Reason)
 }
 
-var _ watch.Sink = (*sink)(nil)
+var (
+	_ watch.PodSink    = (*sink)(nil)
+	_ watch.SignalSink = (*sink)(nil)
+)
 
 func pod(name, version string) *corev1.Pod {
 	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
