@@ -87,6 +87,7 @@ vet:
 
 lint: bin/tools/golangci-lint ## Mistakes, style, formatting and the walls between packages
 	$(call step,lint)
+	@bin/tools/golangci-lint config verify
 	@bin/tools/golangci-lint run $(MODULES:%=%/...)
 .PHONY: lint
 

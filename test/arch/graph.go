@@ -36,7 +36,7 @@ func Load(ctx context.Context, dir string) (Graph, error) {
 			ImportPath string
 			Imports    []string
 		}
-		switch err := dec.Decode(&pkg); { //nolint:musttag // The go command's names are those of the fields.
+		switch err := dec.Decode(&pkg); {
 		case errors.Is(err, io.EOF):
 			return graph, nil
 		case err != nil:

@@ -92,7 +92,7 @@ func readMod(ctx context.Context, dir, kind, file string) (modFile, error) {
 		return modFile{}, err
 	}
 	var mod modFile
-	if err := json.Unmarshal([]byte(out), &mod); err != nil { //nolint:musttag // The go command's names are those of the fields.
+	if err := json.Unmarshal([]byte(out), &mod); err != nil {
 		return modFile{}, fmt.Errorf("decode %s: %w", file, err)
 	}
 	return mod, nil

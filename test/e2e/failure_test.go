@@ -203,44 +203,6 @@ func TestDeletedOutside(t *testing.T) {
 	}
 }
 
-// TestManifestFaults: refused at once, nothing is made.
-func TestManifestFaults(t *testing.T) {
-	t.Parallel()
-	const user = "faults@example.org"
-	for name, tc := range map[string]struct {
-		url         string
-		wantStatus  int
-		wantCode    events.Reason
-		wantMessage string
-	}{
-		"missing":            {shared.ManifestsURL + "/nope.yaml", 502, events.ManifestUnreachable, "404"},
-		"nobody there":       {"http://127.0.0.1:1/x.yaml", 403, events.ManifestForbidden, "not allowed"},
-		"forbidden":          {"http://example.org/x.yaml", 403, events.ManifestForbidden, "not allowed"},
-		"in a query":         {"http://example.org/?" + shared.ManifestsURL + "/notebook.yaml", 403, events.ManifestForbidden, "not allowed"},
-		"user info":          {strings.Replace(shared.ManifestsURL, "://", "://me:pw@", 1) + "/notebook.yaml", 403, events.ManifestForbidden, ""},
-		"too large":          {shared.ManifestsURL + "/huge.yaml", 422, events.ManifestInvalid, "262144"},
-		"no pod":             {shared.ManifestsURL + "/no-pod.yaml", 422, events.ManifestInvalid, "line 3"},
-		"two documents":      {shared.ManifestsURL + "/two.yaml", 422, events.ManifestInvalid, ""},
-		"a typo":             {shared.ManifestsURL + "/typo.yaml", 422, events.ManifestInvalid, "line 8"},
-		"an invalid image":   {shared.ManifestsURL + "/bad-image.yaml", 422, events.ManifestInvalid, "image"},
-		"not a URL":          {"://", 403, events.ManifestForbidden, ""},
-		"no URL":             {"", 400, events.RequestInvalid, "yaml_url"},
-		"a file":             {"file:///etc/passwd", 403, events.ManifestForbidden, ""},
-		"an endless address": {shared.ManifestsURL + "/" + strings.Repeat("x", 5000), 400, events.RequestInvalid, "yaml_url"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			a := shared.ask(t, "create_pod", map[string]any{"user_id": user, "yaml_url": tc.url})
-			if a.Status != tc.wantStatus || a.Error.Code != string(tc.wantCode) || !strings.Contains(a.Error.Message, tc.wantMessage) || a.Pod != "" {
-				t.Errorf("%d %s, want %d %s …%s…", a.Status, a.Text, tc.wantStatus, tc.wantCode, tc.wantMessage)
-			}
-			if pods := shared.list(t, user); len(pods) != 0 {
-				t.Errorf("made all the same: %v", pods)
-			}
-		})
-	}
-}
-
 // TestQuota: a namespace's resource quota is named as the reason.
 func TestQuota(t *testing.T) {
 	quotas := shared.kube.CoreV1().ResourceQuotas(shared.namespace)

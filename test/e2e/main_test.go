@@ -73,6 +73,10 @@ func (s suite) Run() int {
 	}
 	defer log.Close()
 	settings := settings()
+	// Besides those of testdata, manifests of servers that tests start.
+	if settings.WhitelistManifestRegex, err = config.ParseManifestPattern(`http://127\.0\.0\.1:\d+/elsewhere/.*`); err != nil {
+		return fail(err)
+	}
 	shared.stack, err = stack.Start(ctx, stack.Options{
 		Listen: "127.0.0.1:0", Data: dir, Config: settings, Manifests: manifests, Progress: os.Stderr,
 		Log: zerolog.New(log).With().Timestamp().Logger(),

@@ -313,7 +313,7 @@ func timers(t *testing.T, connect func(string) *natsbus.Bus) {
 		t.Error(err)
 	}
 	// The last to fire is more than a second later than all others.
-	for range at {
+	for range len(at) {
 		f := Receive(t, "a timer fires", fired)
 		when, ok := at[f.id]
 		delete(at, f.id)

@@ -162,8 +162,22 @@ func (s *Server) Stop() {
 	s.running = nil
 	s.mu.Unlock()
 	if running != nil {
+		quiet(running)
 		running.Shutdown()
 		running.WaitForShutdown()
+	}
+}
+
+// quiet waits, for a second at most, until the server works on no request any
+// more: a stream that is being made during a shutdown is never closed, and its
+// goroutines would be called a leak.
+func quiet(s *server.Server) {
+	const rounds, pause = 100, 10 * time.Millisecond
+	for range rounds {
+		if state, err := s.Jsz(nil); err != nil || state.API.Inflight == 0 {
+			return
+		}
+		<-time.After(pause)
 	}
 }
 

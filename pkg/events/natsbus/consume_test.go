@@ -505,9 +505,28 @@ func TestConsumeWhileTheServerRestarts(t *testing.T) {
 		server.Restart()
 	}
 	js := rawJetStream(t, server)
+	deb := time.Now()
 	eventstest.Eventually(t, "all are done and removed", func() bool {
 		mu.Lock()
 		defer mu.Unlock()
+		if time.Since(deb) > 15*time.Second {
+			deb = time.Now().Add(time.Hour)
+			var missing []string
+			for i := range n {
+				if done[strconv.Itoa(i)] == 0 {
+					missing = append(missing, strconv.Itoa(i))
+				}
+			}
+			s, _ := js.Stream(t.Context(), events.CommandStream)
+			c, _ := js.Consumer(t.Context(), events.CommandStream, "main-launch")
+			t.Logf("missing %v; stream %+v; consumer %+v", missing, s.CachedInfo().State, c.CachedInfo())
+			for q := s.CachedInfo().State.FirstSeq; q <= s.CachedInfo().State.LastSeq; q++ {
+				m, err := s.GetMsg(t.Context(), q)
+				if err == nil {
+					t.Logf("left %d %s %v done %d", q, m.Subject, m.Header, done[m.Subject[len("cmd.main.launch."):]])
+				}
+			}
+		}
 		return len(done) == n && messages(t, js, events.CommandStream) == 0
 	})
 	t.Logf("%d commands were done %d times", n, handled.Load())
