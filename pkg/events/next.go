@@ -166,11 +166,12 @@ func launch(before Record, fact Fact) (Record, bool, error) {
 	case before.Event == Licensed, before.Event == Waiting && before.LaunchedAt.IsZero():
 		r := before
 		r.Event, r.LaunchingAt = Launching, fact.At
-		// Another try to get a name that somebody else's object has is no progress.
+		// Another try to get a name that somebody else's object has is no progress, and
+		// still waits for the same.
 		if before.Reason != NameOccupied {
 			r.ProgressAt = fact.At
+			r.Reason, r.Message = "", ""
 		}
-		r.Reason, r.Message = "", ""
 		return r, true, nil
 	default:
 		return before, false, nil

@@ -24,11 +24,7 @@ import (
 
 // program is devstack as its users have it, built once.
 var program = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "berth-e2e-bin-")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "devstack")
+	path := filepath.Join(shared.dir, "devstack")
 	// As in the Makefile, so that what is compiled for one is for the other.
 	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", path, "berth/cmd/devstack") //nolint:noctx // The test binary's time limit ends it.
 	if text, err := build.CombinedOutput(); err != nil {
@@ -200,7 +196,7 @@ func TestDevstackUsage(t *testing.T) {
 		stdout string
 		stderr []string
 	}{
-		"help":                 {[]string{"--help"}, 0, "Usage: devstack", nil},
+		"help":                 {[]string{"--help"}, 0, "devstack: all of Berth on this machine", nil},
 		"version":              {[]string{"--version"}, 0, "devstack ", nil},
 		"a wrong flag":         {[]string{"--port", "1"}, 2, "", []string{"-port", "Try devstack --help."}},
 		"an argument":          {[]string{"up"}, 2, "", []string{`"up"`}},
@@ -211,7 +207,7 @@ func TestDevstackUsage(t *testing.T) {
 		"a wrong kubeconfig":   {[]string{"--kubeconfig", nonsense}, 1, "", []string{nonsense}},
 		"no API server":        {[]string{"--kubeconfig", nowhere}, 1, "", []string{nowhere, "127.0.0.1:1"}},
 		"no URL of NATS":       {[]string{"--nats-url", "4222"}, 2, "", []string{"--nats-url", "nats://127.0.0.1:4222"}},
-		"no NATS":              {[]string{"--nats-url", "nats://127.0.0.1:1"}, 1, "", []string{"127.0.0.1:1"}},
+		"no NATS":              {[]string{"--nats-url", "nats://127.0.0.1:1"}, 1, "", []string{"--nats-url", "no servers available"}},
 		"a missing config":     {[]string{"--config", "/nowhere.yaml"}, 2, "", []string{"/nowhere.yaml"}},
 		"a wrong config":       {[]string{"--config", typo}, 2, "", []string{"timeoutCreate", "No_Name"}},
 		"missing manifests":    {[]string{"--manifests", "/nowhere"}, 2, "", []string{"--manifests", "/nowhere"}},

@@ -42,6 +42,8 @@ type site struct {
 var shared struct {
 	*site
 	stack *stack.Stack
+	// dir is a folder that is removed after the tests.
+	dir string
 	// http is what all tests ask with.
 	http *http.Client
 }
@@ -65,6 +67,7 @@ func (s suite) Run() int {
 		return fail(err)
 	}
 	defer os.RemoveAll(dir)
+	shared.dir = dir
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute) // The first time Kubernetes is built.
 	defer cancel()
 	log, err := os.Create(filepath.Join(dir, "services.log"))
@@ -78,7 +81,7 @@ func (s suite) Run() int {
 		return fail(err)
 	}
 	shared.stack, err = stack.Start(ctx, stack.Options{
-		Listen: "127.0.0.1:0", Data: dir, Config: settings, Manifests: manifests, Progress: os.Stderr,
+		Listen: "127.0.0.1:0", Data: filepath.Join(dir, "data"), Config: settings, Manifests: manifests, Progress: os.Stderr,
 		Log: zerolog.New(log).With().Timestamp().Logger(),
 	})
 	if err != nil {
