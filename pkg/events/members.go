@@ -8,14 +8,14 @@ import (
 
 // The JSON names that this version knows.
 var (
-	recordMembers   = sync.OnceValue(func() []string { return members(reflect.TypeFor[Record]()) })
-	observedMembers = sync.OnceValue(func() []string { return members(reflect.TypeFor[Observed]()) })
+	recordMembers   = sync.OnceValue(func() []string { return members(reflect.TypeFor[Record]()) })   //nolint:gochecknoglobals // A constant that the language has no form for.
+	observedMembers = sync.OnceValue(func() []string { return members(reflect.TypeFor[Observed]()) }) //nolint:gochecknoglobals // The same.
 )
 
 func members(t reflect.Type) []string {
 	var names []string
-	for i := range t.NumField() {
-		if name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ","); name != "" && name != "-" {
+	for field := range t.Fields() {
+		if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name != "" && name != "-" {
 			names = append(names, name)
 		}
 	}

@@ -83,8 +83,7 @@ func Next(before Record, fact Fact) (Record, bool, error) {
 	fact.Message = clip(fact.Message)
 	fact.Observed.Message = clip(fact.Observed.Message)
 	fact.At, fact.Observed.StartTime = fact.At.UTC(), fact.Observed.StartTime.UTC()
-	switch fact.Kind {
-	case FactClaim, FactAdopt:
+	if fact.Kind == FactClaim || fact.Kind == FactAdopt {
 		return begin(before, fact)
 	}
 	if before.Event == "" {
@@ -93,16 +92,14 @@ func Next(before Record, fact Fact) (Record, bool, error) {
 	if fact.Generation == "" || fact.Generation != before.Generation {
 		return before, false, fmt.Errorf("%s of %q, not %q: %w", fact.Kind, fact.Generation, before.Generation, ErrGeneration)
 	}
+	if before.Event.Over() && fact.Kind != FactDelete && fact.Kind != FactGone {
+		return before, false, fmt.Errorf("%s after %s: %w", fact.Kind, before.Event, ErrOver)
+	}
 	switch fact.Kind {
 	case FactDelete:
 		return remove(before, fact)
 	case FactGone:
 		return gone(before, fact)
-	}
-	if before.Event.Over() {
-		return before, false, fmt.Errorf("%s after %s: %w", fact.Kind, before.Event, ErrOver)
-	}
-	switch fact.Kind {
 	case FactLicense:
 		return license(before, fact)
 	case FactLaunch:
@@ -115,8 +112,9 @@ func Next(before Record, fact Fact) (Record, bool, error) {
 		return observe(before, fact)
 	case FactFail:
 		return fail(before, fact)
+	default:
+		return before, false, fmt.Errorf("fact %q: %w", fact.Kind, ErrOrder)
 	}
-	return before, false, fmt.Errorf("fact %q: %w", fact.Kind, ErrOrder)
 }
 
 func begin(before Record, fact Fact) (Record, bool, error) {
@@ -219,14 +217,15 @@ func remove(before Record, fact Fact) (Record, bool, error) {
 		return before, false, nil
 	case Gone:
 		return before, false, fmt.Errorf("%s after %s: %w", fact.Kind, before.Event, ErrOver)
+	default:
+		r := before
+		r.Event, r.DeletingAt = Deleting, fact.At
+		// What made the create fail stays the reason.
+		if before.Event != Failed {
+			r.Reason, r.Message = fact.Reason, fact.Message
+		}
+		return r, true, nil
 	}
-	r := before
-	r.Event, r.DeletingAt = Deleting, fact.At
-	// What made the create fail stays the reason.
-	if before.Event != Failed {
-		r.Reason, r.Message = fact.Reason, fact.Message
-	}
-	return r, true, nil
 }
 
 func gone(before Record, fact Fact) (Record, bool, error) {
@@ -237,8 +236,9 @@ func gone(before Record, fact Fact) (Record, bool, error) {
 		r := before
 		r.Event = Gone
 		return r, true, nil
+	default:
+		return before, false, fmt.Errorf("%s after %s: %w", fact.Kind, before.Event, ErrOrder)
 	}
-	return before, false, fmt.Errorf("%s after %s: %w", fact.Kind, before.Event, ErrOrder)
 }
 
 // observe merges what the cluster says into a launched pod's record.

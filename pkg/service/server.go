@@ -87,7 +87,7 @@ func (s *Server) Serve(ctx context.Context) error {
 		err = nil
 	}
 	err = errors.Join(err, s.Close())
-	_ = <-served // It says that the server was closed, which it was.
+	<-served //nolint:errcheck // It says that the server was closed, which it was.
 	return err
 }
 

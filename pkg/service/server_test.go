@@ -176,7 +176,7 @@ func TestServerLogsPanics(t *testing.T) {
 	var out strings.Builder
 	log := NewLogger(&out, zerolog.InfoLevel, Identity{Service: "api"})
 	s, err := Listen(t.Context(), "127.0.0.1:0", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-		panic("a handler's fault") //nolint:forbidigo // What is tested is that it is caught.
+		panic("a handler's fault")
 	}), log)
 	if err != nil {
 		t.Fatal(err)

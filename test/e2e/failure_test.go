@@ -190,10 +190,8 @@ func TestDeletedOutside(t *testing.T) {
 				t.Fatal(err)
 			}
 			history := shared.history(t, pod, events.Gone)
-			for _, e := range history {
-				if e.Event == events.Deleting && e.Reason != events.DeletedOutside {
-					t.Errorf("deleting because of %q, want %q", e.Reason, events.DeletedOutside)
-				}
+			if n := len(history); n < 2 || history[n-2].Event != events.Deleting || history[n-2].Reason != events.DeletedOutside {
+				t.Errorf("history %v, want deleting because of %s before the end", types(history), events.DeletedOutside)
 			}
 			if shared.ready(t, user, pod) {
 				t.Error("ready after it was deleted")
@@ -204,7 +202,7 @@ func TestDeletedOutside(t *testing.T) {
 }
 
 // TestQuota: a namespace's resource quota is named as the reason.
-func TestQuota(t *testing.T) {
+func TestQuota(t *testing.T) { //nolint:paralleltest // No other pod could be made meanwhile.
 	quotas := shared.kube.CoreV1().ResourceQuotas(shared.namespace)
 	_, err := quotas.Create(t.Context(), &corev1.ResourceQuota{
 		ObjectMeta: metav1.ObjectMeta{Name: "none"},

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -59,14 +60,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(suite{m}) }
 // Run starts the shared stack, runs the tests, and returns the exit code.
 func (s suite) Run() int {
 	flag.Parse()
-	if err := flag.Set("test.parallel", fmt.Sprint(atOnce)); err != nil {
+	if err := flag.Set("test.parallel", strconv.Itoa(atOnce)); err != nil {
 		return fail(err)
 	}
 	dir, err := os.MkdirTemp("", "berth-e2e-")
 	if err != nil {
 		return fail(err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	shared.dir = dir
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute) // The first time Kubernetes is built.
 	defer cancel()

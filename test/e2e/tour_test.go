@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -9,8 +10,10 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 
 	"berth/pkg/events"
+	"berth/pkg/kube"
 )
 
 // TestTour is the main job: create, watch, list, delete, watch.
@@ -45,6 +48,14 @@ func TestTour(t *testing.T) {
 	if !strings.HasPrefix(p.Age, "0:0:") {
 		t.Errorf("age = %q, want 0:0:…", p.Age)
 	}
+	for label, want := range map[string]string{"user": "tour", "domain": "example.org", "podName": name} {
+		if got := made.Labels[label]; got != want {
+			t.Errorf("label %s = %q, want %q", label, got, want)
+		}
+	}
+	if made.Spec.RestartPolicy != corev1.RestartPolicyAlways {
+		t.Errorf("restart policy %q", made.Spec.RestartPolicy)
+	}
 	shared.remove(t, user, name)
 	shared.gone(t, user, name)
 	if rest := shared.list(t, user); len(rest) != 0 {
@@ -63,6 +74,10 @@ func TestTour(t *testing.T) {
 		if e.Generation != history[0].Generation || e.User != user || e.Command != history[0].Command {
 			t.Errorf("%s: generation %s of %s by %s, want those of the claim", e.Event, e.Generation, e.User, e.Command)
 		}
+	}
+	command, generation := kube.Life(made)
+	if command != history[0].Command || generation != history[0].Generation {
+		t.Errorf("the pod was marked as %s of %s, the log says %s of %s", generation, command, history[0].Generation, history[0].Command)
 	}
 }
 
@@ -183,6 +198,11 @@ func TestSettings(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, env); diff != "" {
 		t.Errorf("variables (-want +got):\n%s", diff)
+	}
+	for _, e := range shared.history(t, a.Pod, events.Ready) {
+		if text, err := json.Marshal(e.Record); err != nil || strings.Contains(string(text), "thesis") {
+			t.Errorf("%s has a variable in the log: %s (%v)", e.Event, text, err)
+		}
 	}
 	if w := shared.info(t, user, a.Pod).Warnings; len(w) != 1 || !strings.Contains(w[0], "missing") {
 		t.Errorf("warnings = %q, want one that names the container", w)

@@ -74,7 +74,11 @@ func freePorts(tb testing.TB, n int) []int {
 			tb.Fatalf("find a free port: %v", err)
 		}
 		defer l.Close()
-		ports[i] = l.Addr().(*net.TCPAddr).Port
+		addr, ok := l.Addr().(*net.TCPAddr)
+		if !ok {
+			tb.Fatalf("find a free port: %v is no TCP address", l.Addr())
+		}
+		ports[i] = addr.Port
 	}
 	return ports
 }

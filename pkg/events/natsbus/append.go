@@ -227,9 +227,13 @@ func conflict(err error) bool {
 // again must not make a second pod. It reads all claims of the name that the log
 // still has, one by one.
 func (b *Bus) Claimed(ctx context.Context, pod, command string) (bool, error) {
+	s, err := b.logStream(ctx)
+	if err != nil {
+		return false, err
+	}
 	// A subject keeps a bounded number of messages, so this ends.
 	for from := uint64(1); ; {
-		raw, err := b.nextMessage(ctx, from, events.PodClaims(b.cluster, pod))
+		raw, err := b.nextMessage(ctx, s, from, events.PodClaims(b.cluster, pod))
 		if err != nil || raw == nil {
 			return false, err
 		}
@@ -240,15 +244,11 @@ func (b *Bus) Claimed(ctx context.Context, pod, command string) (bool, error) {
 	}
 }
 
-// nextMessage reads from the leader the first message of a filter that has a
-// sequence of at least from, nil for none.
-func (b *Bus) nextMessage(ctx context.Context, from uint64, filter string) (*jetstream.RawStreamMsg, error) {
-	s, err := b.logStream(ctx)
-	if err != nil {
-		return nil, err
-	}
+// nextMessage reads from the leader of a stream the first message of a filter
+// that has a sequence of at least from, nil for none.
+func (b *Bus) nextMessage(ctx context.Context, s jetstream.Stream, from uint64, filter string) (*jetstream.RawStreamMsg, error) {
 	var raw *jetstream.RawStreamMsg
-	err = b.ask(ctx, "read "+filter, func(ctx context.Context) (err error) {
+	err := b.ask(ctx, "read "+filter, func(ctx context.Context) (err error) {
 		raw, err = s.GetMsg(ctx, from, jetstream.WithGetMsgSubject(filter))
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return nil

@@ -379,7 +379,7 @@ func TestConnect(t *testing.T) {
 	if err := bus.Provision(t.Context()); err != nil {
 		t.Errorf("provision when the server is there: %v", err)
 	}
-	if natsbus.NewID() == natsbus.NewID() {
+	if a, b := natsbus.NewID(), natsbus.NewID(); a == b {
 		t.Error("two ids are the same")
 	}
 	if ctx := natsbus.WithTraceparent(t.Context(), ""); natsbus.Traceparent(ctx) != "" {

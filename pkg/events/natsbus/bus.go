@@ -52,7 +52,7 @@ type Bus struct {
 	mu      sync.Mutex
 	handles map[string]jetstream.Stream
 	// link ends when the connection is lost, and is replaced then.
-	link context.Context
+	link context.Context //nolint:containedctx // The connection's life, not a call's.
 	cut  context.CancelFunc
 }
 

@@ -122,6 +122,9 @@ func (w *worker) pull(ctx context.Context) error {
 		return fmt.Errorf("pull from %s: %w", w.stage.Stage, err)
 	}
 	defer messages.Stop()
+	rescuing, stop := context.WithCancel(ctx)
+	defer stop()
+	w.running.Go(func() { w.rescue(rescuing, consumer) })
 	late := 0
 	for {
 		asked := time.Now()

@@ -14,9 +14,13 @@ func (b *Bus) History(ctx context.Context, pod string) ([]Entry, error) {
 	if err != nil {
 		return nil, err
 	}
+	s, err := b.logStream(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var entries []Entry
 	for from := uint64(1); ; {
-		raw, err := b.nextMessage(ctx, from, events.PodFilter(b.cluster, pod))
+		raw, err := b.nextMessage(ctx, s, from, events.PodFilter(b.cluster, pod))
 		if err != nil || raw == nil {
 			return entries, err
 		}

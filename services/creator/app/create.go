@@ -243,8 +243,9 @@ func (c *creator) look(ctx context.Context, d natsbus.Delivery, outcome events.O
 // nameAnother makes the outcome name the first name that is free and was never
 // this command's, or refuse the command when there is none. It returns the
 // outcome that holds, which another attempt may have written, and what it found.
-func (c *creator) nameAnother(ctx context.Context, d natsbus.Delivery, outcome events.Outcome, parsed *corev1.Pod, careful bool) (events.Outcome, *candidate, error) {
-	var free *candidate
+func (c *creator) nameAnother(
+	ctx context.Context, d natsbus.Delivery, outcome events.Outcome, parsed *corev1.Pod, careful bool,
+) (holds events.Outcome, free *candidate, err error) {
 	next := events.Outcome{Command: d.ID, User: d.User, Verdict: events.Refused, Reason: events.NameExhausted}
 	next.Message = fmt.Sprintf("%s and its %d alternatives are taken; delete a pod first", kube.Name(parsed.Name, d.User, 0), names-1)
 	for n := range names {
@@ -274,7 +275,7 @@ func (c *creator) nameAnother(ctx context.Context, d natsbus.Delivery, outcome e
 		next = events.Outcome{Command: d.ID, User: d.User, Verdict: events.Accepted, Pod: name}
 		break
 	}
-	holds, err := c.bus.Correct(ctx, outcome, next)
+	holds, err = c.bus.Correct(ctx, outcome, next)
 	if errors.Is(err, events.ErrDecided) {
 		err = nil
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -175,9 +176,7 @@ func TestEveryReasonHasAStatus(t *testing.T) {
 				t.Errorf("%s: %s has Retry-After %q", path, info.Reason, after)
 			}
 			wantBody := object{"error": object{"code": string(info.Reason), "message": "because"}}
-			for k, v := range zero {
-				wantBody[k] = v
-			}
+			maps.Copy(wantBody, zero)
 			if d := cmp.Diff(wantBody, got); d != "" {
 				t.Errorf("%s: answer (-want +got):\n%s", path, d)
 			}

@@ -66,11 +66,12 @@ func (c *Cluster) Launch(ctx context.Context, pod *corev1.Pod) (uid string, err 
 	if kube.SameLife(found, pod) {
 		return string(found.UID), nil
 	}
-	owner, _ := kube.Owner(found)
-	if owner == "" {
+	owner, owned := kube.Owner(found)
+	want, _ := kube.Owner(pod)
+	switch {
+	case !owned:
 		owner = "nobody known to Berth"
-	}
-	if want, _ := kube.Owner(pod); owner != want {
+	case owner != want:
 		owner = "somebody else" // Another user's id is nobody's business.
 	}
 	return "", fmt.Errorf("%w (it belongs to %s)", ErrOccupied, owner)

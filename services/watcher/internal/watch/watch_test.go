@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -92,11 +93,11 @@ func (s *server) versions() []string {
 type sink struct{ told []string }
 
 func (s *sink) Listed(pods []corev1.Pod) {
-	text := "listed"
+	told := []string{"listed"}
 	for i := range pods {
-		text += " " + pods[i].Name
+		told = append(told, pods[i].Name)
 	}
-	s.told = append(s.told, text)
+	s.told = append(s.told, strings.Join(told, " "))
 }
 func (s *sink) Seen(pod *corev1.Pod)    { s.told = append(s.told, "seen "+pod.Name) }
 func (s *sink) Removed(pod *corev1.Pod) { s.told = append(s.told, "removed "+pod.Name) }
