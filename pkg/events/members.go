@@ -8,8 +8,8 @@ import (
 
 // The JSON names that this version knows.
 var (
-	recordMembers   = sync.OnceValue(func() []string { return members(reflect.TypeFor[Record]()) })   //nolint:gochecknoglobals // A constant that the language has no form for.
-	observedMembers = sync.OnceValue(func() []string { return members(reflect.TypeFor[Observed]()) }) //nolint:gochecknoglobals // The same.
+	recordMembers   = sync.OnceValue(func() []string { return members(reflect.TypeFor[Record]()) })   //nolint:gochecknoglobals // A constant.
+	observedMembers = sync.OnceValue(func() []string { return members(reflect.TypeFor[Observed]()) }) //nolint:gochecknoglobals // A constant.
 )
 
 func members(t reflect.Type) []string {
