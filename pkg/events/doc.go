@@ -6,3 +6,5 @@
 // The package is pure. It imports the standard library only; package natsbus
 // carries its values over NATS JetStream.
 package events
+
+//go:generate go run ./internal/docgen -example testdata/events/ready.json -out ../../docs/events.md

@@ -32,11 +32,11 @@ func wireEvents(tb testing.TB) map[string]events.Event {
 			out[string(r.Event)] = event(r)
 		}
 	}
+	out["waiting"] = event(after(tb, claim(), license(), launch(), launched(), pulling()))
 	// The claimed record cannot carry its generation.
 	claimed := after(tb, claim())
 	claimed.Generation = ""
 	out["claimed"] = event(claimed)
-	out["waiting"] = event(after(tb, claim(), license(), launch(), launched(), pulling()))
 	with := func(name string, o *events.Outcome, m *events.Mark) {
 		e := event(events.Record{})
 		e.Record, e.Outcome, e.Mark = nil, o, m
@@ -49,6 +49,16 @@ func wireEvents(tb testing.TB) map[string]events.Event {
 	}, nil)
 	with("outcome-expired", &events.Outcome{Verdict: events.Expiry, Cluster: cluster, Command: command, User: user, Reason: events.Expired}, nil)
 	with("mark-complete", nil, &events.Mark{Cluster: cluster, Created: 1767323045000000000, Pods: 42})
+	for service, names := range map[string][]string{
+		"api": {"outcome-expired"}, "licenser": {"licensed"}, "deleter": {"failed", "deleting", "gone"},
+		"watcher": {"waiting", "running", "ready", "unready", "ended", "mark-complete"},
+	} {
+		for _, name := range names {
+			e := out[name]
+			e.Source = "berth/" + service + "/" + service + "-0"
+			out[name] = e
+		}
+	}
 	return out
 }
 

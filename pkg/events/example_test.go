@@ -62,7 +62,7 @@ func ExampleParse() {
 	fmt.Println(e.Record.Pod, "of", e.Record.User, "has", e.Record.Event)
 	fmt.Println(e.Record.Reason, "-", e.Record.Message)
 	// Output:
-	// berth.pod.ended.v1 from berth/creator/creator-0
+	// berth.pod.ended.v1 from berth/watcher/watcher-0
 	// jupyter-alice of alice@dtu.dk has ended
 	// OOM_KILLED - container jupyter: OOMKilled, exit code 137
 }

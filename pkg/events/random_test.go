@@ -33,7 +33,7 @@ func TestRandomInterleavings(t *testing.T) {
 	for i := range uint64(interleavings) {
 		h := &history{
 			rand: rand.New(rand.NewPCG(seed, i)), newest: map[string]int{}, claims: map[[2]string]int{},
-			outcomes: map[string]events.Outcome{}, lives: map[string]*life{}, thorough: i%32 == 0,
+			outcomes: map[string]events.Outcome{}, lives: map[string]*life{}, thorough: i%64 == 0,
 		}
 		h.play()
 		if len(h.faults) > 0 {
@@ -93,7 +93,7 @@ func (h *history) play() {
 		h.creates = append(h.creates, &create{id: fmt.Sprintf("cmd-%d", i), names: names})
 	}
 	// Random steps first, then everything that is left, until nothing changes.
-	for range 110 {
+	for range 80 {
 		switch {
 		case h.chance(40):
 			h.creator(h.creates[h.rand.IntN(len(h.creates))])

@@ -193,7 +193,7 @@ func TestServerLogsPanics(t *testing.T) {
 	}
 	fields := record(t, out.String())
 	text, _ := fields["text"].(string)
-	if fields["source"] != "net/http" || !strings.Contains(text, "nil map") {
+	if fields["source"] != "net/http" || !strings.Contains(text, "a handler's fault") {
 		t.Errorf("record of the panic = %v", fields)
 	}
 }

@@ -4,7 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -19,16 +19,17 @@ import (
 	"berth/pkg/events/natsbus"
 )
 
-// program is devstack as its users have it, built once.
-var program = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(shared.dir, "devstack")
+// build makes devstack as its users have it. It comes before the tests, which a
+// compiler beside them would slow down.
+func build(dir string) (path string, err error) {
+	path = filepath.Join(dir, "devstack")
 	// As in the Makefile, so that what is compiled for one is for the other.
-	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", path, "berth/cmd/devstack")
-	if text, err := build.CombinedOutput(); err != nil {
-		return "", errors.Join(err, errors.New(string(text)))
+	command := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", path, "berth/cmd/devstack")
+	if text, err := command.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build devstack: %w: %s", err, text)
 	}
 	return path, nil
-})
+}
 
 // process is a devstack that runs.
 type process struct {
@@ -60,12 +61,8 @@ func (l *lines) String() string {
 // run starts devstack. Whatever becomes of the test, it does not outlive it.
 func run(t *testing.T, data string, args ...string) *process {
 	t.Helper()
-	path, err := program()
-	if err != nil {
-		t.Fatal(err)
-	}
 	p := &process{data: data, stderr: &lines{}, ended: make(chan error, 1)}
-	p.Cmd = exec.CommandContext(context.WithoutCancel(t.Context()), path, append([]string{"--listen", "127.0.0.1:0", "--data", data}, args...)...)
+	p.Cmd = exec.CommandContext(context.WithoutCancel(t.Context()), shared.devstack, append([]string{"--listen", "127.0.0.1:0", "--data", data}, args...)...)
 	p.Env = append(os.Environ(), "LOG_LEVEL=warn")
 	p.Stderr = p.stderr
 	// A pipe of our own: Wait closes that of StdoutPipe before it has been read.

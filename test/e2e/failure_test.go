@@ -15,7 +15,7 @@ import (
 )
 
 // hasty gives creates little time to get further.
-func hasty(c *config.Config) { c.TimeoutCreate = 4 * time.Second }
+func hasty(c *config.Config) { c.TimeoutCreate = 8 * time.Second }
 
 // TestFailsBeforeReady: the watcher is told false, the log says why, and nothing
 // is left.
@@ -185,6 +185,8 @@ func TestDeletedOutside(t *testing.T) {
 			if tc.manifest == "notebook" && !shared.ready(t, user, pod) {
 				t.Fatal("not ready")
 			}
+			// A create is answered after a while also if its pod is not made yet.
+			eventually(t, "the pod is in the cluster", func() bool { _, err := shared.pod(t, pod); return err == nil })
 			err := shared.kube.CoreV1().Pods(shared.namespace).Delete(t.Context(), pod, metav1.DeleteOptions{GracePeriodSeconds: tc.grace})
 			if err != nil {
 				t.Fatal(err)
@@ -216,11 +218,12 @@ func TestQuota(t *testing.T) { //nolint:paralleltest // No other pod could be ma
 		return err == nil && len(q.Status.Hard) > 0
 	})
 	a := shared.tryCreate(t, "quota@example.org", "notebook", nil)
+	shared.fails(t, "notebook-quota-example-org", events.QuotaExceeded, "exceeded quota: none")
 	if err := quotas.Delete(t.Context(), "none", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	if a.Status != http.StatusConflict || a.Error.Code != string(events.QuotaExceeded) {
+	// On a busy machine the create is answered before the API server has refused.
+	if a.Status != http.StatusOK && (a.Status != http.StatusConflict || a.Error.Code != string(events.QuotaExceeded)) {
 		t.Errorf("create: %d %s, want 409 QUOTA_EXCEEDED", a.Status, a.Text)
 	}
-	shared.history(t, "notebook-quota-example-org", events.Gone)
 }

@@ -33,7 +33,7 @@ func TestWipedLog(t *testing.T) {
 		uids[name], _ = p.pod(t, name)
 	}
 	waiting := p.create(t, user, "slow-start")
-	p.newest(t, waiting, events.Waiting)
+	p.reaches(t, waiting, events.Waiting)
 
 	// Without a watcher nobody can rebuild it: what is missing stays unknown.
 	services["watcher"].stop(t)
@@ -105,7 +105,7 @@ func TestWipedLogForgetsNoTimer(t *testing.T) {
 	const user = "grace@wiped.org"
 	p, _ := whole(t, hasty)
 	pod := p.create(t, user, "never-ready")
-	p.newest(t, pod, events.Running)
+	p.reaches(t, pod, events.Running)
 	p.nats.Wipe()
 	p.fails(t, pod, events.Timeout, "NOT_READY")
 }
@@ -118,7 +118,7 @@ func TestRestartedLog(t *testing.T) {
 	pod := p.create(t, user, "unready")
 	watched := make(chan answer, 1)
 	go func() { watched <- p.ask(t, "watch_create_pod", map[string]any{"user_id": user, "pod_name": pod}) }()
-	p.newest(t, pod, events.Running)
+	p.reaches(t, pod, events.Running)
 	p.nats.Restart()
 	if a := receive(t, "the answer to the watcher", watched); a.Status == http.StatusOK && !a.Ready {
 		t.Errorf("it was told %s; the pod is being made", a.Text)

@@ -43,14 +43,14 @@ type site struct {
 var shared struct {
 	*site
 	stack *stack.Stack
-	// dir is a folder that is removed after the tests.
-	dir string
+	// devstack is the program.
+	devstack string
 	// http is what all tests ask with.
 	http *http.Client
 }
 
 // atOnce is how many tests run at the same time: most of them wait.
-const atOnce = 16
+const atOnce = 10
 
 // suite is all tests, with what they share.
 type suite struct{ *testing.M }
@@ -68,7 +68,9 @@ func (s suite) Run() int {
 		return fail(err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	shared.dir = dir
+	if shared.devstack, err = build(dir); err != nil {
+		return fail(err)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute) // The first time Kubernetes is built.
 	defer cancel()
 	log, err := os.Create(filepath.Join(dir, "services.log"))

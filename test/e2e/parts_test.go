@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -195,6 +196,7 @@ type road struct {
 	mu     sync.Mutex
 	conns  map[net.Conn]struct{}
 	open   chan struct{} // Closed while traffic flows.
+	held   int           // How often traffic had to wait.
 	closed bool
 }
 
@@ -244,10 +246,7 @@ func (r *road) carry(to, from net.Conn) {
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
-		r.mu.Lock()
-		open := r.open
-		r.mu.Unlock()
-		<-open
+		<-r.gate()
 		if n > 0 {
 			if _, err := to.Write(buffer[:n]); err != nil {
 				return
@@ -257,6 +256,28 @@ func (r *road) carry(to, from net.Conn) {
 			return
 		}
 	}
+}
+
+// gate is closed when traffic may pass.
+func (r *road) gate() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	select {
+	case <-r.open:
+	default:
+		r.held++
+	}
+	return r.open
+}
+
+// holds waits until something wants to pass that is blocked.
+func (r *road) holds(t *testing.T) {
+	t.Helper()
+	eventually(t, "somebody is on the road", func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.held > 0
+	})
 }
 
 // block lets nothing through, in either direction, until unblock.
@@ -293,16 +314,16 @@ func (r *road) close() {
 	r.running.Wait()
 }
 
-// newest waits for a pod's newest record to be about an event.
-func (s *site) newest(t *testing.T, pod string, event events.Type) {
+// reaches waits until a pod has come to an event, wherever it is by now.
+func (s *site) reaches(t *testing.T, pod string, event events.Type) {
 	t.Helper()
 	bus := s.bus(t)
 	eventually(t, pod+" is "+string(event), func() bool {
-		e, err := bus.Last(t.Context(), pod)
+		history, err := bus.History(t.Context(), pod)
 		if err != nil && !errors.Is(err, natsbus.ErrUnavailable) {
 			t.Fatal(err)
 		}
-		return err == nil && e.Event == event
+		return slices.Contains(types(history), event)
 	})
 }
 

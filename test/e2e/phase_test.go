@@ -54,11 +54,11 @@ func TestDeleteInEachPhase(t *testing.T) {
 		*parts
 		services map[string]*replica
 	}
-	nothing := func(*testing.T, scene) func(*testing.T) { return func(*testing.T) {} }
 	tests := map[string]struct {
 		manifest string
 		phase    events.Type
-		// hold keeps a pod from getting further; what it returns lets it.
+		// hold keeps a pod from getting further; what it returns lets it. Without it
+		// the pod does not get further by itself, and the shared stack will do.
 		hold func(t *testing.T, s scene) func(t *testing.T)
 		// stays says that the pod cannot go before it is let.
 		stays bool
@@ -83,56 +83,52 @@ func TestDeleteInEachPhase(t *testing.T) {
 			s.services["watcher"].stop(t)
 			return func(t *testing.T) { t.Helper(); s.replica(t, "watcher") }
 		}, true},
-		"waiting": {"too-big", events.Waiting, nothing, false},
-		"running": {"never-ready", events.Running, nothing, false},
-		"ready":   {"notebook", events.Ready, nothing, false},
+		"waiting": {"too-big", events.Waiting, nil, false},
+		"running": {"never-ready", events.Running, nil, false},
+		"ready":   {"notebook", events.Ready, nil, false},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			const user = "changed@example.org"
-			p, services := whole(t)
-			proceed := tc.hold(t, scene{p, services})
-			pod := p.create(t, user, tc.manifest)
-			p.newest(t, pod, tc.phase)
+			s, proceed := shared.site, func(*testing.T) {}
+			if tc.hold != nil {
+				p, services := whole(t)
+				s, proceed = p.site, tc.hold(t, scene{p, services})
+				defer p.untouched(t)
+			}
+			pod := s.create(t, user, tc.manifest)
+			s.reaches(t, pod, tc.phase)
 			watched := make(chan bool, 1)
-			go func() { watched <- p.ready(t, user, pod) }()
-			p.remove(t, user, pod)
-			if tc.phase != events.Ready {
-				if got := receive(t, "the answer to the watcher of the create", watched); got {
-					t.Error("the watcher of the create was told ready")
-				}
-			}
-			if p.ready(t, user, pod) {
-				t.Error("ready after the delete")
-			}
-			if tc.stays {
-				p.newest(t, pod, events.Deleting)
-				proceed(t)
-			}
-			p.gone(t, user, pod)
-			if !tc.stays {
-				proceed(t)
-			}
+			go func() { watched <- s.ready(t, user, pod) }()
 			if tc.phase == events.Ready {
 				receive(t, "the answer to the watcher of the create", watched)
 			}
-			p.untouched(t, pod, events.Gone)
+			s.remove(t, user, pod)
+			if tc.phase != events.Ready && receive(t, "the answer to the watcher of the create", watched) {
+				t.Error("the watcher of the create was told ready")
+			}
+			if s.ready(t, user, pod) {
+				t.Error("ready after the delete")
+			}
+			if tc.stays {
+				s.reaches(t, pod, events.Deleting)
+				proceed(t)
+			}
+			s.gone(t, user, pod)
+			if !tc.stays {
+				proceed(t)
+			}
+			s.lives(t, pod)
 		})
 	}
 }
 
-// untouched sees to it that a pod stays at an event, and nothing is made: all
-// commands that there are have been carried out.
-func (p *parts) untouched(t *testing.T, pod string, event events.Type) {
+// untouched sees to it that nothing is made any more: all commands that there
+// are have been carried out, and nothing is in the cluster.
+func (p *parts) untouched(t *testing.T) {
 	t.Helper()
 	p.idle(t)
-	history := p.history(t, pod, event)
-	for _, e := range history {
-		if e.Generation != history[0].Generation {
-			t.Errorf("history %v has several lives", types(history))
-		}
-	}
 	if left := p.objects(t); len(left) > 0 {
 		t.Errorf("left in the cluster: %v", left)
 	}

@@ -21,7 +21,7 @@ func TestAbandonedPolls(t *testing.T) { //nolint:paralleltest // It counts gorou
 	p, services := whole(t)
 	services["licenser"].stop(t) // The pod stays claimed.
 	pod := p.create(t, user, "notebook")
-	p.newest(t, pod, events.Claimed)
+	p.reaches(t, pod, events.Claimed)
 	transport := &http.Transport{}
 	client := &http.Client{Transport: transport}
 	defer transport.CloseIdleConnections()

@@ -158,7 +158,7 @@ func TestCreatorDiesAtTheAPIServer(t *testing.T) {
 	p, services := whole(t)
 	services["creator"].cluster.block()
 	pod := p.create(t, user, "notebook")
-	p.newest(t, pod, events.Launching)
+	services["creator"].cluster.holds(t)
 	services["creator"].nats.close()
 	services["creator"].cluster.unblock()
 	var made *corev1.Pod
@@ -191,6 +191,7 @@ func TestDeleterDies(t *testing.T) {
 	}
 	services["deleter"].cluster.block()
 	p.remove(t, user, pod)
+	services["deleter"].cluster.holds(t)
 	services["deleter"].kill(t)
 	p.replica(t, "deleter")
 	p.gone(t, user, pod)
@@ -250,7 +251,7 @@ func TestAPIReplicas(t *testing.T) {
 	watched := make(chan answer, 1)
 	old := *p.site
 	go func() { watched <- old.ask(t, "watch_create_pod", map[string]any{"user_id": user, "pod_name": pod}) }()
-	p.newest(t, pod, events.Running)
+	p.reaches(t, pod, events.Running)
 	p.replica(t, "api")
 	p.compared(t)
 	if p.URL == first {
@@ -274,7 +275,7 @@ func TestAPIDies(t *testing.T) {
 	p, services := whole(t)
 	pod := p.create(t, user, "unready")
 	services["api"].kill(t)
-	p.newest(t, pod, events.Ready)
+	p.reaches(t, pod, events.Ready)
 	p.replica(t, "api")
 	p.compared(t)
 	if !p.ready(t, user, pod) {

@@ -101,7 +101,7 @@ func TestManyUsers(t *testing.T) {
 	t.Parallel()
 	var all sync.WaitGroup
 	places := make(chan struct{}, 10)
-	for i := range 40 {
+	for i := range 20 {
 		all.Go(func() {
 			places <- struct{}{}
 			defer func() { <-places }()

@@ -10,7 +10,7 @@ import (
 func TestConformanceOneServer(t *testing.T) {
 	t.Parallel()
 	server := eventstest.NewServer(t)
-	eventstest.Conformance(t, connectTo(server), eventstest.Rounds{Claims: 100, Outcomes: 1000})
+	eventstest.Conformance(t, connectTo(server), eventstest.Rounds{Claims: 60, Outcomes: 1000})
 }
 
 func TestConformanceThreeServers(t *testing.T) {

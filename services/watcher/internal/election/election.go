@@ -15,12 +15,13 @@ import (
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 )
 
-// The times of the election. A leader that dies is replaced after leaseDuration
-// at the latest, one that drains at once.
+// The times of the election. A leader that dies is replaced about leaseDuration
+// and two tries later at the latest (client-go stretches retryPeriod by up to
+// 2.2), one that drains at the next try.
 const (
 	leaseDuration = 5 * time.Second
 	renewDeadline = 3 * time.Second
-	retryPeriod   = time.Second
+	retryPeriod   = 500 * time.Millisecond
 )
 
 // Election is one replica's standing for election. It is used by one goroutine.
