@@ -1,9 +1,11 @@
 package events_test
 
 import (
+	"cmp"
 	"errors"
 	"reflect"
 	"slices"
+	"strconv"
 
 	"berth/pkg/events"
 )
@@ -28,8 +30,8 @@ func (h *history) checkStep(before events.Record, f events.Fact, next events.Rec
 		if known.Generation == "" {
 			known.Generation = generationAt(len(h.log))
 		}
-		if again, twice, _ := events.Next(known, f); twice {
-			h.fault("%s twice makes %s, then %s", f.Kind, next.Event, again.Event)
+		if again, twice, err := events.Next(known, f); twice || err != nil && !errors.Is(err, events.ErrOver) {
+			h.fault("%s twice makes %s, then %s, error %v", f.Kind, next.Event, again.Event, err)
 		}
 	}
 	// A delete always wins.
@@ -87,6 +89,11 @@ func (h *history) checkOrder(l *life, next events.Record) {
 		return
 	}
 	last := l.types[len(l.types)-1]
+	version, err := strconv.Atoi(cmp.Or(next.Observed.ResourceVersion, "0"))
+	if err != nil || version < l.version {
+		h.fault("%s of resource version %d after %d, error %v", next.Event, version, l.version, err)
+	}
+	l.version = version
 	if rank(l.types[:len(l.types)-1], last) > rank(l.types, next.Event) {
 		h.fault("backwards: %v, then %s", l.types, next.Event)
 	}

@@ -68,6 +68,7 @@ type history struct {
 type life struct {
 	types   []events.Type
 	readyAt bool
+	version int  // The resource version of the newest record.
 	asked   bool // A failure or a delete will be delivered.
 }
 
@@ -236,6 +237,9 @@ func (h *history) append(f events.Fact) (events.Record, bool, error) {
 		return next, false, err
 	}
 	if next.Event == events.Claimed {
+		if before.Event != "" && before.Event != events.Gone {
+			h.fault("%s claims %s, which is %s", next.Command, next.Pod, before.Event)
+		}
 		h.claims[[2]string{next.Pod, next.Command}]++
 		h.begin(next.Pod, generationAt(len(h.log)), before.Generation)
 	}

@@ -112,6 +112,8 @@ func TestEndsAfterReady(t *testing.T) {
 			if last := history[len(history)-1]; last.Reason != wantReason || last.ReadyAt.IsZero() {
 				t.Errorf("ended with %q, ready at %v, want %q and a time", last.Reason, last.ReadyAt, wantReason)
 			}
+			// Only a "no" is the newest truth; the api may hear of the end a moment later.
+			eventually(t, "the api knows", func() bool { return shared.info(t, user, name).Event == string(events.Ended) })
 			if shared.ready(t, user, name) {
 				t.Error("a pod that has ended is said to be ready")
 			}
