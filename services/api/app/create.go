@@ -46,7 +46,7 @@ func (b *backend) Create(ctx context.Context, r silo.CreateRequest) (string, err
 				return name, err
 			}
 			if waiting.Err() != nil {
-				return outcome.Pod, nil
+				return b.claimed(ctx, outcome)
 			}
 			continue // The name was lost to another; the next outcome says which it is.
 		case outcome.Verdict != "":
@@ -109,15 +109,27 @@ func (b *backend) expire(ctx context.Context, command events.Command) (string, e
 	})
 	switch {
 	case err != nil && !errors.Is(err, events.ErrDecided):
-		// Not a 503: that promises that nothing will be made.
-		return "", &silo.Error{
-			Status: http.StatusGatewayTimeout, Reason: events.Unavailable,
-			Message: "the log does not answer; it is not known whether a pod is being made: list your pods before you ask again",
-		}
+		return "", errUnknown
 	case outcome.Verdict == events.Accepted:
-		return outcome.Pod, nil
+		return b.claimed(ctx, outcome)
 	}
 	return "", silo.Fault(outcome.Reason, outcome.Message)
+}
+
+// claimed returns the name of a create that was accepted, if it has been claimed
+// by now: a watch of a name that is not would be told "no".
+func (b *backend) claimed(ctx context.Context, outcome events.Outcome) (string, error) {
+	e, err := b.bus.Last(context.WithoutCancel(ctx), outcome.Pod)
+	if err != nil || e.Command != outcome.Command {
+		return "", errUnknown
+	}
+	return outcome.Pod, nil
+}
+
+// errUnknown is no 503: that promises that nothing will be made.
+var errUnknown = &silo.Error{
+	Status: http.StatusGatewayTimeout, Reason: events.Unavailable,
+	Message: "it is not known whether a pod is being made: list your pods before you ask again",
 }
 
 // AwaitReady waits until a pod is ready, or never will be. For a name that is

@@ -21,12 +21,12 @@ func (b *backend) Delete(ctx context.Context, user, pod string) error {
 		return err
 	case e.Event == events.Gone:
 		return errNotYours
-	case e.Event.Over():
+	case e.Event == events.Deleting:
 		return nil
 	}
-	generation, id := e.Generation, natsbus.NewID()
+	generation := e.Generation
 	err = b.bus.Publish(ctx, events.Command{
-		Stage: events.StageDelete, ID: id, Cluster: b.bus.Cluster(), User: user,
+		Stage: events.StageDelete, ID: natsbus.NewID(), Cluster: b.bus.Cluster(), User: user,
 		Pod: pod, Generation: generation, Delete: &events.DeleteRequest{},
 	}, "user")
 	if err != nil {

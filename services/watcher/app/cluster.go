@@ -32,9 +32,13 @@ type seen struct {
 	object *corev1.Pod
 }
 
+// vanished is a pod that the watch shows no more. It is certain that it is gone
+// when it was being terminated; else it may just have lost the label that the
+// watch selects by.
 type vanished struct {
-	uid string
-	at  time.Time
+	uid     string
+	at      time.Time
+	certain bool
 }
 
 func newCluster(changed func(name string)) *cluster {
@@ -54,7 +58,7 @@ func (c *cluster) Listed(pods []corev1.Pod) {
 	c.mu.Lock()
 	for name, s := range c.pods {
 		if !listed[name] {
-			c.forget(name, s.pod.UID)
+			c.forget(name, s.pod.UID, s.pod.Deleting)
 			gone = append(gone, name)
 		}
 	}
@@ -69,7 +73,7 @@ func (c *cluster) Seen(pod *corev1.Pod) {
 	c.mu.Lock()
 	known := c.pods[pod.Name]
 	if known.pod.UID != "" && known.pod.UID != string(pod.UID) {
-		c.forget(pod.Name, known.pod.UID)
+		c.forget(pod.Name, known.pod.UID, true)
 	}
 	c.put(slim(pod))
 	c.mu.Unlock()
@@ -88,7 +92,7 @@ func (c *cluster) Offered(pod *corev1.Pod) {
 // Removed takes in that a pod is no more.
 func (c *cluster) Removed(pod *corev1.Pod) {
 	c.mu.Lock()
-	c.forget(pod.Name, string(pod.UID))
+	c.forget(pod.Name, string(pod.UID), pod.DeletionTimestamp != nil)
 	c.mu.Unlock()
 	c.changed(pod.Name)
 }
@@ -135,13 +139,13 @@ func (c *cluster) put(object *corev1.Pod) {
 	c.pods[object.Name] = s
 }
 
-// forget notes that the pod with a UID has gone; c.mu is held.
-func (c *cluster) forget(name, uid string) {
+// forget notes that the pod with a UID is shown no more; c.mu is held.
+func (c *cluster) forget(name, uid string, certain bool) {
 	if c.pods[name].pod.UID == uid {
 		delete(c.pods, name)
 	}
 	delete(c.signals, uid)
-	c.vanished[name] = vanished{uid: uid, at: time.Now()}
+	c.vanished[name] = vanished{uid: uid, at: time.Now(), certain: certain}
 }
 
 // Look returns what is known of a name: what is there, and the UID of what went.
@@ -149,6 +153,15 @@ func (c *cluster) Look(name string) (diff.Pod, string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.pods[name].pod, c.vanished[name].uid
+}
+
+// Certain says whether the pod with a UID is gone, and not only out of the
+// watch's sight.
+func (c *cluster) Certain(name, uid string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v := c.vanished[name]
+	return v.uid == uid && v.certain
 }
 
 // Tidy forgets what went long ago, and events whose pods never came.

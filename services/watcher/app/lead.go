@@ -45,7 +45,7 @@ func (a *App) lead(ctx context.Context) error {
 	l.rec = &reconciler{
 		bus: a.Bus, table: a.table, cluster: pods, log: a.Log, backOffs: a.Config.ImagePullBackOffs,
 		timeoutCreate: a.Config.TimeoutCreate,
-		committed:     a.metrics.appended, later: l.queue.AddAfter,
+		committed:     a.metrics.appended, later: l.queue.AddAfter, exists: a.watch.Exists,
 	}
 	a.leading.Store(l)
 	defer a.leading.Store(nil)

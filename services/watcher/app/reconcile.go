@@ -24,22 +24,27 @@ type reconciler struct {
 	backOffs int
 	// timeoutCreate is how long a pod may take without getting further.
 	timeoutCreate time.Duration
-	committed     func(after natsbus.Entry)
-	later         func(name string, after time.Duration)
+	// exists asks the API server for a pod; see package watch.
+	exists    func(ctx context.Context, name, uid string) (bool, error)
+	committed func(after natsbus.Entry)
+	later     func(name string, after time.Duration)
 }
 
 // reconcile looks at one name. complete and missing are [diff.Look]'s.
 func (r *reconciler) reconcile(ctx context.Context, name string, complete, missing bool) error {
+	entry, known := r.table.Pod(name)
 	pod, vanished := r.cluster.Look(name)
+	vanished, err := r.confirm(ctx, entry, pod, vanished)
+	if err != nil {
+		return err
+	}
 	look := diff.Look{
 		Name: name, Pod: pod, Vanished: vanished, Missing: missing && pod.UID == "", Complete: complete,
 		Cluster: r.bus.Cluster(), At: time.Now().UTC(), PullBackOffLimit: r.backOffs,
 	}
-	entry, known := r.table.Pod(name)
 	action := diff.Decide(entry.Record, look)
 	if unsure := !known || action.Delete != nil || complete; unsure && (action.Fact != nil || action.Delete != nil) {
 		// Before anything is adopted or removed, the leader is asked.
-		var err error
 		if entry, err = r.bus.Last(ctx, name); err != nil {
 			return err
 		}
@@ -63,6 +68,23 @@ func (r *reconciler) reconcile(ctx context.Context, name string, complete, missi
 		return err
 	}
 	return r.limit(ctx, name)
+}
+
+// confirm returns the UID of the pod that went if it is gone for certain. One
+// that was not being terminated may have lost the label that the watch selects
+// by; then it runs on, and nothing is said about it.
+func (r *reconciler) confirm(ctx context.Context, entry natsbus.Entry, pod diff.Pod, vanished string) (string, error) {
+	matters := entry.Event != "" && entry.Event != events.Gone && (entry.Observed.UID == vanished || entry.Observed.UID == "")
+	if vanished == "" || pod.UID != "" || !matters || r.cluster.Certain(entry.Pod, vanished) {
+		return vanished, nil
+	}
+	exists, err := r.exists(ctx, entry.Pod, vanished)
+	if err != nil || !exists {
+		return vanished, err
+	}
+	r.log.Warn().Str("pod_name", entry.Pod).Str("uid", vanished).
+		Msg("A pod has lost its label podName; it is out of sight until it has it again")
+	return "", nil
 }
 
 // limit sees to it that a launched pod does not wait to be ready for ever: its

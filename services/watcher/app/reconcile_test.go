@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -28,6 +29,8 @@ type bench struct {
 	server    *eventstest.Server
 	table     *natsbus.Table
 	committed []events.Type
+	// outOfSight makes the API server still have what the watch shows no more.
+	outOfSight bool
 }
 
 func newBench(t *testing.T) *bench {
@@ -39,6 +42,7 @@ func newBench(t *testing.T) *bench {
 	eventstest.RunTable(t, b.table)
 	b.reconciler = &reconciler{
 		bus: bus, table: b.table, cluster: newCluster(func(string) {}), log: zerolog.Nop(), backOffs: 3, timeoutCreate: 100 * 365 * 24 * time.Hour, // The records are from long ago.
+		exists:    func(context.Context, string, string) (bool, error) { return b.outOfSight, nil },
 		committed: func(e natsbus.Entry) { b.committed = append(b.committed, e.Event) },
 		later:     func(string, time.Duration) {},
 	}
@@ -117,7 +121,11 @@ func TestReconcile(t *testing.T) {
 		"is left over":              {events.Gone, func(b *bench, g string) { b.shows(g, ready) }, false, false, events.Gone, "", []events.DeleteRequest{{Found: podUID}}},
 		"is unknown":                {"", func(b *bench, _ string) { b.shows("1-7", ready) }, false, false, events.Ready, "", nil},
 		"is of the old backend":     {"", func(b *bench, _ string) { b.shows("", ready, old) }, false, false, events.Ready, "", nil},
-		"is unknown and on its way": {"", func(b *bench, _ string) { b.shows("1-7", ready, terminating) }, false, false, "", "", nil},
+		"is unknown and on its way": {"", func(b *bench, _ string) { b.shows("1-7", ready, terminating) }, false, false, events.Deleting, events.DeletedOutside, []events.DeleteRequest{{}}},
+		"is out of sight": {events.Ready, func(b *bench, _ string) {
+			b.outOfSight = true
+			b.cluster.Removed(podOf(podName, podUID))
+		}, false, false, events.Ready, "", nil},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

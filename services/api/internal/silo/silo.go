@@ -9,10 +9,12 @@ import (
 	"errors"
 	"io"
 	"mime"
+	"net"
 	"net/http"
 	"net/netip"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -229,6 +231,9 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, req *podRequest) 
 	if addr := caller(r); !addr.IsLoopback() {
 		return Fault(events.Forbidden, "only callers on this machine are served; no silo is known at your address")
 	}
+	if !localHost(r.Host) {
+		return Fault(events.Forbidden, "the Host header must be localhost or an address: a name could be any web page's")
+	}
 	// A browser sends this type to another site only after asking, so that a web
 	// page cannot act as a silo on the machine that it is shown on.
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
@@ -279,6 +284,16 @@ func (r *podRequest) checkCreate() error {
 		return Fault(events.SettingsInvalid, "settings has more than "+strconv.Itoa(maxSettings)+" variables")
 	}
 	return nil
+}
+
+// localHost says whether a Host header is localhost or an address. A web page
+// whose own name is made to point to this machine sends that name (DNS rebinding).
+func localHost(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	_, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err == nil || host == "localhost"
 }
 
 // caller is the address that a request came from.

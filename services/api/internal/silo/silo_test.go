@@ -65,7 +65,7 @@ func mux(b *backend) *http.ServeMux {
 func request(t *testing.T, path, body string) *http.Request {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, strings.NewReader(body))
-	r.RemoteAddr = "127.0.0.1:4711"
+	r.RemoteAddr, r.Host = "127.0.0.1:4711", "localhost:8080"
 	r.Header.Set("Content-Type", "application/json")
 	return r
 }

@@ -172,9 +172,6 @@ func Stray(look Look) Action { return stray(look, look.Pod.Generation) }
 // adopt takes in a pod that the log does not know: the log was lost, or the pod
 // was made by the backend that was here before.
 func adopt(look Look) Action {
-	if look.Pod.Deleting {
-		return Action{}
-	}
 	fact := events.Fact{
 		Kind: events.FactAdopt, At: look.At, Observed: Observed(look.Pod.State),
 		Record: events.Record{

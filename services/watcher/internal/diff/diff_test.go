@@ -151,7 +151,7 @@ func TestDecide(t *testing.T) {
 		// A pod that the log does not know.
 		"lost with the log":             {events.Record{}, look(pod()), adopts(pod())},
 		"of the old backend":            {events.Record{}, look(pod(foreign)), adopts(pod(foreign))},
-		"unknown and on its way out":    {events.Record{}, look(pod(terminating)), nothing},
+		"unknown and on its way out":    {events.Record{}, look(pod(terminating)), adopts(pod(terminating))},
 		"re-made by hand after gone":    {record(events.Gone), look(pod(foreign, func(p *diff.Pod) { p.UID = "uid-2" })), adopts(pod(foreign, func(p *diff.Pod) { p.UID = "uid-2" }))},
 		"gone, but there by its UID":    {record(events.Gone, func(r *events.Record) { r.Command = "" }), look(pod(foreign)), deletes(generation, events.DeleteRequest{Found: uid})},
 		"gone, but there by its life":   {record(events.Gone, notLaunched), look(pod()), deletes(generation, events.DeleteRequest{Found: uid})},
