@@ -49,7 +49,7 @@ func TestWipedLog(t *testing.T) {
 		"delete_pod":       {"user_id": user, "pod_name": ready},
 		"create_pod":       {"user_id": user, "yaml_url": p.ManifestsURL + "/notebook.yaml"},
 	} {
-		if a := p.ask(t, endpoint, body); a.Status != http.StatusServiceUnavailable || a.Error.Code != string(events.Unavailable) {
+		if a := p.once(t, endpoint, body); a.Status != http.StatusServiceUnavailable || a.Error.Code != string(events.Unavailable) {
 			t.Errorf("%s: %d %s, want 503 UNAVAILABLE", endpoint, a.Status, a.Text)
 		}
 	}

@@ -34,6 +34,9 @@ type site struct {
 	// namespace is where its pods are, cluster what the log calls that.
 	namespace, cluster string
 	kube               kubernetes.Interface
+	// patient is set where services are stopped and killed: its silos ask again
+	// while they are told 503. Everywhere else a 503 is a failure.
+	patient bool
 	// log is where its log is.
 	log natsbus.Options
 }

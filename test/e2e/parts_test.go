@@ -67,7 +67,7 @@ func newParts(t *testing.T, change ...func(*config.Config)) *parts {
 	nats := eventstest.NewListeningServer(t)
 	return &parts{
 		nats: nats, settings: settings, logs: zerolog.New(t.Output()).With().Timestamp().Logger(),
-		site: &site{ManifestsURL: shared.ManifestsURL, namespace: settings.Namespace, cluster: settings.Cluster, kube: shared.kube, log: nats.Options()},
+		site: &site{ManifestsURL: shared.ManifestsURL, namespace: settings.Namespace, cluster: settings.Cluster, kube: shared.kube, patient: true, log: nats.Options()},
 	}
 }
 

@@ -76,7 +76,20 @@ func (s *site) post(t *testing.T, endpoint, body string) (int, []byte, http.Head
 	return resp.StatusCode, text, resp.Header
 }
 
+// ask asks as a silo does: on a patient site again, as long as it is told that
+// nobody knows.
 func (s *site) ask(t *testing.T, endpoint string, request map[string]any) answer {
+	t.Helper()
+	var a answer
+	eventually(t, "/"+endpoint+" is answered", func() bool {
+		a = s.once(t, endpoint, request)
+		return !s.patient || a.Status != http.StatusServiceUnavailable
+	})
+	return a
+}
+
+// once takes whatever is answered.
+func (s *site) once(t *testing.T, endpoint string, request map[string]any) answer {
 	t.Helper()
 	body, err := json.Marshal(request)
 	if err != nil {
@@ -138,11 +151,17 @@ func (s *site) gone(t *testing.T, user, pod string) {
 
 func (s *site) list(t *testing.T, user string) []podInfo {
 	t.Helper()
-	status, text, _ := s.post(t, "get_pods", fmt.Sprintf(`{"user_id":%q}`, user))
 	var pods []podInfo
-	if err := json.Unmarshal(text, &pods); err != nil || status != http.StatusOK || bytes.Equal(text, []byte("null")) {
-		t.Fatalf("get_pods: %d %s (%v)", status, text, err)
-	}
+	eventually(t, "/get_pods is answered", func() bool {
+		status, text, _ := s.post(t, "get_pods", fmt.Sprintf(`{"user_id":%q}`, user))
+		if s.patient && status == http.StatusServiceUnavailable {
+			return false
+		}
+		if err := json.Unmarshal(text, &pods); err != nil || status != http.StatusOK || bytes.Equal(text, []byte("null")) {
+			t.Fatalf("get_pods: %d %s (%v)", status, text, err)
+		}
+		return true
+	})
 	return pods
 }
 

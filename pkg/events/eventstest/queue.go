@@ -1,6 +1,7 @@
 package eventstest
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -68,7 +69,7 @@ func queue(tb testing.TB, site Site) []*jetstream.RawStreamMsg {
 	if opts.InProcess != nil {
 		natsOptions = append(natsOptions, nats.InProcessServer(opts.InProcess))
 	}
-	nc, err := nats.Connect(opts.URL, natsOptions...)
+	nc, err := nats.Connect(opts.URL, append(natsOptions, nats.Timeout(startTimeout))...)
 	if err != nil {
 		tb.Fatalf("connect to NATS: %v", err)
 	}
@@ -77,13 +78,15 @@ func queue(tb testing.TB, site Site) []*jetstream.RawStreamMsg {
 	if err != nil {
 		tb.Fatalf("use JetStream: %v", err)
 	}
-	stream, err := js.Stream(tb.Context(), events.CommandStream)
+	ctx, cancel := context.WithTimeout(tb.Context(), pollTimeout)
+	defer cancel()
+	stream, err := js.Stream(ctx, events.CommandStream)
 	if err != nil {
 		tb.Fatalf("open the work queue: %v", err)
 	}
 	var messages []*jetstream.RawStreamMsg
 	for from := uint64(1); ; {
-		raw, err := stream.GetMsg(tb.Context(), from, jetstream.WithGetMsgSubject(">"))
+		raw, err := stream.GetMsg(ctx, from, jetstream.WithGetMsgSubject(">"))
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return messages
 		}
