@@ -74,6 +74,15 @@ func FuzzPodSubject(f *testing.F) {
 // What can be read can be written, and means the same then.
 func FuzzParse(f *testing.F) {
 	seed(f, "events")
+	const head = `{"specversion":"1.0","id":"1","source":"s","time":"2026-01-02T03:04:05Z","type":"berth.`
+	for _, rest := range []string{
+		`pod.ready.v1","data":{"event":"ready","cluster":"c","pod_name":"p","user_id":"u","x":[1, 2],"Observed":{"y":{}}}}`,
+		`pod.gone.v1","data":{"event":"gone","cluster":"c","pod_name":"p","user_id":"u","USER_ID":"v","licenses":[],"ready_at":"2026-01-02T03:04:05+09:30"}}`,
+		`outcome.refused.v1","data":{"verdict":"refused","cluster":"c","command_id":"1","message":"<>"}}`,
+		`mark.complete.v1","data":{"cluster":"c","created":1,"pods":2}}`,
+	} {
+		f.Add([]byte(head + rest))
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		e, err := events.Parse(b)
 		if err != nil {

@@ -34,7 +34,7 @@ func TestTimersSurviveARestart(t *testing.T) {
 	server := eventstest.NewServer(t)
 	bus := eventstest.NewBus(t, server, "deleter")
 	now := time.Now()
-	for name, at := range map[string]time.Time{"overdue": now.Add(time.Second), "later": now.Add(3 * time.Second), "disarmed": now.Add(time.Second)} {
+	for name, at := range map[string]time.Time{"overdue": now.Add(time.Second), "later": now.Add(5 * time.Second), "disarmed": now.Add(4 * time.Second)} {
 		if err := bus.ArmTimer(t.Context(), pod(name), events.TimerDelete, at); err != nil {
 			t.Fatal(err)
 		}
@@ -52,7 +52,7 @@ func TestTimersSurviveARestart(t *testing.T) {
 		t.Errorf("%s fired %s after the restart", first.Pod, time.Since(up))
 	}
 	second := eventstest.Receive(t, "the other fires", deletes)
-	if second.Pod != "later" || time.Since(now) < 3*time.Second {
+	if second.Pod != "later" || time.Since(now) < 5*time.Second {
 		t.Errorf("%s fired after %s", second.Pod, time.Since(now))
 	}
 	if second.Delete.Timer != events.TimerDelete || second.ID != "cmd-later" || second.Generation != pod("later").Generation {

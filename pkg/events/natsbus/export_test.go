@@ -17,6 +17,3 @@ func (t *Table) Indexed() (users, commands, addresses int) {
 	defer t.mu.RUnlock()
 	return len(t.view.byUser), len(t.view.byCommand), len(t.view.byAddress)
 }
-
-// Lost makes the bus give up what is under way, as when the connection is lost.
-func (b *Bus) Lost() { b.dropped() }

@@ -1,18 +1,15 @@
 package natsbus_test
 
 import (
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/rs/zerolog"
 
 	"berth/pkg/events"
 	"berth/pkg/events/eventstest"
@@ -245,9 +242,10 @@ func TestTableWhenTheLogIsAnOlderCopy(t *testing.T) {
 func TestTableWhileTheServerIsAway(t *testing.T) {
 	t.Parallel()
 	server := eventstest.NewServer(t)
-	bus := eventstest.NewBus(t, server, "api", func(o *natsbus.Options) { o.RequestTimeout = 100 * time.Millisecond })
-	eventstest.MarkComplete(t, bus)
-	e := eventstest.Bring(t, bus, "p", "u", events.Ready)
+	bus := eventstest.NewBus(t, server, "api", func(o *natsbus.Options) { o.RequestTimeout = 500 * time.Millisecond })
+	creator := eventstest.NewBus(t, server, "creator")
+	eventstest.MarkComplete(t, creator)
+	e := eventstest.Bring(t, creator, "p", "u", events.Ready)
 	table := bus.NewTable(false, nil)
 	stop := eventstest.Go(t, table.Run)
 	eventstest.Eventually(t, "the table is ready", func() bool { return table.Ready() == nil })
@@ -300,50 +298,6 @@ func TestTableWhenOneOfThreeServersGoes(t *testing.T) {
 	if err := eventstest.Receive(t, "the wait ends", waits); err != nil {
 		t.Errorf("somebody who waited all the time was sent away: %v", err)
 	}
-}
-
-// Servers that are missing may still come: as long as there are fewer than
-// replicas, the streams are waited for.
-func TestProvisionWaitsForServers(t *testing.T) {
-	t.Parallel()
-	opts := eventstest.NewServers(t).Options()
-	opts.Service, opts.Cluster, opts.Replicas = "api", eventstest.Cluster, 5
-	var log lockedBuffer
-	opts.Logger = zerolog.New(&log)
-	bus, err := natsbus.Connect(opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(bus.Close)
-	ctx, cancel := context.WithCancelCause(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- bus.Provision(ctx) }()
-	eventstest.Eventually(t, "it is tried again", func() bool {
-		return strings.Count(log.String(), "no suitable peers") > 1 || len(ended) > 0
-	})
-	drain := errors.New("the process drains")
-	cancel(drain)
-	if err := eventstest.Receive(t, "it ends", ended); !errors.Is(err, drain) {
-		t.Errorf("it ended with %v", err)
-	}
-}
-
-// lockedBuffer takes the lines of a logger.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf strings.Builder
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 // current says that all replicas of the log have what its leader has.

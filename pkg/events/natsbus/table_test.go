@@ -266,8 +266,8 @@ func TestTableFresh(t *testing.T) {
 	t.Parallel()
 	server := eventstest.NewServer(t)
 	creator := eventstest.NewBus(t, server, "creator")
-	bus := eventstest.NewBus(t, server, "api", func(o *natsbus.Options) { o.RequestTimeout = 300 * time.Millisecond })
-	eventstest.MarkComplete(t, bus)
+	bus := eventstest.NewBus(t, server, "api", func(o *natsbus.Options) { o.RequestTimeout = time.Second })
+	eventstest.MarkComplete(t, creator)
 	lag := make(chan struct{})
 	var mu sync.Mutex
 	var told []events.Type
