@@ -141,9 +141,9 @@ func UserFilter(cluster, user string) string {
 // ClusterFilter matches the records of all pods of a cluster.
 func ClusterFilter(cluster string) string { return join(podsRoot, cluster) + ".>" }
 
-// GoneFilter matches the gone records of all pods of a cluster.
-func GoneFilter(cluster string) string {
-	return join(podsRoot, cluster) + ".*.*." + Token(string(Gone))
+// EventFilter matches the records of all pods of a cluster after one kind of event.
+func EventFilter(cluster string, event Type) string {
+	return join(podsRoot, cluster) + ".*.*." + Token(string(event))
 }
 
 // OutcomeSubject is where it is kept what became of a command.
@@ -175,6 +175,14 @@ func TimerSubject(cluster, id string, kind Timer) string {
 // TimerFilter matches all schedules of a command.
 func TimerFilter(cluster, id string) string {
 	return join(commandsRoot, cluster, timerStage, id) + ".*"
+}
+
+// TimersFilter matches all schedules of a cluster.
+func TimersFilter(cluster string) string { return join(commandsRoot, cluster, timerStage) + ".*.*" }
+
+// DeadLetterFilter matches the commands of a stage that could not be done.
+func DeadLetterFilter(cluster string, stage Stage) string {
+	return join(deadRoot, cluster, string(stage)) + ".*"
 }
 
 // DeadLetterSubject is where a command goes that could not be done.

@@ -51,7 +51,7 @@ func TestSubjects(t *testing.T) {
 		"claims":      events.PodClaims("main", "p.1"),
 		"user":        events.UserFilter("main", "a*b"),
 		"cluster":     events.ClusterFilter("eu.north"),
-		"gone":        events.GoneFilter("main"),
+		"gone":        events.EventFilter("main", events.Gone),
 		"outcome":     events.OutcomeSubject("main", command),
 		"outcomes":    events.OutcomeFilter("main"),
 		"mark":        events.MarkSubject("main"),
@@ -113,13 +113,13 @@ func TestFiltersMatchTheirsOnly(t *testing.T) {
 				for _, e := range []events.Type{events.Claimed, events.Gone} {
 					subject := events.PodSubject(c, p, u, e)
 					for filter, want := range map[string]bool{
-						events.ClusterFilter("a"):   c == "a",
-						events.GoneFilter("a"):      c == "a" && e == events.Gone,
-						events.PodFilter("a", "b"):  c == "a" && p == "b",
-						events.PodClaims("a", "b"):  c == "a" && p == "b" && e == events.Claimed,
-						events.UserFilter("a", "*"): c == "a" && u == "*",
-						events.OutcomeFilter("a"):   false,
-						events.MarkSubject("a"):     false,
+						events.ClusterFilter("a"):            c == "a",
+						events.EventFilter("a", events.Gone): c == "a" && e == events.Gone,
+						events.PodFilter("a", "b"):           c == "a" && p == "b",
+						events.PodClaims("a", "b"):           c == "a" && p == "b" && e == events.Claimed,
+						events.UserFilter("a", "*"):          c == "a" && u == "*",
+						events.OutcomeFilter("a"):            false,
+						events.MarkSubject("a"):              false,
 					} {
 						if got := matches(filter, subject); got != want {
 							t.Errorf("%s matches %s: %t, want %t", filter, subject, got, want)

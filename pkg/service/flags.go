@@ -65,6 +65,9 @@ Flags:
 
 Environment:
   NATS_URL        the servers of the log, with commas between (default {nats})
+  NATS_PASSWORD   the password of the service there, or NATS_PASSWORD_FILE the file that holds it;
+                  none where the servers ask for none
+  NATS_USER       its user there (default {name})
   KUBECONFIG      for services that use Kubernetes (default: the service account of the pod)
   DATABASE_URL    for services that use PostgreSQL
   LOG_LEVEL       trace, debug, info, warn or error; wins over the configuration

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -66,6 +67,9 @@ type Process struct {
 	Listen string
 	// NATSURL is NATS_URL, nats://127.0.0.1:4222 if that is not set. It may hold a password.
 	NATSURL string
+	// NATSUser and NATSPassword are who the service is to that server; both are empty where it
+	// asks for none, or NATSURL says it.
+	NATSUser, NATSPassword string
 	// Kubeconfig is KUBECONFIG. Empty means the service account of the pod.
 	Kubeconfig string
 	// DatabaseURL is DATABASE_URL, or empty. It may hold a password.
@@ -142,6 +146,10 @@ func (p Program) process(c call, o options) (Process, func(context.Context) erro
 	if err != nil {
 		return Process{}, nil, fmt.Errorf("LOG_LEVEL: %w", err)
 	}
+	user, password, err := natsUser(p.Name, c.getenv)
+	if err != nil {
+		return Process{}, nil, err
+	}
 	id := NewIdentity(p.Name)
 	log := NewLogger(c.stderr, level, id)
 	traces, shutdown, err := Tracing(context.Background(), id)
@@ -154,10 +162,44 @@ func (p Program) process(c call, o options) (Process, func(context.Context) erro
 	}
 	return Process{
 		Identity: id, Config: settings, Log: log, Traces: traces, Listen: o.listen,
-		NATSURL:     cmp.Or(c.getenv("NATS_URL"), defaultNATSURL),
+		NATSURL:  cmp.Or(c.getenv("NATS_URL"), defaultNATSURL),
+		NATSUser: user, NATSPassword: password,
 		Kubeconfig:  c.getenv("KUBECONFIG"),
 		DatabaseURL: c.getenv("DATABASE_URL"),
 	}, shutdown, nil
+}
+
+// maxPassword is the size of a file with a password, in bytes, at the most.
+const maxPassword = 4096
+
+// natsUser reads who the service is to the NATS server. With a password alone, the user has the
+// name of the service.
+func natsUser(service string, getenv func(string) string) (user, password string, err error) {
+	password, file := getenv("NATS_PASSWORD"), getenv("NATS_PASSWORD_FILE")
+	switch {
+	case password != "" && file != "":
+		return "", "", errors.New("NATS_PASSWORD and NATS_PASSWORD_FILE are both set: keep one")
+	case file != "":
+		f, err := os.Open(file)
+		if err != nil {
+			return "", "", fmt.Errorf("NATS_PASSWORD_FILE: %w", err)
+		}
+		defer f.Close()
+		text, err := io.ReadAll(io.LimitReader(f, maxPassword+1))
+		if err != nil {
+			return "", "", fmt.Errorf("NATS_PASSWORD_FILE: %w", err)
+		}
+		if password = strings.TrimRight(string(text), "\r\n"); password == "" || len(text) > maxPassword {
+			return "", "", fmt.Errorf("NATS_PASSWORD_FILE: %s must hold one password, of at most %d bytes", file, maxPassword)
+		}
+	}
+	if user = getenv("NATS_USER"); user != "" && password == "" {
+		return "", "", errors.New("NATS_USER is set without a password: set NATS_PASSWORD or NATS_PASSWORD_FILE")
+	}
+	if user == "" && password != "" {
+		user = service
+	}
+	return user, password, nil
 }
 
 // supervise runs the service until it returns, or a second signal or the time to give up comes.

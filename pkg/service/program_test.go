@@ -59,6 +59,25 @@ func TestProgramCommandLine(t *testing.T) {
 			args: []string{"--config", faulty}, env: map[string]string{"BACKEND_CLUSTER": "a.b"}, wantCode: ExitUsage,
 			wantStderr: "creator: the configuration has faults:\n" + faulty + ":1: namespace: ",
 		},
+		"two passwords": {
+			env: map[string]string{"NATS_PASSWORD": "hidden", "NATS_PASSWORD_FILE": faulty}, wantCode: ExitUsage,
+			wantStderr: "creator: NATS_PASSWORD and NATS_PASSWORD_FILE are both set: keep one\n",
+		},
+		"no password": {
+			env: map[string]string{"NATS_USER": "creator"}, wantCode: ExitUsage,
+			wantStderr: "creator: NATS_USER is set without a password: set NATS_PASSWORD or NATS_PASSWORD_FILE\n",
+		},
+		"no file with a password": {
+			env: map[string]string{"NATS_PASSWORD_FILE": faulty + "x"}, wantCode: ExitUsage, wantStderr: "creator: NATS_PASSWORD_FILE: open ",
+		},
+		"empty file with a password": {
+			env: map[string]string{"NATS_PASSWORD_FILE": os.DevNull}, wantCode: ExitUsage,
+			wantStderr: "creator: NATS_PASSWORD_FILE: /dev/null must hold one password, of at most 4096 bytes\n",
+		},
+		"endless file with a password": {
+			env: map[string]string{"NATS_PASSWORD_FILE": "/dev/zero"}, wantCode: ExitUsage,
+			wantStderr: "creator: NATS_PASSWORD_FILE: /dev/zero must hold one password, of at most 4096 bytes\n",
+		},
 		"log level": {env: map[string]string{"LOG_LEVEL": "loud"}, wantCode: ExitUsage, wantStderr: `creator: LOG_LEVEL: log level "loud" is unknown: use trace, debug, info, warn or error` + "\n"},
 	}
 	for name, tc := range tests {
@@ -85,7 +104,11 @@ func TestProgramProcess(t *testing.T) {
 	if err := os.WriteFile(file, []byte("namespace: pods\nlogLevel: error\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	type seen struct{ Service, Listen, NATSURL, Kubeconfig, DatabaseURL, Namespace, Level string }
+	secret := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(secret, []byte("hid den\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	type seen struct{ Service, Listen, NATSURL, User, Password, Kubeconfig, DatabaseURL, Namespace, Level string }
 	tests := map[string]struct {
 		args []string
 		env  map[string]string
@@ -98,11 +121,18 @@ func TestProgramProcess(t *testing.T) {
 			args: []string{"--config", file, "--listen", ":9090"},
 			env: map[string]string{
 				"NATS_URL": "nats://n:4222", "KUBECONFIG": "/k", "DATABASE_URL": "postgres://d", "LOG_LEVEL": "debug",
-				"BACKEND_NAMESPACE": "others",
+				"BACKEND_NAMESPACE": "others", "NATS_USER": "maker", "NATS_PASSWORD": "hidden",
 			},
 			want: seen{
-				Service: "creator", Listen: ":9090", NATSURL: "nats://n:4222", Kubeconfig: "/k", DatabaseURL: "postgres://d",
+				Service: "creator", Listen: ":9090", NATSURL: "nats://n:4222", User: "maker", Password: "hidden", Kubeconfig: "/k", DatabaseURL: "postgres://d",
 				Namespace: "others", Level: "debug",
+			},
+		},
+		"password in a file": {
+			env: map[string]string{"NATS_PASSWORD_FILE": secret},
+			want: seen{
+				Service: "creator", Listen: "127.0.0.1:0", NATSURL: "nats://127.0.0.1:4222", User: "creator", Password: "hid den",
+				Namespace: "berth", Level: "info",
 			},
 		},
 		"level of the configuration": {
@@ -117,7 +147,7 @@ func TestProgramProcess(t *testing.T) {
 				if p.Traces == nil || zerolog.Ctx(ctx).GetLevel() != p.Log.GetLevel() {
 					t.Error("the process has no traces, or its context not its logger")
 				}
-				got := seen{p.Service, p.Listen, p.NATSURL, p.Kubeconfig, p.DatabaseURL, p.Config.Namespace, p.Log.GetLevel().String()}
+				got := seen{p.Service, p.Listen, p.NATSURL, p.NATSUser, p.NATSPassword, p.Kubeconfig, p.DatabaseURL, p.Config.Namespace, p.Log.GetLevel().String()}
 				if diff := cmp.Diff(tc.want, got); diff != "" {
 					t.Errorf("process (-want +got):\n%s", diff)
 				}

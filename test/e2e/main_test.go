@@ -7,7 +7,9 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"net/http"
@@ -96,6 +98,9 @@ func (s suite) Run() int {
 	code := s.run(settings)
 	if err := shared.stack.Stop(context.Background()); err != nil {
 		code = fail(err)
+	}
+	if text, err := os.ReadFile(log.Name()); err != nil || bytes.Contains(text, trespass) {
+		code = fail(errors.Join(err, errors.New("a service lacks a grant, or its log cannot be read")))
 	}
 	if code != 0 {
 		tail(log.Name())

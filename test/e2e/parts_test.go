@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -64,12 +65,26 @@ func newParts(t *testing.T, change ...func(*config.Config)) *parts {
 	for _, f := range change {
 		f(&settings)
 	}
-	nats := eventstest.NewListeningServer(t)
+	nats := eventstest.NewServerWithUsers(t, settings.Cluster)
 	return &parts{
-		nats: nats, settings: settings, logs: zerolog.New(t.Output()).With().Timestamp().Logger(),
+		nats: nats, settings: settings, logs: zerolog.New(&diary{t}).With().Timestamp().Logger(),
 		site: &site{ManifestsURL: shared.ManifestsURL, namespace: settings.Namespace, cluster: settings.Cluster, kube: shared.kube, patient: true, log: nats.Options()},
 	}
 }
+
+// diary is where the services of a test write their logs. That one asked NATS
+// for what it may not do is a failure, whatever came of it.
+type diary struct{ t *testing.T }
+
+func (d *diary) Write(line []byte) (int, error) {
+	if bytes.Contains(line, trespass) {
+		d.t.Errorf("a service lacks a grant: %s", line)
+	}
+	return d.t.Output().Write(line)
+}
+
+// trespass is how nats.go calls a subject that the user may not use.
+var trespass = []byte("permissions violation")
 
 // whole returns a Berth all of whose services run.
 func whole(t *testing.T, change ...func(*config.Config)) (*parts, map[string]*replica) {
@@ -125,6 +140,7 @@ func (p *parts) replica(t *testing.T, name string) *replica {
 		Identity: service.NewIdentity(name), Config: p.settings, Listen: "127.0.0.1:0",
 		NATSURL: "nats://" + r.nats.address(), Kubeconfig: path,
 	}}
+	opts.NATSUser, opts.NATSPassword = p.nats.Credentials(name)
 	opts.Log = p.logs.With().Str("service", name).Str("instance", opts.Instance).Logger()
 	switch name {
 	case "api":

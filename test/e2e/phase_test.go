@@ -15,7 +15,7 @@ import (
 // returns is called.
 func (s *site) pause(t *testing.T, stage events.Stage) (resume func()) {
 	t.Helper()
-	nc, err := nats.Connect(s.log.URL)
+	nc, err := nats.Connect(s.log.URL, nats.UserInfo(s.log.User, s.log.Password))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +33,7 @@ func (s *site) pause(t *testing.T, stage events.Stage) (resume func()) {
 	set(t.Context(), js, time.Now().Add(time.Hour))
 	return func() {
 		t.Helper()
-		nc, err := nats.Connect(s.log.URL)
+		nc, err := nats.Connect(s.log.URL, nats.UserInfo(s.log.User, s.log.Password))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -204,7 +204,7 @@ func (s *site) history(t *testing.T, pod string, until events.Type) []natsbus.En
 func (s *site) bus(t *testing.T) *natsbus.Bus {
 	t.Helper()
 	opts := s.log
-	opts.Service, opts.Instance, opts.Cluster = "e2e", "test", s.cluster
+	opts.Service, opts.Instance, opts.Cluster = natsbus.Operator, "test", s.cluster
 	bus, err := natsbus.Connect(opts)
 	if err != nil {
 		t.Fatal(err)

@@ -1,33 +1,28 @@
-// Package stack runs everything that Berth is in one process: what devstack
+// Package stack runs everything that Berth is on one machine: what devstack
 // starts, and what the tests run against.
 package stack
 
 import (
-	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"time"
+	"strings"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/rs/zerolog"
-	"golang.org/x/sync/errgroup"
 
 	"berth/pkg/events/eventstest"
+	"berth/pkg/events/natsbus"
 	"berth/pkg/kube/kubetest"
 	"berth/pkg/service"
 	"berth/pkg/service/config"
-	"berth/pkg/service/worker"
-	api "berth/services/api/app"
-	creator "berth/services/creator/app"
-	deleter "berth/services/deleter/app"
-	licenser "berth/services/licenser/app"
-	watcher "berth/services/watcher/app"
 )
 
 // Options say what a stack consists of. Data is required.
@@ -49,6 +44,14 @@ type Options struct {
 	// Config is the site's configuration. Manifests of the stack's own server are
 	// allowed besides what it allows.
 	Config config.Config
+	// Replicas is how many of each service there are; 0 means 1.
+	Replicas int
+	// Processes is a folder with the programs of the services. Where it is set, each
+	// replica is a process of its own, which is started again when it ends; else all
+	// are in this process.
+	Processes string
+	// ConfigFile is where Config comes from, for those processes; empty for none.
+	ConfigFile string
 	// Nodes is how many nodes a cluster of its own has; 0 means 10.
 	Nodes int
 	Log   zerolog.Logger
@@ -73,7 +76,10 @@ func (o Options) Check() error {
 			return errors.New("--nats-url: want a URL like nats://127.0.0.1:4222")
 		}
 	}
-	for flag, path := range map[string]string{"--kubeconfig": o.Kubeconfig, "--manifests": o.Manifests} {
+	if o.Replicas < 0 || o.Replicas > maxReplicas {
+		return fmt.Errorf("--replicas %d: want 1 to %d", o.Replicas, maxReplicas)
+	}
+	for flag, path := range map[string]string{"--kubeconfig": o.Kubeconfig, "--manifests": o.Manifests, "--processes": o.Processes} {
 		if path == "" {
 			continue
 		}
@@ -81,19 +87,33 @@ func (o Options) Check() error {
 			return fmt.Errorf("%s: %w", flag, err)
 		}
 	}
+	if o.Processes == "" {
+		return nil
+	}
+	for _, name := range services() {
+		if _, err := exec.LookPath(filepath.Join(o.Processes, name)); err != nil {
+			return fmt.Errorf("--processes: %w; make build puts the programs into bin", err)
+		}
+	}
 	return nil
 }
+
+// maxReplicas is more than one machine can use.
+const maxReplicas = 9
 
 // Stack is everything that runs. It is safe for concurrent use.
 type Stack struct {
 	*service.Lifecycle
-	// URL is the api's.
-	URL string
-	// NATSURL, Kubeconfig and ManifestsURL are what the parts can be reached by.
+	// URL is that of the first replica of the api, URLs are those of all.
+	URL  string
+	URLs []string
+	// NATSURL is where the log is, for one who may read it; Kubeconfig and
+	// ManifestsURL are what the other parts can be reached by.
 	NATSURL, Kubeconfig, ManifestsURL string
 
 	opts    Options
-	nats    *server.Server
+	nats    *server.Server // Nil where the server is another's.
+	users   []eventstest.User
 	cluster *kubetest.Cluster
 }
 
@@ -159,13 +179,14 @@ func (s *Stack) startNATS() error {
 		s.NATSURL = s.opts.NATSURL
 		return checkNATS(s.NATSURL)
 	}
+	s.users = eventstest.Users(s.opts.Config.Cluster, func(string) string { return rand.Text() })
 	nats, err := eventstest.StartServer(eventstest.Options{
-		Dir: filepath.Join(s.opts.Data, "nats"), Durable: s.opts.Durable, Listen: "127.0.0.1:0",
+		Dir: filepath.Join(s.opts.Data, "nats"), Durable: s.opts.Durable, Listen: "127.0.0.1:0", Users: s.users,
 	})
 	if err != nil {
-		return fmt.Errorf("start NATS: %w", err)
+		return err
 	}
-	s.nats, s.NATSURL = nats, nats.ClientURL()
+	s.nats, s.NATSURL = nats, withUser(nats.ClientURL(), natsbus.Operator, s.password(natsbus.Operator))
 	s.OnStop("stop NATS", func(context.Context) error {
 		nats.Shutdown()
 		nats.WaitForShutdown()
@@ -174,87 +195,20 @@ func (s *Stack) startNATS() error {
 	return nil
 }
 
-// unit is a service as the stack runs it.
-type unit interface {
-	Start(ctx context.Context) error
-	Stop(ctx context.Context) error
-	Draining() <-chan struct{}
+// password is that of a user of the stack's own NATS server.
+func (s *Stack) password(user string) string {
+	for _, u := range s.users {
+		if u.User == user {
+			return u.Password
+		}
+	}
+	return ""
 }
 
-// firstToStop returns the error of the first service that stops by itself.
-func firstToStop(ctx context.Context, units []unit) error {
-	group, ctx := errgroup.WithContext(ctx)
-	for _, u := range units {
-		group.Go(func() error {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-u.Draining():
-				return cmp.Or(u.Stop(context.WithoutCancel(ctx)), errStopped)
-			}
-		})
-	}
-	return group.Wait()
-}
-
-var errStopped = errors.New("a service stopped by itself")
-
-// startServices starts the five services and waits until the api is ready.
-func (s *Stack) startServices(ctx context.Context) error {
-	s.say("starting the services")
-	options := func(name, listen string) worker.Options {
-		o := worker.Options{Process: service.Process{
-			Identity: service.NewIdentity(name), Config: s.opts.Config, Listen: listen,
-			NATSURL: s.NATSURL, Kubeconfig: s.Kubeconfig, DatabaseURL: s.opts.DatabaseURL,
-		}}
-		o.Log = s.opts.Log.With().Str("service", name).Str("instance", o.Instance).Logger()
-		if s.nats != nil {
-			o.InProcess = s.nats
-		}
-		return o
-	}
-	const free = "127.0.0.1:0"
-	front := api.New(options("api", s.opts.Listen))
-	units := []unit{
-		watcher.New(options("watcher", free)), licenser.New(options("licenser", free)),
-		deleter.New(options("deleter", free)), creator.New(options("creator", free)), front,
-	}
-	s.OnStop("stop the services", func(ctx context.Context) error {
-		var group errgroup.Group
-		for _, u := range units {
-			group.Go(func() error { return u.Stop(ctx) })
-		}
-		return group.Wait()
-	})
-	for _, u := range units {
-		if err := u.Start(ctx); err != nil {
-			return err
-		}
-	}
-	s.Go("watch the services", func(ctx context.Context) error { return firstToStop(ctx, units) })
-	s.URL = "http://" + front.Addr()
-	return s.ready(ctx, front)
-}
-
-// ready waits until the api answers, which is when the log has been compared
-// with the cluster.
-func (s *Stack) ready(ctx context.Context, front *api.App) error {
-	const limit = 30 * time.Second
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the api is not ready after %s", limit))
-	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := front.Health.Ready(ctx)
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return errors.Join(context.Cause(ctx), err)
-		case <-tick.C:
-		}
-	}
+// withUser is the URL of a server for one of its users.
+func withUser(address, user, password string) string {
+	u := &url.URL{Scheme: "nats", User: url.UserPassword(user, password), Host: strings.TrimPrefix(address, "nats://")}
+	return u.String()
 }
 
 // say writes a line of progress.

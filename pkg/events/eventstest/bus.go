@@ -23,12 +23,25 @@ var (
 	_ Site = (*Servers)(nil)
 )
 
-// Options implements [Site].
+// Options implements [Site]. Where the server has users, they are those of one
+// who may do everything.
 func (s *Server) Options() natsbus.Options {
 	if s.options.DontListen {
 		return natsbus.Options{InProcess: s}
 	}
-	return natsbus.Options{URL: s.URL()}
+	user, password := s.Credentials(admin)
+	return natsbus.Options{URL: s.URL(), User: user, Password: password}
+}
+
+// Credentials are the user and password of a service; empty where the server has
+// no users.
+func (s *Server) Credentials(service string) (user, password string) {
+	for _, u := range s.options.Users {
+		if u.Username == service {
+			return u.Username, u.Password
+		}
+	}
+	return "", ""
 }
 
 // NewBus connects a service to a site, with the streams made. It is closed when
@@ -37,6 +50,9 @@ func NewBus(tb testing.TB, site Site, service string, change ...func(*natsbus.Op
 	tb.Helper()
 	opts := site.Options()
 	opts.Service, opts.Instance, opts.Cluster = service, "test", Cluster
+	if s, ok := site.(*Server); ok && opts.User != "" {
+		opts.User, opts.Password = s.Credentials(service)
+	}
 	for _, f := range change {
 		f(&opts)
 	}

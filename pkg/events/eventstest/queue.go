@@ -66,6 +66,9 @@ func queue(tb testing.TB, site Site) []*jetstream.RawStreamMsg {
 	tb.Helper()
 	opts := site.Options()
 	var natsOptions []nats.Option
+	if opts.User != "" {
+		natsOptions = append(natsOptions, nats.UserInfo(opts.User, opts.Password))
+	}
 	if opts.InProcess != nil {
 		natsOptions = append(natsOptions, nats.InProcessServer(opts.InProcess))
 	}

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"berth/pkg/events/natsbus"
 )
 
 // startTimeout bounds the start of a server.
@@ -30,6 +32,38 @@ type Options struct {
 	// Listen is the address to listen on, host:port; port 0 is a free one. Empty
 	// means none: the server is then reached by its InProcessConn only.
 	Listen string
+	// Users are who may connect; none means everybody, who may then do everything.
+	Users []User
+}
+
+// User is one who may connect to a server.
+type User struct {
+	natsbus.Grant
+	Password string
+}
+
+// Users returns a user for each service and the operator of a cluster, with
+// passwords from a function of the user's name; nil makes them easy to guess.
+func Users(cluster string, password func(user string) string) []User {
+	if password == nil {
+		password = func(user string) string { return "secret of the " + user }
+	}
+	var users []User
+	for _, g := range natsbus.Grants(cluster) {
+		users = append(users, User{g, password(g.User)})
+	}
+	return users
+}
+
+// serverUsers is what the server calls them.
+func serverUsers(users []User) []*server.User {
+	var all []*server.User
+	for _, u := range users {
+		all = append(all, &server.User{Username: u.User, Password: u.Password, Permissions: &server.Permissions{
+			Publish: &server.SubjectPermission{Allow: u.Publish}, Subscribe: &server.SubjectPermission{Allow: u.Subscribe},
+		}})
+	}
+	return all
 }
 
 // StartServer starts a NATS server with JetStream in this process and waits
@@ -41,7 +75,7 @@ func StartServer(opts Options) (*server.Server, error) {
 		return nil, errors.New("start NATS: a folder is required")
 	}
 	o := serverOptions(opts.Dir)
-	o.SyncAlways = opts.Durable
+	o.SyncAlways, o.Users = opts.Durable, serverUsers(opts.Users)
 	o.DontListen = opts.Listen == ""
 	if opts.Listen != "" {
 		host, port, err := splitAddress(opts.Listen)
@@ -119,6 +153,22 @@ func NewListeningServer(tb testing.TB) *Server {
 	tb.Helper()
 	o := serverOptions(tb.TempDir())
 	o.DontListen, o.Host, o.Port = false, "127.0.0.1", server.RANDOM_PORT
+	return newServer(tb, o)
+}
+
+// admin is the user by which a test looks behind the services.
+const admin = "admin"
+
+// NewServerWithUsers is [NewListeningServer] with the users of a cluster, who may
+// do what the design grants them and nothing else; see [Server.Credentials].
+func NewServerWithUsers(tb testing.TB, cluster string) *Server {
+	tb.Helper()
+	o := serverOptions(tb.TempDir())
+	o.DontListen, o.Host, o.Port = false, "127.0.0.1", server.RANDOM_PORT
+	o.Users = serverUsers(append(Users(cluster, nil), User{
+		Grant:    natsbus.Grant{User: admin, Publish: []string{">"}, Subscribe: []string{">"}},
+		Password: "secret of the " + admin,
+	}))
 	return newServer(tb, o)
 }
 

@@ -29,6 +29,10 @@ type Options struct {
 	InProcess nats.InProcessConnProvider
 	// Service and Instance name the connection and the source of events.
 	Service, Instance string
+	// User and Password are who the service is to the server, which may know its
+	// users by [Grants]; both are empty where the server asks for none or the URL
+	// has them.
+	User, Password string
 	// Cluster is the Kubernetes cluster whose pods this bus is about.
 	Cluster string
 	// Replicas is how many servers keep each stream; 0 means 1.
@@ -46,6 +50,7 @@ type Bus struct {
 	log      zerolog.Logger
 	cluster  string
 	source   string
+	upgrades bool // Brings streams up to date that are there already.
 	replicas int
 	timeout  time.Duration
 
@@ -67,12 +72,12 @@ func Connect(opts Options) (*Bus, error) {
 		log: opts.Logger, cluster: opts.Cluster, replicas: max(opts.Replicas, 1),
 		timeout: orDefault(opts.RequestTimeout, 5*time.Second),
 		source:  "berth/" + opts.Service + "/" + opts.Instance,
-		handles: map[string]jetstream.Stream{},
+		handles: map[string]jetstream.Stream{}, upgrades: opts.Service == upgrader,
 	}
 	b.dropped()
 	natsOptions := []nats.Option{
 		nats.Name("berth-" + opts.Service + "-" + opts.Instance),
-		nats.CustomInboxPrefix("_INBOX_" + opts.Service),
+		nats.CustomInboxPrefix(InboxPrefix(opts.Service)),
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(100 * time.Millisecond),
 		nats.ReconnectJitter(100*time.Millisecond, time.Second),
@@ -99,6 +104,9 @@ func Connect(opts Options) (*Bus, error) {
 			}
 			b.log.Warn().Err(err).Str("subject", subject).Msg("NATS reported an error")
 		}),
+	}
+	if opts.User != "" {
+		natsOptions = append(natsOptions, nats.UserInfo(opts.User, opts.Password))
 	}
 	if opts.InProcess != nil {
 		natsOptions = append(natsOptions, nats.InProcessServer(opts.InProcess))
@@ -130,10 +138,11 @@ func (b *Bus) Connected() error {
 	return fmt.Errorf("NATS is %s: %w", b.nc.Status(), ErrUnavailable)
 }
 
-// Provision makes the streams, or brings them up to date. It is safe to call
-// from several services at once, and again after a stream has been lost. While
-// no server answers it tries until ctx ends; it gives up at once where a stream
-// exists that cannot become what it must be.
+// Provision makes the streams that are missing; the watcher's also brings those
+// up to date that another version has made. It is safe to call from several
+// services at once, and again after a stream has been lost. While no server
+// answers it tries until ctx ends; it gives up at once where a stream exists
+// that cannot become what it must be.
 func (b *Bus) Provision(ctx context.Context) error {
 	for {
 		err := b.provision(ctx)
@@ -165,6 +174,9 @@ const (
 // the stream at the same time.
 func hopeless(err error) bool {
 	var api *jetstream.APIError
+	if errors.Is(err, errUnfit) {
+		return true
+	}
 	if !errors.As(err, &api) {
 		return false
 	}
@@ -188,12 +200,33 @@ func (b *Bus) provision(ctx context.Context) error {
 		// unlike an update, which others would notice in the middle of their work.
 		_, err := b.js.CreateStream(ctx, cfg)
 		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-			_, err = b.js.UpdateStream(ctx, cfg)
+			err = b.adjust(ctx, cfg)
 		}
 		if err != nil {
 			return fmt.Errorf("provision stream %s: %w", cfg.Name, err)
 		}
 	}
+	return nil
+}
+
+// errUnfit is returned for a stream that can never become what it must be.
+var errUnfit = errors.New("it exists with another storage or retention, which cannot be changed; remove it or use another server")
+
+// adjust makes a stream that exists what it must be, where that is this
+// service's to do. Others take it as it is, if it can become that.
+func (b *Bus) adjust(ctx context.Context, cfg jetstream.StreamConfig) error {
+	if b.upgrades {
+		_, err := b.js.UpdateStream(ctx, cfg)
+		return err
+	}
+	s, err := b.js.Stream(ctx, cfg.Name)
+	if err != nil {
+		return err
+	}
+	if is := s.CachedInfo().Config; is.Storage != cfg.Storage || is.Retention != cfg.Retention {
+		return errUnfit
+	}
+	b.log.Warn().Str("stream", cfg.Name).Msg("The stream was made by another version; the watcher brings it up to date")
 	return nil
 }
 

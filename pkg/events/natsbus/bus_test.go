@@ -123,15 +123,46 @@ func TestProvision(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	opts := wrong.Options()
-	opts.Service, opts.Cluster = "api", eventstest.Cluster
-	bus, err := natsbus.Connect(opts)
-	if err != nil {
+	for _, service := range []string{"api", "watcher"} {
+		opts := wrong.Options()
+		opts.Service, opts.Cluster = service, eventstest.Cluster
+		bus, err := natsbus.Connect(opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(bus.Close)
+		if err := bus.Provision(t.Context()); err == nil {
+			t.Errorf("the %s takes a stream in memory for one in files", service)
+		}
+	}
+}
+
+// A stream that another version has made is brought up to date by the watcher
+// alone: whoever may change a stream may empty it.
+func TestProvisionUpgrades(t *testing.T) {
+	t.Parallel()
+	server := eventstest.NewServer(t)
+	js := rawJetStream(t, server)
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: events.LogStream, Subjects: events.LogSubjects(), AllowMsgTTL: true}); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(bus.Close)
-	if err := bus.Provision(t.Context()); err == nil {
-		t.Error("a stream in memory became one in files")
+	perSubject := func() int64 {
+		s, err := js.Stream(t.Context(), events.LogStream)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.CachedInfo().Config.MaxMsgsPerSubject
+	}
+	eventstest.Bring(t, eventstest.NewBus(t, server, "creator"), "p", "u", events.Ready)
+	if n := perSubject(); n != -1 {
+		t.Errorf("%d messages a subject: the creator has changed the stream", n)
+	}
+	bus := eventstest.NewBus(t, server, "watcher")
+	if n := perSubject(); n != 64 {
+		t.Errorf("%d messages a subject: the watcher has not brought the stream up to date", n)
+	}
+	if e, err := bus.Last(t.Context(), "p"); err != nil || e.Event != events.Ready {
+		t.Errorf("the pod is %q, error %v", e.Event, err)
 	}
 }
 

@@ -122,9 +122,6 @@ func (w *worker) pull(ctx context.Context) error {
 		return fmt.Errorf("pull from %s: %w", w.stage.Stage, err)
 	}
 	defer messages.Stop()
-	rescuing, stop := context.WithCancel(ctx)
-	defer stop()
-	w.running.Go(func() { w.rescue(rescuing, consumer) })
 	late := 0
 	for {
 		asked := time.Now()
@@ -180,7 +177,7 @@ func (w *worker) open(ctx context.Context) (consumer jetstream.Consumer, err err
 	cluster, stage := w.bus.cluster, w.stage.Stage
 	err = w.bus.ask(ctx, "open consumer "+string(stage), func(ctx context.Context) (err error) {
 		consumer, err = w.bus.js.CreateOrUpdateConsumer(ctx, events.CommandStream, jetstream.ConsumerConfig{
-			Durable:       events.Token(cluster) + "-" + string(stage),
+			Durable:       durable(cluster, stage),
 			Description:   "The " + string(stage) + " stage",
 			FilterSubject: events.CommandFilter(cluster, stage),
 			AckPolicy:     jetstream.AckExplicitPolicy,
@@ -191,6 +188,11 @@ func (w *worker) open(ctx context.Context) (consumer jetstream.Consumer, err err
 		return err
 	})
 	return consumer, err
+}
+
+// durable is the name of a stage's consumer.
+func durable(cluster string, stage events.Stage) string {
+	return events.Token(cluster) + "-" + string(stage)
 }
 
 // drain hands back what was delivered after the last call of Next.

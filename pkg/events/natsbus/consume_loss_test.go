@@ -125,6 +125,7 @@ func TestConsumeRescuesStrandedCommands(t *testing.T) {
 	}
 	done := make(chan natsbus.Delivery, 8)
 	consume(t, bus, natsbus.Stage{Handler: func(_ context.Context, d natsbus.Delivery) error { done <- d; return nil }})
+	eventstest.Go(t, bus.Rescue)
 	var ids []string
 	for range 3 {
 		ids = append(ids, eventstest.Receive(t, "a command is done", done).ID)

@@ -2,6 +2,7 @@ package natsbus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -11,43 +12,61 @@ import (
 	"berth/pkg/events"
 )
 
-// rescueEvery is how often a stage looks for stranded commands.
+// rescueEvery is how often stranded commands are looked for.
 const rescueEvery = 5 * time.Second
 
-// rescue looks after stranded commands until ctx ends: those that are still in
-// the stream although the consumer takes them for acknowledged. It happens now
-// and then when a server is restarted in the middle of acknowledgements (seen
-// with 2.15.2). They would neither be delivered again nor removed, and with them
-// their variables would stay. Whether one has been done is not certain, so it is
-// published once more.
-func (w *worker) rescue(ctx context.Context, consumer jetstream.Consumer) {
-	floor := uint64(0)
+// Rescue looks after the stranded commands of all stages until ctx ends, and
+// returns nil then: those that are still in the stream although their consumer
+// takes them for acknowledged. It happens now and then when a server is restarted
+// in the middle of acknowledgements (seen with 2.15.2). They would neither be
+// delivered again nor removed, and with them their variables would stay. Whether
+// one has been done is not certain, so it is published once more.
+//
+// One service does it for all: whoever reads the stream reads everybody's
+// commands.
+func (b *Bus) Rescue(ctx context.Context) error {
+	floors := map[events.Stage]uint64{}
 	for pause(ctx, rescueEvery) {
-		var info *jetstream.ConsumerInfo
-		err := w.bus.ask(ctx, "ask for consumer "+string(w.stage.Stage), func(ctx context.Context) (err error) {
-			info, err = consumer.Info(ctx)
-			return err
-		})
-		if err == nil {
-			// What was acknowledged a moment ago may be on its way out.
-			err = w.republish(ctx, min(floor, info.AckFloor.Stream))
-			floor = info.AckFloor.Stream
-		}
-		if err != nil && ctx.Err() == nil {
-			w.bus.log.Debug().Err(err).Str("stage", string(w.stage.Stage)).Msg("Cannot look for stranded commands")
+		for _, stage := range events.Stages() {
+			floor, err := b.ackFloor(ctx, stage)
+			if err == nil {
+				// What was acknowledged a moment ago may be on its way out.
+				err = b.republish(ctx, stage, min(floors[stage], floor))
+				floors[stage] = floor
+			}
+			if err != nil && ctx.Err() == nil {
+				b.log.Debug().Err(err).Str("stage", string(stage)).Msg("Cannot look for stranded commands")
+			}
 		}
 	}
+	return nil
 }
 
-// republish publishes once more, and removes, the commands up to a sequence.
-func (w *worker) republish(ctx context.Context, upTo uint64) error {
-	b := w.bus
+// ackFloor is the sequence up to which a stage's consumer takes everything for
+// acknowledged; 0 where there is no consumer.
+func (b *Bus) ackFloor(ctx context.Context, stage events.Stage) (floor uint64, err error) {
+	err = b.ask(ctx, "ask for consumer "+string(stage), func(ctx context.Context) error {
+		consumer, err := b.js.Consumer(ctx, events.CommandStream, durable(b.cluster, stage))
+		if errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return nil // No service of that stage has ever run.
+		}
+		if err == nil {
+			floor = consumer.CachedInfo().AckFloor.Stream
+		}
+		return err
+	})
+	return floor, err
+}
+
+// republish publishes once more, and removes, the commands of a stage up to a
+// sequence.
+func (b *Bus) republish(ctx context.Context, stage events.Stage, upTo uint64) error {
 	stream, err := b.handle(ctx, events.CommandStream)
 	if err != nil {
 		return err
 	}
 	for from := uint64(1); from <= upTo; {
-		raw, err := b.nextMessage(ctx, stream, from, events.CommandFilter(b.cluster, w.stage.Stage))
+		raw, err := b.nextMessage(ctx, stream, from, events.CommandFilter(b.cluster, stage))
 		if err != nil || raw == nil || raw.Sequence > upTo {
 			return err
 		}

@@ -21,7 +21,7 @@ func (b *Bus) ForgetGone(ctx context.Context, before time.Time) (int, error) {
 	// The log is in the order of time: the first young one ends this.
 	removed := 0
 	for from := uint64(1); ; removed++ {
-		raw, err := b.nextMessage(ctx, stream, from, events.GoneFilter(b.cluster))
+		raw, err := b.nextMessage(ctx, stream, from, events.EventFilter(b.cluster, events.Gone))
 		if err != nil || raw == nil || raw.Time.After(before) {
 			return removed, err
 		}

@@ -15,7 +15,7 @@ import (
 
 	"k8s.io/client-go/rest"
 
-	"berth/pkg/kube/kubetest/internal/proc"
+	"berth/pkg/kube/kubetest/proc"
 )
 
 const (
@@ -60,7 +60,11 @@ type Cluster struct {
 	config   *rest.Config
 	lock     *os.File
 	starter  *proc.Starter
-	programs [][]*proc.Process // What is started and stopped together, in the order of the start.
+	dir      string
+	api      program // The API server, for those who kill and start it again.
+	mu       sync.Mutex
+	programs [][]*proc.Process      // What is started and stopped together, in the order of the start.
+	killed   map[*proc.Process]bool // Whose end is no failure of the cluster.
 	watchers sync.WaitGroup
 	ended    chan struct{} // Closed at the end of the first program that ends by itself, or by Stop.
 	cause    error         // Which of them; written before ended is closed.
@@ -186,7 +190,10 @@ func (c *Cluster) endLife(cause error) {
 func (c *Cluster) Stop() error {
 	c.stop.Do(func() {
 		c.endLife(errStopped)
-		for _, programs := range slices.Backward(c.programs) {
+		c.mu.Lock()
+		all := slices.Clone(c.programs)
+		c.mu.Unlock()
+		for _, programs := range slices.Backward(all) {
 			c.stopErr = errors.Join(c.stopErr, stopAll(programs))
 		}
 		c.stopErr = errors.Join(c.stopErr, c.starter.Close())

@@ -14,7 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 
-	"berth/pkg/kube/kubetest/internal/proc"
+	"berth/pkg/kube/kubetest/proc"
 )
 
 const (
@@ -39,7 +39,7 @@ func launch(ctx context.Context, opts Options, paths Paths) (_ *Cluster, err err
 	}
 	c := &Cluster{
 		Kubeconfig: filepath.Join(opts.Dir, kubeconfigFile), URL: "https://127.0.0.1:" + port,
-		starter: proc.NewStarter(), ended: make(chan struct{}),
+		starter: proc.NewStarter(), ended: make(chan struct{}), dir: opts.Dir, killed: map[*proc.Process]bool{},
 	}
 	// A program that ends during the start ends the start.
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -71,7 +71,8 @@ func launch(ctx context.Context, opts Options, paths Paths) (_ *Cluster, err err
 	if err := c.run(opts.Dir, program{"etcd", paths.Etcd, etcdArgs(opts.Durable)}); err != nil {
 		return nil, err
 	}
-	if err := c.run(opts.Dir, program{"kube-apiserver", paths.APIServer, apiServerArgs(f, port)}); err != nil {
+	c.api = program{"kube-apiserver", paths.APIServer, apiServerArgs(f, port)}
+	if err := c.run(opts.Dir, c.api); err != nil {
 		return nil, err
 	}
 	if err := serving(ctx, client); err != nil {
@@ -115,6 +116,8 @@ type program struct {
 
 // run starts programs that are stopped together. When one of them ends, so does the life of the cluster.
 func (c *Cluster) run(dir string, programs ...program) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.programs = append(c.programs, nil)
 	for _, p := range programs {
 		process, err := c.starter.Start(proc.Spec{
@@ -130,6 +133,12 @@ func (c *Cluster) run(dir string, programs ...program) error {
 		c.programs[last] = append(c.programs[last], process)
 		c.watchers.Go(func() {
 			err := process.Err()
+			c.mu.Lock()
+			meant := c.killed[process]
+			c.mu.Unlock()
+			if meant {
+				return
+			}
 			if err == nil {
 				err = fmt.Errorf("%s ended by itself", p.name)
 			}

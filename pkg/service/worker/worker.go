@@ -79,7 +79,7 @@ func (w *Worker) start(ctx context.Context, start func(context.Context, *Worker)
 	w.OnStop("close listener", func(context.Context) error { return server.Close() })
 
 	bus, err := natsbus.Connect(natsbus.Options{
-		URL: w.NATSURL, InProcess: w.InProcess, Service: w.Service, Instance: w.Instance,
+		URL: w.NATSURL, User: w.NATSUser, Password: w.NATSPassword, InProcess: w.InProcess, Service: w.Service, Instance: w.Instance,
 		Cluster: w.Config.Cluster, Replicas: w.Config.Replicas, Logger: w.Log,
 	})
 	if err != nil {

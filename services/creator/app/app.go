@@ -45,6 +45,7 @@ func (a *App) start(_ context.Context, w *worker.Worker) error {
 	c := &creator{
 		bus: w.Bus, config: w.Config, manifests: fetcher, pods: cluster.New(clients, w.Config.Namespace),
 	}
+	w.Go("rescue stranded commands", w.Bus.Rescue)
 	w.Consume(
 		natsbus.Stage{Stage: events.StageCreate, Handler: c.create, Fail: c.failCreate, Concurrency: 32},
 		natsbus.Stage{

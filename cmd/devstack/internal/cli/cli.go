@@ -41,6 +41,9 @@ Flags:
   --database-url URL   use this PostgreSQL; nothing needs one yet
   --config FILE        the site's configuration; BACKEND_* variables win over it
   --manifests DIR      serve the manifests of this folder instead of the samples
+  --replicas N         how many of each service (default 1)
+  --processes DIR      run each of them as a process of its own, from the programs
+                       in DIR (make build puts them into bin)
   --durable            let NATS and etcd wait for the disk at every write
   --version, --help    print this and exit
 
@@ -123,6 +126,8 @@ func parse(args, environ []string, stdout, stderr io.Writer) (opts stack.Options
 	flags.StringVar(&opts.DatabaseURL, "database-url", "", "")
 	flags.StringVar(&file, "config", "", "")
 	flags.StringVar(&opts.Manifests, "manifests", "", "")
+	flags.IntVar(&opts.Replicas, "replicas", 1, "")
+	flags.StringVar(&opts.Processes, "processes", "", "")
 	flags.BoolVar(&opts.Durable, "durable", false, "")
 	flags.BoolVar(&version, "version", false, "")
 	fail := func(err error) (stack.Options, int, bool) {
@@ -138,6 +143,8 @@ func parse(args, environ []string, stdout, stderr io.Writer) (opts stack.Options
 		return fail(err)
 	case flags.NArg() > 0:
 		return fail(fmt.Errorf("unexpected argument %q", flags.Arg(0)))
+	case opts.Replicas < 1:
+		return fail(fmt.Errorf("--replicas %d: want at least 1", opts.Replicas))
 	case version:
 		fmt.Fprintf(stdout, "devstack %s\n", service.Version())
 		return opts, service.ExitClean, true
@@ -146,7 +153,7 @@ func parse(args, environ []string, stdout, stderr io.Writer) (opts stack.Options
 	if err != nil {
 		return fail(fmt.Errorf("the configuration has faults:\n%w", err))
 	}
-	opts.Config, opts.Progress = settings, stderr
+	opts.Config, opts.ConfigFile, opts.Progress = settings, file, stderr
 	if opts.Log, err = logger(stderr, settings.LogLevel); err != nil {
 		return fail(err)
 	}

@@ -44,7 +44,8 @@ func Reference(event []byte) ([]byte, error) {
 		"ExampleSubject": events.PodSubject(r.Cluster, r.Pod, r.User, r.Event),
 		"Project":        events.PodSubject(r.Cluster, "lab", "project:3f0c", events.Ready),
 		"User":           r.User, "UserToken": events.Token(r.User), "UserFilter": events.UserFilter(r.Cluster, r.User),
-		"PodFilter": events.PodFilter(r.Cluster, r.Pod), "ReadyFilter": ofAny(r.Cluster, events.Ready), "FailedFilter": ofAny(r.Cluster, events.Failed),
+		"PodFilter":   events.PodFilter(r.Cluster, r.Pod),
+		"ReadyFilter": events.EventFilter(r.Cluster, events.Ready), "FailedFilter": events.EventFilter(r.Cluster, events.Failed),
 		"Cluster": r.Cluster, "Pod": r.Pod, "ClusterFilter": events.ClusterFilter(r.Cluster),
 		"Outcome": events.OutcomeSubject(r.Cluster, r.Command), "Mark": events.MarkSubject(r.Cluster), "Heartbeat": events.HeartbeatSubject(r.Cluster),
 		"Log": events.LogStream, "Commands": events.CommandStream, "DeadLetters": events.DeadLetterStream,
@@ -56,11 +57,6 @@ func Reference(event []byte) ([]byte, error) {
 		return nil, fmt.Errorf("write page: %w", err)
 	}
 	return out.Bytes(), nil
-}
-
-// ofAny matches one event of all pods of a cluster.
-func ofAny(cluster string, event events.Type) string {
-	return strings.TrimSuffix(events.GoneFilter(cluster), string(events.Gone)) + string(event)
 }
 
 func types() []row {

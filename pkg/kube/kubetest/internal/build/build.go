@@ -16,7 +16,7 @@ import (
 	"strings"
 	"time"
 
-	"berth/pkg/kube/kubetest/internal/proc"
+	"berth/pkg/kube/kubetest/proc"
 )
 
 // Program is a program to build.

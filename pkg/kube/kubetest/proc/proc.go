@@ -26,7 +26,7 @@ type Spec struct {
 	Args []string // Without the program's name.
 	Env  []string // The whole environment.
 	Dir  string   // Where it runs.
-	Log  string   // The file that gets its stdout and stderr; an older one is kept as Log.old.
+	Log  string   // The file that gets its stdout and stderr; an older one is kept as Log.old. Empty: they are this process's stderr.
 	Note string   // The file that identifies it while it runs, for EndLeftovers; none if empty.
 	// Parent says that it has children of its own, which must not outlive this process either. It gets no SIGTERM, a Stop kills it at once.
 	Parent bool
@@ -78,12 +78,16 @@ func (s *Starter) Close() error {
 
 // Start starts a process. It returns once the program has been loaded, not when it is ready.
 func (s *Starter) Start(spec Spec) (*Process, error) {
-	log, err := openLog(spec.Log)
-	if err != nil {
-		return nil, fmt.Errorf("open log of %s: %w", spec.Name, err)
+	log := os.Stderr
+	if spec.Log != "" {
+		file, err := openLog(spec.Log)
+		if err != nil {
+			return nil, fmt.Errorf("open log of %s: %w", spec.Name, err)
+		}
+		// The child has a copy of its own.
+		defer file.Close()
+		log = file
 	}
-	// The child has a copy of its own.
-	defer log.Close()
 
 	cmd := &exec.Cmd{
 		Path: spec.Path, Args: append([]string{spec.Path}, spec.Args...), Env: spec.Env, Dir: spec.Dir, Stdout: log, Stderr: log,
@@ -106,6 +110,7 @@ func (s *Starter) Start(spec Spec) (*Process, error) {
 		return nil, errors.Join(fmt.Errorf("start %s: %w", spec.Name, err), p.release())
 	}
 	p.pid = cmd.Process.Pid
+	var err error
 	if spec.Note != "" {
 		err = writeNote(spec.Note, p.pid)
 	}
@@ -162,6 +167,9 @@ func (p *Process) wait(cmd *exec.Cmd) {
 // Name is the name in its Spec.
 func (p *Process) Name() string { return p.spec.Name }
 
+// Signal sends a signal to the process alone, SIGSTOP or SIGKILL for one. It returns false when the process has ended.
+func (p *Process) Signal(sig syscall.Signal) bool { return p.signal(p.pid, sig) }
+
 // Done is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
@@ -170,6 +178,9 @@ func (p *Process) Err() error {
 	<-p.done
 	if p.err == nil {
 		return nil
+	}
+	if p.spec.Log == "" {
+		return fmt.Errorf("%s: %w", p.spec.Name, p.err)
 	}
 	return fmt.Errorf("%s: %w; %s ends with:\n%s", p.spec.Name, p.err, p.spec.Log, tail(p.spec.Log))
 }
