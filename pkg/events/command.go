@@ -61,11 +61,21 @@ type Command struct {
 	// Traceparent carries the W3C trace context; empty for none.
 	Traceparent string `json:"traceparent,omitempty"`
 
+	// After is what the sender knew as the newest record of the pod. It may be
+	// stale, and nothing is denied because of it; it saves the stage a read.
+	After *Known `json:"after,omitempty"`
+
 	Create *CreateRequest `json:"create,omitempty"`
 	// Rendered is the pod as it goes to Kubernetes, with its variables: for
 	// license and launch.
 	Rendered json.RawMessage `json:"rendered,omitempty"`
 	Delete   *DeleteRequest  `json:"delete,omitempty"`
+}
+
+// Known is a record with its place in the log.
+type Known struct {
+	Sequence uint64 `json:"sequence"`
+	Record   Record `json:"record"`
 }
 
 // CreateRequest is what a silo asks for.

@@ -1,6 +1,8 @@
 package events
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -52,16 +54,22 @@ type Event struct {
 	Mark    *Mark
 }
 
+// attributes are the members of an envelope besides its data.
+type attributes struct {
+	SpecVersion     string    `json:"specversion"`
+	ID              string    `json:"id"`
+	Source          string    `json:"source"`
+	Type            string    `json:"type"`
+	Subject         string    `json:"subject,omitempty"`
+	Time            time.Time `json:"time"`
+	DataContentType string    `json:"datacontenttype"`
+	Traceparent     string    `json:"traceparent,omitempty"`
+}
+
 type envelope struct {
-	SpecVersion     string          `json:"specversion"`
-	ID              string          `json:"id"`
-	Source          string          `json:"source"`
-	Type            string          `json:"type"`
-	Subject         string          `json:"subject,omitempty"`
-	Time            time.Time       `json:"time"`
-	DataContentType string          `json:"datacontenttype"`
-	Traceparent     string          `json:"traceparent,omitempty"`
-	Data            json.RawMessage `json:"data"`
+	attributes
+
+	Data json.RawMessage `json:"data"`
 }
 
 // CloudEventType is the type of the event on the wire: berth.pod.ready.v1.
@@ -81,15 +89,15 @@ func (e Event) CloudEventType() string {
 // same event. It returns [ErrMalformed] for an event that nobody could read and
 // [ErrTooLarge] over [MaxEvent] bytes.
 func (e Event) Marshal() ([]byte, error) {
-	env := envelope{
+	env := envelope{attributes: attributes{
 		SpecVersion: specVersion, ID: e.ID, Source: e.Source, Type: e.CloudEventType(), Time: e.Time.UTC(),
 		DataContentType: "application/json", Traceparent: e.Traceparent,
-	}
+	}}
 	var err error
 	switch {
 	case e.Record != nil && e.Outcome == nil && e.Mark == nil:
 		env.Subject = e.Record.Pod
-		env.Data, err = json.Marshal(e.Record)
+		env.Data, err = e.Record.MarshalJSON()
 	case e.Outcome != nil && e.Record == nil && e.Mark == nil:
 		env.Subject = e.Outcome.Command
 		env.Data, err = json.Marshal(e.Outcome)
@@ -102,11 +110,11 @@ func (e Event) Marshal() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("marshal data: %w: %w", ErrMalformed, err)
 	}
-	b, err := json.Marshal(env)
+	b, err := env.marshal(e.Record != nil && len(e.Record.extra) > 0)
 	if err != nil {
 		return nil, fmt.Errorf("marshal event: %w: %w", ErrMalformed, err)
 	}
-	// What nobody could read must not get into the log.
+	// What nobody could read must not get into the log. There is data by now.
 	if err := env.check(); err != nil {
 		return nil, err
 	}
@@ -129,12 +137,20 @@ func Parse(b []byte) (Event, error) {
 	if len(b) > MaxEvent {
 		return Event{}, fmt.Errorf("event of %d bytes, limit %d: %w", len(b), MaxEvent, ErrTooLarge)
 	}
+	if e, ok := parsePlain(b); ok {
+		return e, nil
+	}
+	return parseAny(b)
+}
+
+// parseAny reads any event, and says what is wrong with one that it cannot read.
+func parseAny(b []byte) (Event, error) {
 	var env envelope
 	if err := json.Unmarshal(b, &env); err != nil {
 		return Event{}, fmt.Errorf("read event: %w: %w", ErrMalformed, err)
 	}
-	if err := env.check(); err != nil {
-		return Event{}, err
+	if err := env.check(); err != nil || len(env.Data) == 0 {
+		return Event{}, cmp.Or(err, errNoEvent)
 	}
 	e := Event{ID: env.ID, Source: env.Source, Time: env.Time.UTC(), Traceparent: env.Traceparent}
 	var target any
@@ -163,14 +179,58 @@ func Parse(b []byte) (Event, error) {
 	return e, nil
 }
 
+// marshal writes the envelope. Data that came from elsewhere is checked, and
+// brought into the form of the rest; other data has it already.
+func (env envelope) marshal(foreign bool) ([]byte, error) {
+	if foreign {
+		return json.Marshal(env)
+	}
+	b, err := json.Marshal(env.attributes)
+	if err != nil {
+		return nil, err
+	}
+	b = append(b[:len(b)-1], `,"data":`...)
+	return append(append(b, env.Data...), '}'), nil
+}
+
 // check refuses an envelope that is not CloudEvents as Berth writes it.
-func (env envelope) check() error {
+func (a attributes) check() error {
 	// Outside these years time.Time cannot be written again.
-	year := env.Time.UTC().Year()
-	if env.SpecVersion != specVersion || env.ID == "" || env.Source == "" || env.Time.IsZero() || year < 1 || year > 9999 || len(env.Data) == 0 {
-		return fmt.Errorf("not a CloudEvents %s event with id, source, time and data: %w", specVersion, ErrMalformed)
+	year := a.Time.UTC().Year()
+	if a.SpecVersion != specVersion || a.ID == "" || a.Source == "" || a.Time.IsZero() || year < 1 || year > 9999 {
+		return errNoEvent
 	}
 	return nil
+}
+
+var errNoEvent = fmt.Errorf("not a CloudEvents %s event with id, source, time and data: %w", specVersion, ErrMalformed)
+
+// plainEvent is an event with a record all of whose members are known, which
+// almost every message of the log is: it is read in one pass.
+type plainEvent struct {
+	attributes
+
+	Data struct {
+		plainRecord
+
+		// Observed hides the one that would keep unknown members.
+		Observed plainObserved `json:"observed"`
+	} `json:"data"`
+}
+
+// parsePlain reads a [plainEvent]. ok is false for anything else, whether or not
+// it can be read.
+func parsePlain(b []byte) (e Event, ok bool) {
+	var plain plainEvent
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if d.Decode(&plain) != nil || len(bytes.TrimRight(b[d.InputOffset():], " \t\r\n")) > 0 || plain.check() != nil || !known(plain.Type) {
+		return Event{}, false
+	}
+	r := Record(plain.Data.plainRecord)
+	r.Observed = Observed(plain.Data.Observed)
+	e = Event{ID: plain.ID, Source: plain.Source, Time: plain.Time.UTC(), Traceparent: plain.Traceparent, Record: &r}
+	return e, e.CloudEventType() == plain.Type && e.checkData() == nil
 }
 
 // checkData refuses data without what every reader needs.

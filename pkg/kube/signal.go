@@ -21,6 +21,11 @@ const (
 	eventFailedSandbox    = "FailedCreatePodSandBox"
 )
 
+// SignalSelector is the field selector of the events that can be signals: those
+// about pods, without the ones that every pod has and [SignalOf] has no use for,
+// which would be most of what the API server sends.
+const SignalSelector = "involvedObject.kind=Pod,reason!=Scheduled,reason!=Created,reason!=Started,reason!=Killing"
+
 // Signal is a Kubernetes event about a pod, as far as Observe uses it.
 type Signal struct {
 	Reason  string

@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 
 	"berth/pkg/kube"
 )
@@ -55,5 +56,26 @@ func TestSignalOf(t *testing.T) {
 				t.Errorf("SignalOf, ok %v (-want +got):\n%s", ok, diff)
 			}
 		})
+	}
+}
+
+// What the selector leaves out is of no use, and it leaves out nothing that is.
+func TestSignalSelector(t *testing.T) {
+	t.Parallel()
+	selector, err := fields.ParseSelector(kube.SignalSelector)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, reason := range []string{
+		"Pulling", "Pulled", "Failed", "BackOff", "FailedScheduling", "FailedMount", "FailedAttachVolume", "FailedMapVolume",
+		"FailedCreatePodSandBox", "Scheduled", "Created", "Started", "Killing",
+	} {
+		_, useful := kube.SignalOf(&corev1.Event{Reason: reason})
+		if sent := selector.Matches(fields.Set{"involvedObject.kind": "Pod", "reason": reason}); sent != useful {
+			t.Errorf("%s is sent: %t, is useful: %t", reason, sent, useful)
+		}
+	}
+	if selector.Matches(fields.Set{"involvedObject.kind": "Node", "reason": "Failed"}) {
+		t.Error("events of nodes are sent")
 	}
 }

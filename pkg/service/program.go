@@ -93,6 +93,7 @@ func Main(name string, run func(ctx context.Context, p Process) error) int {
 // returns the exit code. The first SIGINT or SIGTERM ends the context of Run, with a
 // [SignalError] as the cause; the second makes Main return at once.
 func (p Program) Main() int {
+	TuneMemory()
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	defer signal.Stop(signals)

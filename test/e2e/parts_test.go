@@ -67,16 +67,37 @@ func newParts(t *testing.T, change ...func(*config.Config)) *parts {
 	}
 	nats := eventstest.NewServerWithUsers(t, settings.Cluster)
 	return &parts{
-		nats: nats, settings: settings, logs: zerolog.New(&diary{t}).With().Timestamp().Logger(),
+		nats: nats, settings: settings, logs: zerolog.New(newDiary(t)).With().Timestamp().Logger(),
 		site: &site{ManifestsURL: shared.ManifestsURL, namespace: settings.Namespace, cluster: settings.Cluster, kube: shared.kube, patient: true, log: nats.Options()},
 	}
 }
 
 // diary is where the services of a test write their logs. That one asked NATS
 // for what it may not do is a failure, whatever came of it.
-type diary struct{ t *testing.T }
+type diary struct {
+	t *testing.T
+
+	mu     sync.Mutex
+	closed bool // The test is over; libraries with one log for all tests may go on.
+}
+
+func newDiary(t *testing.T) *diary {
+	t.Helper()
+	d := &diary{t: t}
+	t.Cleanup(func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.closed = true
+	})
+	return d
+}
 
 func (d *diary) Write(line []byte) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return len(line), nil
+	}
 	if bytes.Contains(line, trespass) {
 		d.t.Errorf("a service lacks a grant: %s", line)
 	}

@@ -193,7 +193,7 @@ func timers(t *testing.T, connect func(string) *natsbus.Bus) {
 
 func mark(t *testing.T, connect func(string) *natsbus.Bus) {
 	bus := connect("watcher")
-	if err := bus.Complete(t.Context()); !errors.Is(err, natsbus.ErrUnavailable) {
+	if _, err := bus.Complete(t.Context()); !errors.Is(err, natsbus.ErrUnavailable) {
 		t.Errorf("before the comparison: error %v, want ErrUnavailable", err)
 	}
 	created, err := bus.Created(t.Context())
@@ -203,13 +203,13 @@ func mark(t *testing.T, connect func(string) *natsbus.Bus) {
 	if err := bus.MarkComplete(t.Context(), created.UnixNano()-1, 3); !errors.Is(err, natsbus.ErrUnavailable) {
 		t.Errorf("of another stream: error %v, want ErrUnavailable", err)
 	}
-	if err := bus.Complete(t.Context()); !errors.Is(err, natsbus.ErrUnavailable) {
+	if _, err := bus.Complete(t.Context()); !errors.Is(err, natsbus.ErrUnavailable) {
 		t.Errorf("after the comparison with another stream: error %v, want ErrUnavailable", err)
 	}
 	if err := bus.MarkComplete(t.Context(), created.UnixNano(), 3); err != nil {
 		t.Error(err)
 	}
-	if err := bus.Complete(t.Context()); err != nil {
+	if _, err := bus.Complete(t.Context()); err != nil {
 		t.Errorf("after the comparison: %v", err)
 	}
 }

@@ -319,7 +319,7 @@ func TestUnavailable(t *testing.T) {
 			_, err := bus.Decide(ctx, events.Outcome{Verdict: events.Expiry, Command: "cmd"})
 			return err
 		},
-		"complete": func() error { return bus.Complete(ctx) },
+		"complete": func() error { _, err := bus.Complete(ctx); return err },
 		"mark":     func() error { return bus.MarkComplete(ctx, 1, 0) },
 		"publish":  func() error { return bus.Publish(ctx, eventstest.CreateCommand("cmd", "u"), "1") },
 		"arm": func() error {

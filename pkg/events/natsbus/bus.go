@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -53,6 +54,10 @@ type Bus struct {
 	upgrades bool // Brings streams up to date that are there already.
 	replicas int
 	timeout  time.Duration
+
+	// complete is the age of the last stream that was found complete, in Unix
+	// nanoseconds.
+	complete atomic.Int64
 
 	mu      sync.Mutex
 	handles map[string]jetstream.Stream

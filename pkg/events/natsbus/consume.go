@@ -23,6 +23,25 @@ type Delivery struct {
 	Sequence uint64
 }
 
+// Newest is the newest record of the command's pod that its sender knew, the
+// zero Entry for none. It may be stale: it is for [Bus.AppendAfter], which finds
+// out.
+func (d Delivery) Newest() Entry {
+	k := d.After
+	if k == nil || k.Sequence == 0 || k.Record.Pod != d.Pod || k.Record.Cluster != d.Cluster || k.Record.Generation != d.Generation {
+		return Entry{}
+	}
+	return Entry{Record: k.Record, Sequence: k.Sequence}
+}
+
+// Known is an entry as a command carries it to the next stage.
+func (e Entry) Known() *events.Known {
+	if e.Sequence == 0 {
+		return nil
+	}
+	return &events.Known{Sequence: e.Sequence, Record: e.Record}
+}
+
 // Handler carries out a command. What it returns decides what becomes of the
 // command:
 //

@@ -34,7 +34,9 @@ func (b *Bus) AskDelete(ctx context.Context, entry Entry, request events.DeleteR
 	if request.LaunchOver {
 		cause += "-over"
 	}
-	return b.Publish(ctx, DeleteOf(entry.Record, request), cause)
+	command := DeleteOf(entry.Record, request)
+	command.After = entry.Known()
+	return b.Publish(ctx, command, cause)
 }
 
 // DeleteOf makes the command that deletes a pod on behalf of Berth itself. Its id

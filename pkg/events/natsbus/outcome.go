@@ -3,6 +3,7 @@ package natsbus
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -121,31 +122,35 @@ func (b *Bus) writeOutcome(ctx context.Context, last uint64, outcome events.Outc
 	})
 }
 
-// Complete returns nil when the log has been compared with the cluster since
-// its stream was made, else [ErrUnavailable]. It asks the leader.
-func (b *Bus) Complete(ctx context.Context) error {
+// Complete returns the age of the log's stream when that has been compared with
+// the cluster since it was made, else [ErrUnavailable]. It asks the leader.
+func (b *Bus) Complete(ctx context.Context) (created time.Time, err error) {
+	if created, err = b.Created(ctx); err != nil {
+		return time.Time{}, err
+	}
+	// A mark is never taken back.
+	if b.complete.Load() == created.UnixNano() {
+		return created, nil
+	}
 	raw, err := b.lastMessage(ctx, events.MarkSubject(b.cluster))
 	if err != nil {
-		return err
+		return time.Time{}, err
 	}
 	if raw == nil {
-		return fmt.Errorf("the log has not been compared with the cluster yet: %w", ErrUnavailable)
+		return time.Time{}, fmt.Errorf("the log has not been compared with the cluster yet: %w", ErrUnavailable)
 	}
 	e, err := events.Parse(raw.Data)
 	if err != nil {
-		return fmt.Errorf("read log at %d: %w", raw.Sequence, err)
+		return time.Time{}, fmt.Errorf("read log at %d: %w", raw.Sequence, err)
 	}
 	if e.Mark == nil {
-		return fmt.Errorf("read log at %d: %w: not a mark", raw.Sequence, events.ErrMalformed)
-	}
-	created, err := b.Created(ctx)
-	if err != nil {
-		return err
+		return time.Time{}, fmt.Errorf("read log at %d: %w: not a mark", raw.Sequence, events.ErrMalformed)
 	}
 	if e.Mark.Created != created.UnixNano() {
-		return fmt.Errorf("the log was made anew after the comparison with the cluster: %w", ErrUnavailable)
+		return time.Time{}, fmt.Errorf("the log was made anew after the comparison with the cluster: %w", ErrUnavailable)
 	}
-	return nil
+	b.complete.Store(e.Mark.Created)
+	return created, nil
 }
 
 // MarkComplete appends that the log has been compared with the cluster. created

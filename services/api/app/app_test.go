@@ -304,6 +304,10 @@ func TestAtOnce(t *testing.T) {
 			b := compared(t)
 			if tt.last != "" {
 				eventstest.Bring(t, b.bus, pod, user, tt.last)
+				// A table that lags may still say that the pod was ready.
+				if _, err := b.table.Fresh(t.Context(), pod); err != nil {
+					t.Fatal(err)
+				}
 			}
 			b.expect("watch_create_pod", b.post("/watch_create_pod", of(tt.user)), tt.want.create)
 			if tt.want.gone.Status != 0 {

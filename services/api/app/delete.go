@@ -27,7 +27,7 @@ func (b *backend) Delete(ctx context.Context, user, pod string) error {
 	generation := e.Generation
 	err = b.bus.Publish(ctx, events.Command{
 		Stage: events.StageDelete, ID: natsbus.NewID(), Cluster: b.bus.Cluster(), User: user,
-		Pod: pod, Generation: generation, Delete: &events.DeleteRequest{},
+		Pod: pod, Generation: generation, After: e.Known(), Delete: &events.DeleteRequest{},
 	}, "user")
 	if err != nil {
 		return unavailable(err)

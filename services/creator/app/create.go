@@ -39,14 +39,14 @@ type creator struct {
 // command claims at most one pod: its outcome and the history of the name that
 // the outcome holds are read first.
 func (c *creator) create(ctx context.Context, d natsbus.Delivery) error {
-	if err := c.bus.Complete(ctx); err != nil {
+	created, err := c.bus.Complete(ctx)
+	if err != nil {
 		return natsbus.Again(250*time.Millisecond, err) // Missing means unknown: no claim.
 	}
 	var outcome events.Outcome
 	if d.Attempt > 1 {
 		// A first attempt may take the command to be undecided: its own outcome is
 		// appended on that condition.
-		var err error
 		if outcome, err = c.bus.Outcome(ctx, d.ID); err != nil {
 			return err
 		}
@@ -56,11 +56,7 @@ func (c *creator) create(ctx context.Context, d natsbus.Delivery) error {
 		return nil
 	case events.Accepted: // An earlier attempt got further.
 	case "":
-		late, err := c.late(ctx, d)
-		if err != nil {
-			return err
-		}
-		if late {
+		if late(d, created) {
 			return c.decide(ctx, d, events.Outcome{
 				Verdict: events.Expiry, Reason: events.Expired, Message: "the command came too late; nothing has been made",
 			})
@@ -75,12 +71,8 @@ func (c *creator) create(ctx context.Context, d natsbus.Delivery) error {
 
 // late says whether a create that nobody has decided is past its deadline, or
 // older than the log: then its outcome may have been lost with the log.
-func (c *creator) late(ctx context.Context, d natsbus.Delivery) (bool, error) {
-	created, err := c.bus.Created(ctx)
-	if err != nil {
-		return false, err
-	}
-	return time.Now().After(d.Create.Deadline) || d.Queued.Before(created), nil
+func late(d natsbus.Delivery, logCreated time.Time) bool {
+	return time.Now().After(d.Create.Deadline) || d.Queued.Before(logCreated)
 }
 
 // manifest fetches and checks what the pod is made from.
@@ -321,7 +313,7 @@ func (c *creator) handOn(ctx context.Context, d natsbus.Delivery, entry natsbus.
 	}
 	return c.bus.Publish(ctx, events.Command{
 		Stage: events.StageLicense, ID: d.ID, Cluster: d.Cluster, User: d.User, Pod: entry.Pod, Generation: entry.Generation,
-		Traceparent: d.Traceparent, Rendered: rendered,
+		Traceparent: d.Traceparent, After: entry.Known(), Rendered: rendered,
 	}, strconv.FormatUint(entry.Sequence, 10))
 }
 

@@ -35,7 +35,7 @@ func (c *creator) launch(ctx context.Context, d natsbus.Delivery) error {
 	if err := json.Unmarshal(d.Rendered, &pod); err != nil {
 		return natsbus.Permanent(events.RequestInvalid, fmt.Errorf("read rendered pod: %w", err))
 	}
-	entry, _, err := c.bus.Append(ctx, d.Pod, events.Fact{
+	entry, _, err := c.bus.AppendAfter(ctx, d.Newest(), d.Pod, events.Fact{
 		Kind: events.FactLaunch, Generation: d.Generation, At: time.Now().UTC(),
 	})
 	switch {

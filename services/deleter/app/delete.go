@@ -37,11 +37,14 @@ type deleter struct {
 // handle brings one pod nearer to its end. It is called again, by the watcher
 // when an object has vanished and by the delete timer, until the pod is gone.
 func (d *deleter) handle(ctx context.Context, c natsbus.Delivery) error {
-	entry, err := d.bus.Last(ctx, c.Pod)
-	if err != nil {
-		return err
-	}
 	request := *c.Delete
+	entry := c.Newest()
+	if entry.Event == "" || request.Timer != "" || c.Attempt > 1 {
+		var err error
+		if entry, err = d.bus.Last(ctx, c.Pod); err != nil {
+			return err
+		}
+	}
 	if entry.Event == "" || entry.Event == events.Gone || entry.Generation != c.Generation {
 		return d.removeStray(ctx, c, request)
 	}
@@ -51,14 +54,17 @@ func (d *deleter) handle(ctx context.Context, c natsbus.Delivery) error {
 			return err
 		}
 	}
-	entry, _, err = d.bus.AppendAfter(ctx, entry, c.Pod, events.Fact{
-		Kind: events.FactDelete, Generation: c.Generation, At: time.Now().UTC(),
-	})
-	switch {
-	case errors.Is(err, events.ErrOver), errors.Is(err, events.ErrGeneration):
-		return nil // Gone since it was read.
-	case err != nil:
-		return err
+	if entry.Event != events.Deleting { // After which nothing comes but the end.
+		var err error
+		entry, _, err = d.bus.AppendAfter(ctx, entry, c.Pod, events.Fact{
+			Kind: events.FactDelete, Generation: c.Generation, At: time.Now().UTC(),
+		})
+		switch {
+		case errors.Is(err, events.ErrOver), errors.Is(err, events.ErrGeneration):
+			return nil // Gone since it was read.
+		case err != nil:
+			return err
+		}
 	}
 	// The timer drives a delete on that is stuck, however many processes die. News
 	// of a delete that is under way finds it armed.

@@ -408,3 +408,52 @@ func TestDeletersRace(t *testing.T) {
 		t.Errorf("the pod is %s of %s", got.Event, got.Generation)
 	}
 }
+
+// TestStaleNews: what the sender of a delete knew of the pod is out of date, or
+// about something else. The log decides.
+func TestStaleNews(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		last  events.Type
+		known func(ready events.Known) *events.Known
+		want  events.Type
+	}{
+		"an older record": {events.Ready, func(k events.Known) *events.Known {
+			k.Sequence--
+			k.Record.Event = events.Running
+			return &k
+		}, events.Deleting},
+		"a record that was never written": {events.Ready, func(k events.Known) *events.Known {
+			k.Sequence += 100
+			return &k
+		}, events.Deleting},
+		"another pod's": {events.Ready, func(k events.Known) *events.Known {
+			k.Record.Pod, k.Record.Event = "other", events.Gone
+			return &k
+		}, events.Deleting},
+		"gone meanwhile": {events.Gone, func(k events.Known) *events.Known {
+			k.Sequence--
+			k.Record.Event = events.Deleting
+			return &k
+		}, events.Gone},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, tt.last)
+			d := b.delivery(events.DeleteRequest{})
+			d.After = tt.known(events.Known{Sequence: b.entry.Sequence, Record: b.entry.Record})
+			b.handled(t, d)
+			if got := b.event(t).Event; got != tt.want {
+				t.Errorf("the pod is %s, want %s", got, tt.want)
+			}
+			last, err := b.bus.Last(t.Context(), pod)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := b.entry.Sequence + 1; tt.want == events.Deleting && last.Sequence != want {
+				t.Errorf("the last record is %d, want %d", last.Sequence, want)
+			}
+		})
+	}
+}

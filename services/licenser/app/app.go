@@ -42,7 +42,7 @@ func (a *App) start(_ context.Context, w *worker.Worker) error {
 
 // license appends the licenses of a pod and hands it on to be launched.
 func (a *App) license(ctx context.Context, d natsbus.Delivery) error {
-	entry, _, err := a.Bus.Append(ctx, d.Pod, events.Fact{
+	entry, _, err := a.Bus.AppendAfter(ctx, d.Newest(), d.Pod, events.Fact{
 		Kind: events.FactLicense, Generation: d.Generation, At: time.Now().UTC(), Licenses: []events.License{},
 	})
 	switch {
@@ -54,6 +54,6 @@ func (a *App) license(ctx context.Context, d natsbus.Delivery) error {
 		return nil
 	}
 	launch := d.Command
-	launch.Stage = events.StageLaunch
+	launch.Stage, launch.After = events.StageLaunch, entry.Known()
 	return a.Bus.Publish(ctx, launch, strconv.FormatUint(entry.Sequence, 10))
 }

@@ -43,8 +43,10 @@ func (r *reconciler) reconcile(ctx context.Context, name string, complete, missi
 		Cluster: r.bus.Cluster(), At: time.Now().UTC(), PullBackOffLimit: r.backOffs,
 	}
 	action := diff.Decide(entry.Record, look)
-	if unsure := !known || action.Delete != nil || complete; unsure && (action.Fact != nil || action.Delete != nil) {
-		// Before anything is adopted or removed, the leader is asked.
+	// Before anything is adopted or removed, the leader is asked. After deleting
+	// nothing comes but the end.
+	removes := action.Delete != nil && entry.Event != events.Deleting
+	if unsure := !known || removes || complete; unsure && (action.Fact != nil || action.Delete != nil) {
 		if entry, err = r.bus.Last(ctx, name); err != nil {
 			return err
 		}

@@ -57,6 +57,7 @@ second signal.
 
 // Main runs devstack with the arguments of the process and returns the exit code.
 func Main() int {
+	service.TuneMemory()
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	defer signal.Stop(signals)

@@ -134,7 +134,7 @@ func (w *Watch) Events(ctx context.Context, sink SignalSink) error {
 	stream := &stream{
 		name: "events", log: w.log, heard: &w.heardEvents,
 		open: func(ctx context.Context, opts metav1.ListOptions) (apiwatch.Interface, error) {
-			opts.FieldSelector = "involvedObject.kind=Pod"
+			opts.FieldSelector = kube.SignalSelector
 			return w.client.CoreV1().Events(w.namespace).Watch(ctx, opts)
 		},
 		// Without a version a watch begins with what there is.

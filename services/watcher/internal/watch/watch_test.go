@@ -399,7 +399,7 @@ func TestEvents(t *testing.T) {
 		if d := cmp.Diff([]string{"", ""}, s.versions()); d != "" {
 			t.Errorf("watches began at (-want +got):\n%s", d)
 		}
-		if got := s.opened[0].FieldSelector; got != "involvedObject.kind=Pod" {
+		if got := s.opened[0].FieldSelector; got != kube.SignalSelector {
 			t.Errorf("field selector = %q; other events are nobody's business", got)
 		}
 		cancel()
