@@ -54,6 +54,10 @@ func newFakeAPI(tb testing.TB, bus *natsbus.Bus) (*fakeAPI, string) {
 }
 
 func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodGet {
+		f.health(w, r)
+		return
+	}
 	var req podRequest
 	if r.Method != http.MethodPost || r.Header.Get("Content-Type") != "application/json" {
 		f.refuse(w, http.StatusBadRequest, events.RequestInvalid, "no POST of JSON")
@@ -75,6 +79,16 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.delete(w, req)
 	case "/watch_delete_pod":
 		f.await(w, r, "deleted", func(p *fakePod) (over, yes bool) { return p == nil || p.deleting > 2, p == nil || p.plan != "stays" }, req)
+	default:
+		http.NotFound(w, r)
+	}
+}
+
+// health answers what everybody may ask.
+func (f *fakeAPI) health(w http.ResponseWriter, r *http.Request) {
+	switch r.URL.Path {
+	case "/livez", "/readyz":
+		_, _ = io.WriteString(w, "ok\n")
 	default:
 		http.NotFound(w, r)
 	}

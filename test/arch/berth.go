@@ -75,7 +75,7 @@ func Rules() []Rule {
 		},
 		NeverReaches: []string{"github.com/jackc/..."},
 	}, {
-		Name:         "the command line speaks HTTP and NATS; it has no service inside",
+		Name:         "the command line asks the api, NATS and, for doctor, Kubernetes; it has no service inside",
 		From:         []string{"berth/cmd/berth"},
 		NeverReaches: []string{"berth/services/..."},
 	}, {

@@ -66,7 +66,7 @@ func breaches() []breach {
 		{"berth/pkg/service", "berth/services/api/app", "shared code does not know who uses it: berth/pkg/service -> berth/services/api/app"},
 		{"berth/services/api/app", "berth/pkg/kube", "api and licenser hold no Kubernetes client, nor its types: berth/services/api -> berth/services/api/app -> berth/pkg/kube -> k8s.io/api/core/v1"},
 		{creator + "/app", "github.com/jackc/pgx/v5", "only the licenser talks to the database: berth/services/creator -> berth/services/creator/app -> github.com/jackc/pgx/v5"},
-		{"berth/cmd/berth", "berth/services/api/app", "the command line speaks HTTP and NATS; it has no service inside: berth/cmd/berth -> berth/services/api/app"},
+		{"berth/cmd/berth", "berth/services/api/app", "the command line asks the api, NATS and, for doctor, Kubernetes; it has no service inside: berth/cmd/berth -> berth/services/api/app"},
 		{creator + "/app", "berth/pkg/kube/kubetest", "nothing of the tests gets into a production binary: berth/services/creator -> berth/services/creator/app -> berth/pkg/kube/kubetest"},
 		{"berth/pkg/service", "testing", "nothing of the tests gets into a production binary: berth/services/api -> berth/pkg/service -> testing"},
 		{"berth/pkg/kube/kubetest", "pgregory.net/rapid", "the launcher may start what tests start, without their frameworks: berth/cmd/devstack -> berth/pkg/kube/kubetest -> pgregory.net/rapid"},

@@ -19,16 +19,18 @@ import (
 	"berth/pkg/events/natsbus"
 )
 
-// build makes devstack as its users have it. It comes before the tests, which a
-// compiler beside them would slow down.
-func build(dir string) (path string, err error) {
-	path = filepath.Join(dir, "devstack")
-	// As in the Makefile, so that what is compiled for one is for the other.
-	command := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", path, "berth/cmd/devstack")
-	if text, err := command.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build devstack: %w: %s", err, text)
+// build makes devstack and the services as their users have them. It comes before
+// the tests, which a compiler beside them would slow down.
+func build(dir string) (devstack string, err error) {
+	// Flags as in the Makefile, so that what is compiled for one is for the other.
+	command := exec.Command("go", "build", "-buildvcs=false", "-o", dir+"/", "berth/cmd/devstack")
+	for _, service := range all() {
+		command.Args = append(command.Args, "berth/services/"+service)
 	}
-	return path, nil
+	if text, err := command.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the programs: %w: %s", err, text)
+	}
+	return filepath.Join(dir, "devstack"), nil
 }
 
 // process is a devstack that runs.

@@ -1,12 +1,16 @@
 package e2e
 
 import (
+	"fmt"
 	"net/http"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"berth/pkg/events"
 	"berth/pkg/events/eventstest"
@@ -96,6 +100,88 @@ func TestWipedLog(t *testing.T) {
 	if again != ready || !p.ready(t, user, again) {
 		t.Errorf("%s cannot be made again", ready)
 	}
+}
+
+// TestReplacedServer: NATS is replaced by an empty server while 100 pods run, and
+// nothing else is restarted. Nobody hears a "no", nothing is removed, and then
+// all is as it was, timers included.
+func TestReplacedServer(t *testing.T) {
+	t.Parallel()
+	const users, each = 20, 5
+	p, _ := whole(t, func(c *config.Config) { c.TimeoutCreate = 25 * time.Second })
+	for _, service := range all() {
+		p.replica(t, service)
+	}
+	p.compared(t)
+	owner := func(n int) string { return fmt.Sprintf("user%d@replaced.org", n) }
+	var making sync.WaitGroup
+	for n := range users {
+		making.Go(func() {
+			for range each {
+				if pod := p.create(t, owner(n), "notebook"); !p.ready(t, owner(n), pod) {
+					t.Errorf("%s is not ready", pod)
+				}
+			}
+		})
+	}
+	making.Wait()
+	stuck := p.create(t, "stuck@replaced.org", "never-ready")
+	p.reaches(t, stuck, events.Running)
+	before := p.uids(t)
+
+	p.nats.Wipe()
+	deadline := time.After(limit)
+	for refused, right := 0, false; !right; {
+		select {
+		case <-deadline:
+			t.Fatal("it is not right again")
+		default:
+		}
+		right = true
+		for n := range users {
+			status, text, err := p.try(t, "get_pods", fmt.Sprintf(`{"user_id":%q}`, owner(n)))
+			switch {
+			case err == nil && status == http.StatusServiceUnavailable:
+				refused++
+				right = false
+			case err != nil || status != http.StatusOK || strings.Count(text, `"pod_name"`) != each:
+				t.Fatalf("after %d times 503: %d %s, error %v", refused, status, text, err)
+			}
+		}
+		if right && refused == 0 {
+			right = false // Nobody has noticed yet.
+		}
+	}
+	if d := cmp.Diff(before, p.uids(t)); d != "" {
+		t.Errorf("pods (-before +after):\n%s", d)
+	}
+	p.fails(t, stuck, events.Timeout, "NOT_READY")
+	for n := range users {
+		making.Go(func() {
+			for _, info := range p.list(t, owner(n)) {
+				p.remove(t, owner(n), info.Name)
+				p.gone(t, owner(n), info.Name)
+			}
+			if pod := p.create(t, owner(n), "notebook"); !p.ready(t, owner(n), pod) {
+				t.Errorf("%s is not ready after the rebuild", pod)
+			}
+		})
+	}
+	making.Wait()
+}
+
+// uids are the pods in the namespace by name.
+func (s *site) uids(t *testing.T) map[string]string {
+	t.Helper()
+	list, err := s.kube.CoreV1().Pods(s.namespace).List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	uids := map[string]string{}
+	for i := range list.Items {
+		uids[list.Items[i].Name] = string(list.Items[i].UID)
+	}
+	return uids
 }
 
 // TestWipedLogForgetsNoTimer: a pod that never gets ready is not kept for ever

@@ -57,6 +57,22 @@ type podInfo struct {
 // post sends a body as it is.
 func (s *site) post(t *testing.T, endpoint, body string) (int, []byte, http.Header) {
 	t.Helper()
+	status, text, header, err := s.send(t, endpoint, body)
+	if err != nil {
+		t.Fatalf("POST /%s: %v", endpoint, err)
+	}
+	return status, text, header
+}
+
+// try is post to a replica that may go away; the status is 0 then.
+func (s *site) try(t *testing.T, endpoint, body string) (status int, text string, err error) {
+	t.Helper()
+	status, read, _, err := s.send(t, endpoint, body)
+	return status, string(read), err
+}
+
+func (s *site) send(t *testing.T, endpoint, body string) (int, []byte, http.Header, error) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL+"/"+endpoint, strings.NewReader(body))
@@ -66,14 +82,14 @@ func (s *site) post(t *testing.T, endpoint, body string) (int, []byte, http.Head
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := shared.http.Do(req)
 	if err != nil {
-		t.Fatalf("POST /%s: %v", endpoint, err)
+		return 0, nil, nil, err
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
-		t.Fatalf("POST /%s: %v", endpoint, err)
+		return 0, nil, nil, err
 	}
-	return resp.StatusCode, text, resp.Header
+	return resp.StatusCode, text, resp.Header, nil
 }
 
 // ask asks as a silo does: on a patient site again, as long as it is told that

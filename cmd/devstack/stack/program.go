@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"berth/pkg/kube/kubetest/proc"
@@ -26,6 +28,7 @@ type program struct {
 	spec    proc.Spec
 	say     func(format string, args ...any)
 
+	process     atomic.Pointer[proc.Process]
 	stop, ended chan struct{}
 	once        sync.Once
 	never       chan struct{} // It does not stop by itself.
@@ -70,8 +73,20 @@ func (p *program) Start(context.Context) error {
 	if err != nil {
 		return err
 	}
+	p.process.Store(process)
 	go p.supervise(process)
 	return nil
+}
+
+// Signal sends a signal to a replica that is a process of its own: api-1 is the
+// first one of the api. It returns false where there is none.
+func (s *Stack) Signal(replica string, signal syscall.Signal) bool {
+	for _, p := range s.programs {
+		if p.spec.Name == replica {
+			return p.process.Load().Signal(signal)
+		}
+	}
+	return false
 }
 
 // supervise starts the process again whenever it has ended, until Stop.
@@ -99,7 +114,9 @@ func (p *program) supervise(process *proc.Process) {
 			var err error
 			if process, err = p.starter.Start(p.spec); err != nil {
 				p.say("%v; trying again", err)
+				continue
 			}
+			p.process.Store(process)
 		}
 	}
 }

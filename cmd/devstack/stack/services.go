@@ -91,7 +91,9 @@ func (s *Stack) startReplica(
 		if listen, err = resolve(ctx, listen); err != nil {
 			return nil, nil, err
 		}
-		r, address = s.program(starter, name, n, listen), func() string { return listen }
+		p := s.program(starter, name, n, listen)
+		s.programs = append(s.programs, p)
+		r, address = p, func() string { return listen }
 	} else {
 		r, address = s.inProcess(name, listen)
 	}

@@ -115,6 +115,8 @@ type Stack struct {
 	nats    *server.Server // Nil where the server is another's.
 	users   []eventstest.User
 	cluster *kubetest.Cluster
+	// programs are the replicas that are processes of their own.
+	programs []*program
 }
 
 // Start starts everything and returns when it can be used. An error says which

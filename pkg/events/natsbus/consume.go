@@ -196,7 +196,7 @@ func (w *worker) open(ctx context.Context) (consumer jetstream.Consumer, err err
 	cluster, stage := w.bus.cluster, w.stage.Stage
 	err = w.bus.ask(ctx, "open consumer "+string(stage), func(ctx context.Context) (err error) {
 		consumer, err = w.bus.js.CreateOrUpdateConsumer(ctx, events.CommandStream, jetstream.ConsumerConfig{
-			Durable:       durable(cluster, stage),
+			Durable:       ConsumerName(cluster, stage),
 			Description:   "The " + string(stage) + " stage",
 			FilterSubject: events.CommandFilter(cluster, stage),
 			AckPolicy:     jetstream.AckExplicitPolicy,
@@ -209,8 +209,9 @@ func (w *worker) open(ctx context.Context) (consumer jetstream.Consumer, err err
 	return consumer, err
 }
 
-// durable is the name of a stage's consumer.
-func durable(cluster string, stage events.Stage) string {
+// ConsumerName is the name of the durable consumer of a stage, in the stream
+// [events.CommandStream].
+func ConsumerName(cluster string, stage events.Stage) string {
 	return events.Token(cluster) + "-" + string(stage)
 }
 

@@ -113,7 +113,7 @@ func reads(stream string) []string {
 func carriesOut(cluster string, stages ...events.Stage) []string {
 	var subjects []string
 	for _, s := range stages {
-		consumer := events.CommandStream + "." + durable(cluster, s)
+		consumer := events.CommandStream + "." + ConsumerName(cluster, s)
 		subjects = append(subjects,
 			"$JS.API.CONSUMER.CREATE."+consumer+"."+events.CommandFilter(cluster, s),
 			"$JS.API.CONSUMER.MSG.NEXT."+consumer, "$JS.API.CONSUMER.INFO."+consumer, "$JS.ACK."+consumer+".>",
@@ -128,7 +128,7 @@ func rescues(cluster string) []string {
 	subjects := one(streamAPI("MSG.GET", events.CommandStream), streamAPI("MSG.DELETE", events.CommandStream))
 	for _, s := range events.Stages() {
 		subjects = append(subjects,
-			fmt.Sprintf("$JS.API.CONSUMER.INFO.%s.%s", events.CommandStream, durable(cluster, s)), events.CommandFilter(cluster, s))
+			fmt.Sprintf("$JS.API.CONSUMER.INFO.%s.%s", events.CommandStream, ConsumerName(cluster, s)), events.CommandFilter(cluster, s))
 	}
 	return subjects
 }

@@ -46,7 +46,7 @@ func (b *Bus) Rescue(ctx context.Context) error {
 // acknowledged; 0 where there is no consumer.
 func (b *Bus) ackFloor(ctx context.Context, stage events.Stage) (floor uint64, err error) {
 	err = b.ask(ctx, "ask for consumer "+string(stage), func(ctx context.Context) error {
-		consumer, err := b.js.Consumer(ctx, events.CommandStream, durable(b.cluster, stage))
+		consumer, err := b.js.Consumer(ctx, events.CommandStream, ConsumerName(b.cluster, stage))
 		if errors.Is(err, jetstream.ErrConsumerNotFound) {
 			return nil // No service of that stage has ever run.
 		}

@@ -2,9 +2,11 @@ package natsbus
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -172,7 +174,8 @@ func (w *worker) guard(f func() error) (err error) {
 	return f()
 }
 
-// bury makes a failure known and keeps a copy of the message with its cause.
+// bury makes a failure known and keeps a copy of the message, without variables, with
+// its cause.
 func (w *worker) bury(ctx context.Context, msg jetstream.Msg, d Delivery, v verdict) error {
 	if w.stage.Fail != nil && d.Stage != "" {
 		if err := w.guard(func() error { return w.stage.Fail(ctx, d, v.reason, v.text) }); err != nil {
@@ -184,7 +187,7 @@ func (w *worker) bury(ctx context.Context, msg jetstream.Msg, d Delivery, v verd
 		id = msg.Subject() // Somebody else's message; its whole subject becomes one token.
 	}
 	letter := nats.NewMsg(events.DeadLetterSubject(w.bus.cluster, w.stage.Stage, id))
-	letter.Data = msg.Data()
+	letter.Data = withoutVariables(msg.Data())
 	letter.Header.Set("Berth-Reason", string(v.reason))
 	letter.Header.Set("Berth-Cause", headerText(v.text))
 	letter.Header.Set("Berth-Subject", msg.Subject())
@@ -192,6 +195,35 @@ func (w *worker) bury(ctx context.Context, msg jetstream.Msg, d Delivery, v verd
 		_, err := w.bus.js.PublishMsg(ctx, letter, jetstream.WithExpectStream(events.DeadLetterStream))
 		return err
 	})
+}
+
+// withoutVariables is a command as it is kept: what a pod's containers get may be
+// secret. A message that is no command stays as it is, since nobody knows what it
+// was to be.
+func withoutVariables(data []byte) []byte {
+	c, err := events.ParseCommand(data)
+	if err != nil {
+		return data
+	}
+	if c.Rendered != nil {
+		c.Rendered = json.RawMessage("{}")
+	}
+	if c.Create != nil {
+		create := *c.Create
+		create.Settings, create.ManifestURL = nil, withoutQuery(create.ManifestURL)
+		c.Create = &create
+	}
+	kept, err := c.Marshal()
+	if err != nil {
+		return []byte("{}") // It was read from JSON, and can be written.
+	}
+	return kept
+}
+
+// withoutQuery is a URL without its query, which may hold a token.
+func withoutQuery(address string) string {
+	address, _, _ = strings.Cut(address, "?")
+	return address
 }
 
 // headerText makes one line of at most 1 KiB of a text, as a header needs it.

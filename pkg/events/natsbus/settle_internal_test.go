@@ -66,3 +66,31 @@ func TestHeaderText(t *testing.T) {
 		}
 	}
 }
+
+// A dead letter is read by people, for a week.
+func TestWithoutVariables(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]events.Command{
+		"create": {Stage: events.StageCreate, Create: &events.CreateRequest{
+			ManifestURL: "https://example.org/n.yaml?token=secret", Settings: map[string]map[string]string{"main": {"A": "secret"}},
+			Deadline: time.Now(),
+		}},
+		"launch": {Stage: events.StageLaunch, Pod: "p", Generation: "1-1", Rendered: []byte(`{"env":"secret"}`)},
+	} {
+		c.ID, c.Cluster, c.User = "id", "main", "u"
+		data, err := c.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept := withoutVariables(data)
+		if strings.Contains(string(kept), "secret") {
+			t.Errorf("%s: %s", name, kept)
+		}
+		if back, err := events.ParseCommand(kept); err != nil || back.ID != c.ID || back.Stage != c.Stage || back.User != c.User {
+			t.Errorf("%s: %+v, error %v", name, back, err)
+		}
+	}
+	if kept := withoutVariables([]byte("poison")); string(kept) != "poison" {
+		t.Errorf("a message that is no command is kept as %q", kept)
+	}
+}

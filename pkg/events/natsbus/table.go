@@ -172,13 +172,13 @@ func (t *Table) Fresh(ctx context.Context, pod string) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	if err := t.same(ctx, life); err != nil {
-		return Entry{}, err
-	}
 	if e.Sequence != 0 {
+		// A record is one of whatever stream there is now. Of another life than the
+		// table's it does no harm there: the table is about to begin anew.
 		t.apply(life, e)
+		return e, nil
 	}
-	return e, nil
+	return e, t.same(ctx, life)
 }
 
 // FreshUser is [Table.User] with everything that the stream's leader had at the

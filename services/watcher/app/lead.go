@@ -2,20 +2,19 @@ package app
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/util/workqueue"
 
+	"berth/pkg/events"
 	"berth/pkg/events/natsbus"
 )
 
 // The times of a leader.
 const (
-	heartbeatEvery = time.Second
-	tidyEvery      = time.Minute
+	tidyEvery = time.Minute
 	// firstRetry and mostRetry bound the pause before a name is looked at again
 	// after a failure.
 	firstRetry = 20 * time.Millisecond
@@ -127,7 +126,8 @@ func (l *leader) work(ctx context.Context) {
 
 // heartbeat says once a second that the leader is alive and its watch is.
 func (l *leader) heartbeat(ctx context.Context) error {
-	beat, tidy := time.NewTicker(heartbeatEvery), time.NewTicker(tidyEvery)
+	begun := time.Now().UTC()
+	beat, tidy := time.NewTicker(events.HeartbeatEvery), time.NewTicker(tidyEvery)
 	defer beat.Stop()
 	defer tidy.Stop()
 	for {
@@ -137,12 +137,23 @@ func (l *leader) heartbeat(ctx context.Context) error {
 		case now := <-tidy.C:
 			l.rec.cluster.Tidy(now)
 		case <-beat.C:
-			text := fmt.Sprintf(`{"instance":%q,"watch_age_seconds":%.3f}`, l.app.Instance, l.app.watch.Age().Seconds())
-			if err := l.app.Bus.Heartbeat([]byte(text)); err != nil {
+			if err := l.beat(begun); err != nil {
 				l.app.Log.Debug().Err(err).Msg("Cannot send a heartbeat")
 			}
 		}
 	}
+}
+
+// beat sends one heartbeat of a term that began at a time.
+func (l *leader) beat(begun time.Time) error {
+	text, err := events.Heartbeat{
+		Cluster: l.app.Bus.Cluster(), Instance: l.app.Instance, Version: l.app.Version,
+		Time: time.Now().UTC(), LeadingSince: begun, WatchAge: l.app.watch.Age().Seconds(),
+	}.Marshal()
+	if err != nil {
+		return err
+	}
+	return l.app.Bus.Heartbeat(text)
 }
 
 // compareAgain compares the cluster with the log at the start, at intervals,

@@ -17,6 +17,8 @@ const (
 	userForm    = `[a-z0-9][-a-z0-9._]*[@]?[-a-z0-9._]*[a-z0-9]`
 	podForm     = `[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?`
 	clusterForm = `[A-Za-z0-9][A-Za-z0-9_-]{0,62}`
+	// labelForm is an RFC 1123 label, which the name of a namespace is.
+	labelForm = `[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?`
 	// A variable's name may be any printable ASCII (https://kubernetes.io/docs/tasks/inject-data-application/define-environment-variable-container/).
 	settingForm = `[a-z0-9][-a-z0-9]*\.[!-<>-~]+`
 )
@@ -82,10 +84,9 @@ func parseSettings(given []string) (map[string]map[string]string, error) {
 
 // client returns a client of the service; its Close is the caller's to call.
 func (a *app) client() (*silo.Client, error) {
-	base, err := url.Parse(a.url)
-	// The URL may hold a password, so it is not repeated.
-	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" || base.RawQuery != "" || base.Fragment != "" {
-		return nil, usage("--url or BERTH_URL is no URL: write one like http://127.0.0.1:8080")
+	base, err := a.baseURL()
+	if err != nil {
+		return nil, err
 	}
 	return silo.New(base, "berth/"+version()), nil
 }

@@ -10,12 +10,12 @@ import (
 )
 
 func (a *app) config() *cobra.Command {
-	return group("config", "Check a configuration, or write an example", `
+	return group("config", "Check a configuration, or write an example or the users of NATS", `
 The configuration of a site: one file, and BACKEND_<KEY> variables, for all
 services of Berth.`,
 		`  berth config example >berth.yaml
   berth config check berth.yaml`,
-		a.configCheck(), a.configExample())
+		a.configCheck(), a.configExample(), a.configNATS())
 }
 
 func (a *app) configCheck() *cobra.Command {
@@ -30,6 +30,12 @@ has one object: valid, faults, notices.`,
 		Example: `  berth config check berth.yaml
   BACKEND_TIMEOUTCREATE=2m berth config check --env berth.yaml`,
 		Args: cobra.ExactArgs(1),
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			if len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return []cobra.Completion{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt
+		},
 		RunE: func(_ *cobra.Command, args []string) error { return a.runConfigCheck(args[0], withEnvironment) },
 	}
 	cmd.Flags().BoolVar(&withEnvironment, "env", false, "let the BACKEND_<KEY> variables of the environment win over the file")

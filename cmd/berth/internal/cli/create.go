@@ -39,7 +39,7 @@ reason, message, duration_seconds and the phases.`,
 	cmd.Flags().StringArrayVar(&c.set, "set", nil, "set a variable of a container, `CONTAINER.NAME=VALUE`; may be repeated")
 	cmd.Flags().BoolVar(&c.noWait, "no-wait", false, "do not wait until the pod is ready")
 	cmd.Flags().DurationVar(&c.timeout, "timeout", defaultTimeout, "how long to wait in all; 0 is for ever")
-	return cmd
+	return completes(cmd, map[string]cobra.CompletionFunc{"timeout": completeTimes})
 }
 
 func (a *app) runCreate(ctx context.Context, manifest string, c create) error {

@@ -23,14 +23,15 @@ be deleted before the first is waited for. The exit code is that of the first
 that failed. With --json stdout has an object a pod.`,
 		Example: `  berth pods delete notebook-alice-example-org --user alice@example.org
   berth pods delete --no-wait first second third`,
-		Args: cobra.MinimumNArgs(1),
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: a.completePods(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.runDelete(cmd.Context(), args, noWait, timeout)
 		},
 	}
 	cmd.Flags().BoolVar(&noWait, "no-wait", false, "do not wait until the pods are gone")
 	cmd.Flags().DurationVar(&timeout, "timeout", defaultTimeout, "how long to wait in all; 0 is for ever")
-	return cmd
+	return completes(cmd, map[string]cobra.CompletionFunc{"timeout": completeTimes})
 }
 
 func (a *app) runDelete(ctx context.Context, names []string, noWait bool, timeout time.Duration) error {

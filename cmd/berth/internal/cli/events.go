@@ -48,7 +48,7 @@ is restarted is waited for; a log that was made anew is read from its start.`,
 	flags.BoolVar(&f.all, "all", false, "begin with everything that the log still has")
 	flags.BoolVar(&f.noFollow, "no-follow", false, "end when the past has been read")
 	cmd.MarkFlagsMutuallyExclusive("since-start", "all")
-	return cmd
+	return completes(cmd, map[string]cobra.CompletionFunc{"type": completeTypes, "pod": a.completePods(0)})
 }
 
 // errPast ends the reading of the past.

@@ -32,7 +32,7 @@ const (
 func exitCodes() string {
 	return `    0  success
     1  the operation failed: the pod failed or ended, a delete did not come to its
-       end, a configuration has faults; stderr says why
+       end, a configuration has faults, doctor found a problem; the output says why
     2  wrong usage
     3  there is no such pod, or it is not this user's
     4  the service, or NATS, cannot be reached or is not available

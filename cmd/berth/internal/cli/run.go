@@ -91,9 +91,12 @@ Environment:
 		`  berth pods create https://example.org/notebook.yaml --user alice@example.org
   berth pods list --user alice@example.org
   berth events --nats-url nats://127.0.0.1:4222
+  berth doctor
   berth config check berth.yaml`,
-		a.pods(), a.events(), a.config(), a.version())
-	root.CompletionOptions.DisableDefaultCmd = true
+		a.pods(), a.events(), a.doctor(), a.config(), a.completion(), a.version())
+	root.CompletionOptions.DisableDefaultCmd = true // There is one with a better help.
+	// Few arguments are files; those say so.
+	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.fromEnvironment(cmd) }
 
@@ -110,7 +113,12 @@ Environment:
 // fromEnvironment gives the flags that are not set the values of their variables.
 func (a *app) fromEnvironment(cmd *cobra.Command) error {
 	for _, v := range []struct{ flag, variable string }{
-		{"url", "BERTH_URL"}, {"user", "BERTH_USER"}, {"nats-url", "NATS_URL"}, {"cluster", "BERTH_CLUSTER"},
+		{"url", "BERTH_URL"},
+		{"user", "BERTH_USER"},
+		{"nats-url", "NATS_URL"},
+		{"cluster", "BERTH_CLUSTER"},
+		{"kubeconfig", "KUBECONFIG"},
+		{"namespace", "BERTH_NAMESPACE"}, // Of doctor alone.
 	} {
 		flag := cmd.Flags().Lookup(v.flag)
 		value := a.getenv(v.variable)

@@ -22,7 +22,8 @@ func (a *app) podsWatch() *cobra.Command {
 one that is being deleted until it is gone; a pod that does not exist is gone.`,
 		Example: `  berth pods watch notebook-alice-example-org --user alice@example.org
   berth pods watch --delete notebook-alice-example-org --timeout 1m`,
-		Args: cobra.ExactArgs(1),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completePods(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			goal := track.Ready
 			if untilGone {
@@ -33,7 +34,7 @@ one that is being deleted until it is gone; a pod that does not exist is gone.`,
 	}
 	cmd.Flags().BoolVar(&untilGone, "delete", false, "watch a delete until the pod is gone")
 	cmd.Flags().DurationVar(&timeout, "timeout", defaultTimeout, "how long to watch; 0 is for ever")
-	return cmd
+	return completes(cmd, map[string]cobra.CompletionFunc{"timeout": completeTimes})
 }
 
 func (a *app) runWatch(ctx context.Context, name string, goal track.Goal, timeout time.Duration) error {

@@ -22,6 +22,9 @@ const (
 	leaseDuration = 5 * time.Second
 	renewDeadline = 3 * time.Second
 	retryPeriod   = 500 * time.Millisecond
+	// requestLimit lets a leader try twice before its lease is over. A candidate
+	// has no other limit: client-go sets none while it waits for the lease.
+	requestLimit = renewDeadline / 2
 )
 
 // Election is one replica's standing for election. It is used by one goroutine.
@@ -33,8 +36,12 @@ type Election struct {
 // New returns an election by the Lease of a name in a namespace; identity tells
 // the replicas apart.
 func New(config *rest.Config, namespace, name, identity string, log zerolog.Logger) (*Election, error) {
-	// A client of its own, so that a busy watcher cannot delay the renewals.
-	clients, err := kubernetes.NewForConfig(rest.CopyConfig(config))
+	// A client of its own, so that a busy watcher cannot delay the renewals, and
+	// HTTP/1.1, where a request that is given up takes its connection with it: the
+	// next try is not sent into a connection that has died without a word.
+	config = rest.CopyConfig(config)
+	config.Timeout, config.NextProtos = requestLimit, []string{"http/1.1"}
+	clients, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("make a client for the election: %w", err)
 	}

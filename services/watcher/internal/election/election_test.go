@@ -3,6 +3,9 @@ package election
 import (
 	"context"
 	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -300,5 +303,55 @@ func TestNew(t *testing.T) {
 	}
 	if _, err := New(&rest.Config{Host: "://"}, "berth", "watcher", "a", zerolog.Nop()); err == nil {
 		t.Error("New takes a host that is no URL")
+	}
+}
+
+// TestADeadConnection: nothing comes back on the first connection any more, and
+// nobody says so. The candidate is elected over another.
+func TestADeadConnection(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	dead := ""
+	over := make(chan struct{})
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		if dead == "" {
+			dead = r.RemoteAddr
+		}
+		silent := r.RemoteAddr == dead
+		mu.Unlock()
+		if silent {
+			<-over
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		if r.Method == http.MethodGet {
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = io.WriteString(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404}`)
+			return
+		}
+		_, _ = io.Copy(w, r.Body)
+	}))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	t.Cleanup(func() { close(over) })
+	elected, err := New(&rest.Config{
+		Host: server.URL, TLSClientConfig: rest.TLSClientConfig{Insecure: true}, ContentConfig: rest.ContentConfig{ContentType: "application/json"},
+	}, "berth", "watcher", "a", zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Far below the 45 s after which client-go notices that a connection is dead.
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	leads := false
+	err = elected.Run(ctx, func(context.Context) error {
+		leads = true
+		cancel()
+		return nil
+	})
+	if err != nil || !leads {
+		t.Errorf("elected: %t, %v", leads, err)
 	}
 }

@@ -1,0 +1,132 @@
+package probe
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+
+	"berth/cmd/berth/internal/doctor"
+	"berth/cmd/berth/internal/progress"
+)
+
+// maxAnswer is how much of an answer is read, in bytes: that of /metrics is the largest.
+const maxAnswer = 4 << 20
+
+// maxFault is how much of an error is shown, in columns.
+const maxFault = 200
+
+// askAPI asks the api how it is.
+func askAPI(ctx context.Context, s Site) doctor.API {
+	a := doctor.API{URL: s.API.Redacted()}
+	client := &http.Client{
+		Timeout: requestTimeout,
+		Transport: &http.Transport{
+			Proxy:             http.ProxyFromEnvironment,
+			DialContext:       (&net.Dialer{Timeout: requestTimeout}).DialContext,
+			ForceAttemptHTTP2: true,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	defer client.CloseIdleConnections()
+
+	asked := time.Now()
+	live, err := get(ctx, client, s, "livez")
+	if err != nil {
+		a.Fault = plain(err)
+		return a
+	}
+	answered := time.Now()
+	a.Live, a.Took = live.status, answered.Sub(asked).Seconds()
+	a.Skew = dateSkew(live.header, asked, answered)
+	if a.Live != http.StatusOK {
+		return a
+	}
+	if ready, err := get(ctx, client, s, "readyz"); err == nil {
+		a.Ready, a.Failing = ready.status, failingChecks(ready.body)
+	}
+	// A proxy may keep the metrics from strangers; then the version is unknown.
+	if metrics, err := get(ctx, client, s, "metrics"); err == nil && metrics.status == http.StatusOK {
+		a.Version, a.Instance = buildInfo(metrics.body)
+	}
+	return a
+}
+
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+func get(ctx context.Context, client *http.Client, s Site, path string) (answer, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.API.JoinPath(path).String(), http.NoBody)
+	if err != nil {
+		return answer{}, err
+	}
+	req.Header.Set("User-Agent", "berth/"+s.Version)
+	return do(client, req)
+}
+
+func do(client *http.Client, req *http.Request) (answer, error) {
+	res, err := client.Do(req)
+	if err != nil {
+		return answer{}, err
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{res.StatusCode, res.Header, string(body)}, nil
+}
+
+// plain is the error of a request without its URL, which may hold a password.
+func plain(err error) string {
+	if wrapped, ok := errors.AsType[*url.Error](err); ok {
+		if wrapped.Timeout() {
+			return "no answer in time"
+		}
+		err = wrapped.Err
+	}
+	// A server of another kind may be quoted with all that it said.
+	return progress.Clip(progress.Clean(err.Error()), maxFault)
+}
+
+// failingChecks reads what /readyz says about the checks that fail.
+func failingChecks(body string) []string {
+	var failing []string
+	for line := range strings.Lines(body) {
+		if text, ok := strings.CutPrefix(line, "[-] "); ok {
+			failing = append(failing, strings.TrimSpace(text))
+		}
+	}
+	return failing
+}
+
+var labelForm = regexp.MustCompile(`(\w+)="([^"]*)"`)
+
+// buildInfo reads version and instance from the metrics of a service.
+func buildInfo(metrics string) (version, instance string) {
+	lines := bufio.NewScanner(strings.NewReader(metrics))
+	lines.Buffer(nil, maxAnswer)
+	for lines.Scan() {
+		if !strings.HasPrefix(lines.Text(), "berth_build_info{") {
+			continue
+		}
+		for _, label := range labelForm.FindAllStringSubmatch(lines.Text(), -1) {
+			switch label[1] {
+			case "version":
+				version = label[2]
+			case "instance_id":
+				instance = label[2]
+			}
+		}
+	}
+	return version, instance
+}

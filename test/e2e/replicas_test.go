@@ -1,0 +1,290 @@
+package e2e
+
+import (
+	"flag"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"berth/cmd/devstack/stack"
+	"berth/pkg/events"
+	"berth/pkg/service/config"
+)
+
+// rounds is how often TestReplicasAgree asks; -rounds 1000 for a thorough look.
+var rounds = flag.Int("rounds", 60, "how many pods TestReplicasAgree makes")
+
+// at is the site as another replica of the api shows it.
+func (s *site) at(url string) *site {
+	other := *s
+	other.URL = url
+	return &other
+}
+
+// TestReplicasAgree: what one replica has answered, another never denies,
+// however far it lags.
+func TestReplicasAgree(t *testing.T) {
+	t.Parallel()
+	p, _ := whole(t, func(c *config.Config) { c.TimeoutCreate = 5 * time.Minute })
+	p.patient = false // Nothing is killed here.
+	first := p.at(p.URL)
+	p.replica(t, "api")
+	second := p.at(p.URL)
+	second.compared(t)
+	const users = 8
+	var running sync.WaitGroup
+	for n := range users {
+		running.Go(func() {
+			for round := n; round < *rounds; round += users {
+				one, two := first, second
+				if round%2 == 1 {
+					one, two = second, first
+				}
+				user := fmt.Sprintf("user%d@replicas.org", n)
+				pod := one.create(t, user, "notebook")
+				if listed := two.list(t, user); len(listed) != 1 || listed[0].Name != pod {
+					t.Errorf("round %d: the other replica lists %v, not %s", round, listed, pod)
+				}
+				if !two.ready(t, user, pod) {
+					t.Errorf("round %d: the other replica says that %s will not be ready", round, pod)
+				}
+				one.remove(t, user, pod)
+				if a := two.once(t, "watch_delete_pod", map[string]any{"user_id": user, "pod_name": pod}); !a.Deleted {
+					t.Errorf("round %d: the other replica says that %s is not gone: %d %s", round, pod, a.Status, a.Text)
+				}
+				// It may show for a moment what has been; it must not stay.
+				eventually(t, "the first replica has heard of the end", func() bool { return len(one.list(t, user)) == 0 })
+			}
+		})
+	}
+	running.Wait()
+}
+
+// TestManyWaitWhileAReplicaGoes: half of the clients lose their replica, be it by a
+// restart or a crash. They ask the other one and get the right answer; nobody is
+// told "no".
+func TestManyWaitWhileAReplicaGoes(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(*replica, *testing.T){
+		"restart": (*replica).stop, "crash": (*replica).kill,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const user, pods, clients = "many@wait.org", 5, 500
+			p, services := whole(t)
+			p.patient = false
+			going := p.at(p.URL)
+			p.replica(t, "api")
+			staying := p.at(p.URL)
+			staying.compared(t)
+			var names []string
+			for range pods {
+				names = append(names, staying.create(t, user, "never-ready"))
+			}
+			var running sync.WaitGroup
+			var mu sync.Mutex
+			sentAway := map[string]int{}
+			for n := range clients {
+				running.Go(func() {
+					body := fmt.Sprintf(`{"user_id":%q,"pod_name":%q}`, user, names[n%pods])
+					status, text, err := http.StatusServiceUnavailable, "", error(nil)
+					if n%2 == 0 {
+						status, text, err = going.try(t, "watch_create_pod", body)
+						mu.Lock()
+						sentAway[strconv.Itoa(status)]++
+						mu.Unlock()
+					}
+					if err != nil || status == http.StatusServiceUnavailable {
+						status, text, err = staying.try(t, "watch_create_pod", body)
+					}
+					if err != nil || status != http.StatusOK || !strings.Contains(text, `"ready":true`) {
+						t.Errorf("client %d was told %d %s, error %v", n, status, text, err)
+					}
+				})
+			}
+			eventually(t, "half wait here", func() bool { return going.polls(t) == clients/2 })
+			eventually(t, "half wait there", func() bool { return staying.polls(t) == clients/2 })
+			end(services["api"], t)
+			eventually(t, "all wait there", func() bool { return staying.polls(t) == clients })
+			for _, name := range names {
+				p.makeReady(t, name)
+			}
+			running.Wait()
+			t.Logf("the replica that went answered %v (0: it cut the connection)", sentAway)
+			if sentAway["200"] > 0 {
+				t.Errorf("%d clients were answered by a replica before the pods were ready", sentAway["200"])
+			}
+		})
+	}
+}
+
+// makeReady says to the API server what the node of a pod says of others by itself.
+func (s *site) makeReady(t *testing.T, name string) {
+	t.Helper()
+	pod, err := s.pod(t, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range pod.Status.ContainerStatuses {
+		pod.Status.ContainerStatuses[i].Ready = true
+	}
+	for i, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodReady || c.Type == corev1.ContainersReady {
+			pod.Status.Conditions[i].Status = corev1.ConditionTrue
+		}
+	}
+	if _, err := s.kube.CoreV1().Pods(s.namespace).UpdateStatus(t.Context(), pod, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// polls is how many clients wait for a create at a replica.
+func (s *site) polls(t *testing.T) int {
+	t.Helper()
+	n, err := strconv.Atoi(s.metric(t, `berth_http_long_polls{endpoint="/watch_create_pod"}`))
+	if err != nil {
+		return 0 // Nobody has come yet.
+	}
+	return n
+}
+
+// TestLeaderDiesUnderLoad: nobody waits longer than the lease lasts, and a second.
+func TestLeaderDiesUnderLoad(t *testing.T) {
+	t.Parallel()
+	const creates, lease = 200, 5 * time.Second
+	p, services := whole(t, func(c *config.Config) { c.TimeoutCreate = 5 * time.Minute })
+	p.replica(t, "watcher")
+	var running sync.WaitGroup
+	var mu sync.Mutex
+	var waited []time.Duration
+	places := make(chan struct{}, 25)
+	for n := range creates {
+		running.Go(func() {
+			places <- struct{}{}
+			defer func() { <-places }()
+			user := fmt.Sprintf("user%d@leader.org", n)
+			pod := p.create(t, user, "notebook")
+			if n == creates/2 {
+				services["watcher"].kill(t)
+			}
+			if !p.ready(t, user, pod) {
+				t.Errorf("%s is not ready", pod)
+			}
+			answered := time.Now()
+			for _, e := range p.history(t, pod, events.Ready) {
+				if e.Event == events.Ready {
+					// What Kubernetes itself took is the pod's own business.
+					made, err := p.pod(t, pod)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					mu.Lock()
+					waited = append(waited, answered.Sub(readySince(made)))
+					mu.Unlock()
+				}
+			}
+			p.remove(t, user, pod)
+			p.gone(t, user, pod)
+		})
+	}
+	running.Wait()
+	longest := time.Duration(0)
+	for _, d := range waited {
+		longest = max(longest, d)
+	}
+	// Kubernetes says the time of readiness in whole seconds, rounded down.
+	if most := lease + time.Second + time.Second; longest > most || len(waited) != creates {
+		t.Errorf("of %d creates, %d are known; the longest waited %s after Kubernetes called its pod ready, want at most %s", creates, len(waited), longest, most)
+	}
+	t.Logf("the longest waited %s", longest)
+}
+
+// readySince is when Kubernetes called a pod ready.
+func readySince(pod *corev1.Pod) time.Time {
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodReady {
+			return c.LastTransitionTime.Time
+		}
+	}
+	return time.Time{}
+}
+
+// TestProcesses: two of each service, each a process of its own, as a site runs
+// them. One of each is killed; its twin carries on until it is back.
+func TestProcesses(t *testing.T) {
+	t.Parallel()
+	namespace, err := shared.kube.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "e2e-"}}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "berth.yaml")
+	text := "namespace: " + namespace.Name + "\ntimeoutCreate: 30s\ntimeoutDelete: 20s\ncreateDeadline: 5s\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	loaded, _, err := config.Load(file, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := &lines{}
+	running, err := stack.Start(t.Context(), stack.Options{
+		Listen: "127.0.0.1:0", Data: filepath.Join(t.TempDir(), "data"), Kubeconfig: shared.stack.Kubeconfig, Manifests: manifests,
+		Config: loaded, ConfigFile: file, Replicas: 2, Processes: filepath.Dir(shared.devstack),
+		Log: zerolog.New(t.Output()).Level(zerolog.ErrorLevel), Progress: said,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := running.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+	s := siteOf(running, loaded, shared.kube)
+	s.patient = true
+	if len(running.URLs) != 2 || running.URLs[0] == running.URLs[1] {
+		t.Fatalf("the replicas of the api are at %v", running.URLs)
+	}
+	for n, service := range []string{"creator", "licenser", "deleter", "watcher"} {
+		replica := service + "-1"
+		kill(t, running, replica)
+		user := service + "@processes.org"
+		if names, _ := s.at(running.URLs[n%2]).visit(t, user); len(names) == 0 {
+			t.Errorf("no pod without %s", replica)
+		}
+		eventually(t, replica+" is back", func() bool { return strings.Contains(said.String(), replica+": signal: killed; starting it again") })
+	}
+	kill(t, running, "api-1")
+	if _, unknown := s.at(running.URLs[1]).visit(t, "api@processes.org"); unknown > 0 {
+		t.Error("the other replica does not know what became of a create")
+	}
+	s.at(running.URLs[0]).answers(t)
+}
+
+func kill(t *testing.T, running *stack.Stack, replica string) {
+	t.Helper()
+	if !running.Signal(replica, syscall.SIGKILL) {
+		t.Fatalf("%s does not run", replica)
+	}
+}
+
+// answers waits until a replica that was killed answers again.
+func (s *site) answers(t *testing.T) {
+	t.Helper()
+	eventually(t, s.URL+" answers again", func() bool {
+		status, _, err := s.try(t, "get_pods", `{"user_id":"nobody"}`)
+		return err == nil && status == http.StatusOK
+	})
+}
