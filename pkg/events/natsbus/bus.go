@@ -201,9 +201,10 @@ func (b *Bus) provision(ctx context.Context) error {
 		return err
 	}
 	for _, cfg := range b.streams() {
-		// Making a stream that is there as it must be changes nothing in the server,
-		// unlike an update, which others would notice in the middle of their work.
-		_, err := b.js.CreateStream(ctx, cfg)
+		err := b.make(ctx, &cfg)
+		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+			err = b.make(ctx, &cfg) // Somebody was faster, with another first sequence.
+		}
 		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 			err = b.adjust(ctx, cfg)
 		}
@@ -213,6 +214,33 @@ func (b *Bus) provision(ctx context.Context) error {
 	}
 	return nil
 }
+
+// make makes a stream that is missing. One that is there as it must be stays as
+// it is, unlike with an update, which others would notice in the middle of their
+// work.
+//
+// The log begins at a sequence that no earlier log can have reached: whoever
+// still knows a sequence of one that was wiped, and appends on the condition that
+// it is the last of its pod, must not find it in the new one.
+func (b *Bus) make(ctx context.Context, cfg *jetstream.StreamConfig) error {
+	if cfg.Name == events.LogStream {
+		s, err := b.js.Stream(ctx, cfg.Name)
+		switch {
+		case err == nil:
+			cfg.FirstSeq = s.CachedInfo().Config.FirstSeq
+		case errors.Is(err, jetstream.ErrStreamNotFound):
+			cfg.FirstSeq = firstSequence(time.Now())
+		default:
+			return err
+		}
+	}
+	_, err := b.js.CreateStream(ctx, *cfg)
+	return err
+}
+
+// firstSequence leaves room for a million records a second for as long as the
+// log before lived. It stays below 2^53 until the year 2255, as JSON wants it.
+func firstSequence(now time.Time) uint64 { return uint64(max(now.UnixMicro(), 1)) }
 
 // errUnfit is returned for a stream that can never become what it must be.
 var errUnfit = errors.New("it exists with another storage or retention, which cannot be changed; remove it or use another server")

@@ -209,3 +209,24 @@ func (b *lockedBuffer) String() string {
 	defer b.mu.Unlock()
 	return b.buf.String()
 }
+
+// A sequence of a log that was wiped is none of the new one: whoever was paused
+// meanwhile, and appends after the record that it knows, must not succeed.
+func TestSequencesOfAWipedLog(t *testing.T) {
+	t.Parallel()
+	server := eventstest.NewServer(t)
+	bus := eventstest.NewBus(t, server, "creator")
+	known := eventstest.Bring(t, bus, "p", "u", events.Deleting)
+	server.Wipe()
+	if err := bus.Provision(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	now := eventstest.Bring(t, bus, "p", "u", events.Deleting)
+	if now.Sequence <= known.Sequence || now.Generation == known.Generation {
+		t.Errorf("record %d of %s before, %d of %s after", known.Sequence, known.Generation, now.Sequence, now.Generation)
+	}
+	after, changed, err := bus.AppendAfter(t.Context(), known, "p", eventstest.Gone(known.Generation))
+	if !errors.Is(err, events.ErrGeneration) || changed || after.Sequence != now.Sequence {
+		t.Errorf("the end of the pod before the wipe: %+v, changed %t, error %v", after, changed, err)
+	}
+}

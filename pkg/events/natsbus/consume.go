@@ -135,7 +135,7 @@ func (w *worker) pull(ctx context.Context) error {
 	}
 	// As many as can be carried out at once are asked for ahead: one round trip a
 	// command would bound the throughput.
-	messages, err := consumer.Messages(jetstream.PullMaxMessages(w.stage.Concurrency), jetstream.PullHeartbeat(time.Second),
+	messages, err := consumer.Messages(jetstream.PullMaxMessages(w.stage.Concurrency), jetstream.PullHeartbeat(500*time.Millisecond),
 		jetstream.PullExpiry(10*time.Second))
 	if err != nil {
 		return fmt.Errorf("pull from %s: %w", w.stage.Stage, err)
