@@ -11,6 +11,8 @@ LISTEN ?= 127.0.0.1:8080
 ARGS ?=
 FUZZTIME ?= 10s
 BENCHTIME ?= 1s
+# How long make chaos goes on.
+DURATION ?= 2m
 # How often each test runs; empty takes results from Go's cache where nothing has changed.
 COUNT ?=
 # The order of tests: on, off or a seed. Go does not cache the results of
@@ -59,8 +61,8 @@ gotest = @bin/tools/gotestsum --format=pkgname --format-hide-empty-pkg --jsonfil
 ##@ Run
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^##@/ { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' Makefile
-	@printf '\nVariables: LISTEN ARGS (up), COUNT SHUFFLE (test), FUZZTIME (fuzz), BENCHTIME (bench). CONTRIBUTING.md explains them.\n'
+	@awk -F ':.*## ' '/^##@/ { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' Makefile
+	@printf '\nVariables: LISTEN ARGS (up), COUNT SHUFFLE (test), FUZZTIME (fuzz), BENCHTIME (bench), DURATION FAULTS PODS SEED (chaos).\nCONTRIBUTING.md explains them.\n'
 .PHONY: help
 
 up: build ## Everything on this machine: Kubernetes, NATS and the five services, until ctrl-C (LISTEN, ARGS)
@@ -130,6 +132,17 @@ fuzz: ## Each fuzz target for FUZZTIME
 bench: ## Each micro-benchmark for BENCHTIME, with allocations
 	@go test -run='^$$' -bench=. -benchmem -benchtime=$(BENCHTIME) $(BENCHED)
 .PHONY: bench
+
+bench-cluster: ## Berth against plain Kubernetes, and long polls by the thousand (ARGS)
+	$(call step,what Berth costs over plain Kubernetes; some minutes in which nothing else should run)
+	@mkdir -p bin
+	@go run ./test/perf --scenario all --svg bin/latency.svg --json bin/bench-cluster.json $(ARGS)
+.PHONY: bench-cluster
+
+chaos: ## Break everything at random for DURATION and hold what was seen against the promises (FAULTS, PODS, SEED)
+	$(call step,chaos)
+	@go run ./test/chaos/cmd/chaos --duration '$(DURATION)' $(addprefix --faults ,$(FAULTS)) $(addprefix --pods ,$(PODS)) $(addprefix --seed ,$(SEED)) $(ARGS)
+.PHONY: chaos
 
 ##@ Change
 

@@ -76,7 +76,7 @@ type envelope struct {
 func (e Event) CloudEventType() string {
 	switch {
 	case e.Record != nil:
-		return typePrefix + podFamily + "." + string(e.Record.Event) + typeVersion
+		return e.Record.Event.CloudEventType()
 	case e.Outcome != nil:
 		return typePrefix + outcomeFamily + "." + string(e.Outcome.Verdict) + typeVersion
 	case e.Mark != nil:
@@ -84,6 +84,9 @@ func (e Event) CloudEventType() string {
 	}
 	return ""
 }
+
+// CloudEventType is the type on the wire of the event of a pod.
+func (t Type) CloudEventType() string { return typePrefix + podFamily + "." + string(t) + typeVersion }
 
 // Marshal returns the event's wire form: one line of JSON, the same for the
 // same event. It returns [ErrMalformed] for an event that nobody could read and

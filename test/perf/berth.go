@@ -75,6 +75,14 @@ func (b *berth) life(ctx context.Context, user string, t *times) error {
 
 // create asks for a pod and waits until it is ready.
 func (b *berth) create(ctx context.Context, user string) (name string, err error) {
+	if name, err = b.launch(ctx, user); err != nil {
+		return "", err
+	}
+	return name, b.awaitReady(ctx, user, name)
+}
+
+// launch asks for a pod.
+func (b *berth) launch(ctx context.Context, user string) (name string, err error) {
 	var created struct {
 		Pod string `json:"pod_name"`
 	}
@@ -84,16 +92,21 @@ func (b *berth) create(ctx context.Context, user string) (name string, err error
 	if created.Pod == "" {
 		return "", errors.New("/create_pod: no pod_name")
 	}
+	return created.Pod, nil
+}
+
+// awaitReady waits until a pod is ready.
+func (b *berth) awaitReady(ctx context.Context, user, pod string) error {
 	var watched struct {
 		Ready bool `json:"ready"`
 	}
-	if err := b.post(ctx, "/watch_create_pod", podOf(user, created.Pod), &watched); err != nil {
-		return "", err
+	if err := b.post(ctx, "/watch_create_pod", podOf(user, pod), &watched); err != nil {
+		return err
 	}
 	if !watched.Ready {
-		return "", fmt.Errorf("/watch_create_pod: %s is not ready", created.Pod)
+		return fmt.Errorf("/watch_create_pod: %s is not ready", pod)
 	}
-	return created.Pod, nil
+	return nil
 }
 
 // list asks for the user's pods; the one pod must be there, and running.
@@ -143,28 +156,42 @@ func (b *berth) post(ctx context.Context, path string, in, out any) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, b.url+path, bytes.NewReader(body))
+	answer, err := b.do(ctx, http.MethodPost, path, body)
 	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	request.Header.Set("Content-Type", "application/json")
-	response, err := b.http.Do(request)
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	defer response.Body.Close()
-	// To its end, or the connection is not kept alive.
-	answer, err := io.ReadAll(response.Body)
-	if err != nil {
-		return fmt.Errorf("%s: read answer: %w", path, err)
-	}
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: status %d: %s", path, response.StatusCode, bytes.TrimSpace(answer))
+		return err
 	}
 	if err := json.Unmarshal(answer, out); err != nil {
 		return fmt.Errorf("%s: read answer: %w", path, err)
 	}
 	return nil
+}
+
+// get reads a page, which must be 200.
+func (b *berth) get(ctx context.Context, path string) (string, error) {
+	answer, err := b.do(ctx, http.MethodGet, path, nil)
+	return string(answer), err
+}
+
+func (b *berth) do(ctx context.Context, method, path string, body []byte) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, method, b.url+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	request.Header.Set("Content-Type", "application/json")
+	response, err := b.http.Do(request)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	defer response.Body.Close()
+	// To its end, or the connection is not kept alive.
+	answer, err := io.ReadAll(response.Body)
+	if err != nil {
+		return nil, fmt.Errorf("%s: read answer: %w", path, err)
+	}
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s: status %d: %s", path, response.StatusCode, bytes.TrimSpace(answer))
+	}
+	return answer, nil
 }
 
 // learn makes a pod for user 0 and returns it as the API server has it.

@@ -33,8 +33,9 @@ const namespaceLimit = 30 * time.Second
 // It is safe for concurrent use.
 type floor struct {
 	clients  kubernetes.Interface
-	template string          // A pod of user 0 in JSON.
-	ended    <-chan struct{} // Closed when the round's watch has ended.
+	watching kubernetes.Interface // For the watch.
+	template string               // A pod of user 0 in JSON.
+	ended    <-chan struct{}      // Closed when the round's watch has ended.
 
 	mu    sync.Mutex
 	lives map[string]*podLife // By name.
@@ -49,12 +50,12 @@ type podLife struct {
 var _ side = (*floor)(nil)
 
 // newFloor returns a floor whose pods are like one that Berth has made for user 0.
-func newFloor(ctx context.Context, clients kubernetes.Interface, like *corev1.Pod) (*floor, error) {
+func newFloor(ctx context.Context, clients, watching kubernetes.Interface, like *corev1.Pod) (*floor, error) {
 	template, err := templateOf(like)
 	if err != nil {
 		return nil, err
 	}
-	f := &floor{clients: clients, template: template, lives: map[string]*podLife{}}
+	f := &floor{clients: clients, watching: watching, template: template, lives: map[string]*podLife{}}
 	_, err = clients.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{
 		ObjectMeta: metav1.ObjectMeta{Name: floorNamespace},
 	}, metav1.CreateOptions{})
@@ -108,31 +109,39 @@ func (f *floor) podFor(user string) (*corev1.Pod, error) {
 }
 
 // open begins the watch that all lives of a round share.
-func (f *floor) open(ctx context.Context) (func(), error) {
-	pods, err := f.clients.CoreV1().Pods(floorNamespace).List(ctx, metav1.ListOptions{})
+func (f *floor) open(ctx context.Context) (end func(), err error) {
+	end, f.ended, err = watchPods(ctx, f.watching, floorNamespace, f.see)
+	return end, err
+}
+
+// watchPods calls see for every change of a pod from now on, until the function
+// returned is called. ended is closed when the watch has ended.
+func watchPods(
+	ctx context.Context, clients kubernetes.Interface, namespace string, see func(watch.EventType, *corev1.Pod),
+) (end func(), ended <-chan struct{}, err error) {
+	pods, err := clients.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return nil, fmt.Errorf("list pods: %w", err)
+		return nil, nil, fmt.Errorf("list pods: %w", err)
 	}
 	// A busy API server closes watches that are slow; this one is opened again.
 	watching, err := watchtools.NewRetryWatcherWithContext(ctx, pods.ResourceVersion, cache.ToWatcherWithContext(
-		cache.NewListWatchFromClient(f.clients.CoreV1().RESTClient(), "pods", floorNamespace, fields.Everything())))
+		cache.NewListWatchFromClient(clients.CoreV1().RESTClient(), "pods", namespace, fields.Everything())))
 	if err != nil {
-		return nil, fmt.Errorf("watch pods: %w", err)
+		return nil, nil, fmt.Errorf("watch pods: %w", err)
 	}
-	ended := make(chan struct{})
-	f.ended = ended
+	over := make(chan struct{})
 	go func() {
-		defer close(ended)
+		defer close(over)
 		for event := range watching.ResultChan() {
 			if pod, ok := event.Object.(*corev1.Pod); ok && event.Type != watch.Bookmark {
-				f.see(event.Type, pod)
+				see(event.Type, pod)
 			}
 		}
 	}()
 	return func() {
 		watching.Stop()
-		<-ended
-	}, nil
+		<-over
+	}, over, nil
 }
 
 // see tells the life of a pod what the watch has seen of it.

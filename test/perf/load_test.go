@@ -1,6 +1,11 @@
 package main
 
 import (
+	"encoding/xml"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -10,12 +15,19 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// TestLoad runs a short load. It asserts that every answer is right and nothing
-// is left, never how long anything took.
-func TestLoad(t *testing.T) {
+// TestScenarios runs all of them, small. It asserts that every answer is right,
+// no promise broken and nothing left, never how long anything took.
+func TestScenarios(t *testing.T) {
 	t.Parallel()
-	p := plan{Users: 20, Concurrency: 10, Rounds: 1, Dir: t.TempDir()}
-	r, err := measure(t.Context(), p, zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel), t.Output())
+	all, err := chosen("all")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := plan{
+		Scenarios: all, Users: 20, Concurrency: 10, Rounds: 1, Lives: 3, Polls: 5 * pollsPerPod,
+		Abandoned: 200, Listed: 50, Requests: 300, Logged: 200, Replicas: 1, Dir: t.TempDir(),
+	}
+	r, err := measure(t.Context(), lab{plan: p, log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel), progress: t.Output()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,7 +37,7 @@ func TestLoad(t *testing.T) {
 	// Whatever is delivered twice, each user's create makes one pod, of which the
 	// API server keeps one status and one binding.
 	want := map[string]float64{"POST pods": 1, "POST pods/binding": 1}
-	for _, one := range r.Rounds {
+	for _, one := range r.Pods.Rounds {
 		got := map[string]float64{}
 		for key := range want {
 			got[key] = one.Requests[key]
@@ -34,7 +46,29 @@ func TestLoad(t *testing.T) {
 			t.Errorf("%s: requests a pod (-want +got):\n%s", one.Kind, diff)
 		}
 	}
-	if err := table(t.Output(), r); err != nil {
-		t.Error(err)
+	if r.Polls.Polls != p.Polls || r.Polls.Pods != 5 {
+		t.Errorf("%d polls for %d pods were answered", r.Polls.Polls, r.Polls.Pods)
+	}
+	path := filepath.Join(t.TempDir(), "latency.svg")
+	if err := show(t.Output(), r, output{svg: path}); err != nil {
+		t.Fatal(err)
+	}
+	wellFormed(t, path)
+}
+
+// wellFormed sees to it that a picture can be read.
+func wellFormed(t *testing.T, path string) {
+	t.Helper()
+	text, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer text.Close()
+	for decoder := xml.NewDecoder(text); ; {
+		if _, err := decoder.Token(); errors.Is(err, io.EOF) {
+			return
+		} else if err != nil {
+			t.Fatalf("read %s: %v", path, err)
+		}
 	}
 }

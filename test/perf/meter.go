@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -16,19 +15,21 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// self is what the table calls this process: Berth, NATS and the load.
+// self is what the table calls this process: NATS, the load, and Berth unless it
+// has processes of its own.
 const self = "this process"
 
 // meter reads what has been spent so far.
 type meter struct {
 	clients kubernetes.Interface
-	pids    map[string]string // By program: a name in /proc.
+	pids    map[string][]string // By program: names in /proc.
 }
 
 // newMeter returns a meter of this process and of its children, which are the
 // programs of the cluster.
 func newMeter(clients kubernetes.Interface) *meter {
-	m := &meter{clients: clients, pids: map[string]string{self: "self"}}
+	asked() // Counts from now on.
+	m := &meter{clients: clients, pids: map[string][]string{self: {"self"}}}
 	paths, _ := filepath.Glob("/proc/[0-9]*/stat") // The pattern is good.
 	for _, path := range paths {
 		// Other processes come and go while this looks.
@@ -41,7 +42,8 @@ func newMeter(clients kubernetes.Interface) *meter {
 			continue
 		}
 		if program, err := os.Readlink(filepath.Join(filepath.Dir(path), "exe")); err == nil {
-			m.pids[filepath.Base(program)] = filepath.Base(filepath.Dir(path))
+			name := filepath.Base(program)
+			m.pids[name] = append(m.pids[name], filepath.Base(filepath.Dir(path)))
 		}
 	}
 	return m
@@ -52,28 +54,31 @@ type reading struct {
 	at       time.Time
 	cpu      map[string]time.Duration // By program.
 	machine  time.Duration            // All CPUs, whoever used them.
+	rss      map[string]float64       // By program: what it has in memory, in MB.
 	requests map[string]int           // To the API server, by verb and resource.
+	own      map[string]int           // Those of them that Berth itself has sent.
 }
 
 func (m *meter) read(ctx context.Context) (reading, error) {
-	r := reading{cpu: map[string]time.Duration{}}
-	metrics, err := m.clients.CoreV1().RESTClient().Get().AbsPath("/metrics").DoRaw(ctx)
+	r := reading{cpu: map[string]time.Duration{}, rss: map[string]float64{}}
+	rest := m.clients.CoreV1().RESTClient()
+	metrics, err := rest.Get().AbsPath("/metrics").DoRaw(ctx)
 	if err != nil {
 		return r, fmt.Errorf("read the API server's metrics: %w", err)
 	}
 	if r.requests, err = parseRequests(string(metrics)); err != nil {
 		return r, err
 	}
-	for program, pid := range m.pids {
-		text, err := os.ReadFile(filepath.Join("/proc", pid, "stat"))
-		if err != nil {
-			return r, fmt.Errorf("read the CPU time of %s: %w", program, err)
+	r.own = asked().of(rest.Get().URL().Host)
+	for program, pids := range m.pids {
+		for _, pid := range pids {
+			p, err := readProcess(pid)
+			if err != nil {
+				return r, fmt.Errorf("read what %s has used: %w", program, err)
+			}
+			r.cpu[program] += p.cpu
+			r.rss[program] += p.rss
 		}
-		stat, err := parseStat(string(text))
-		if err != nil {
-			return r, fmt.Errorf("read the CPU time of %s: %w", program, err)
-		}
-		r.cpu[program] = stat.cpu
 	}
 	text, err := os.ReadFile("/proc/stat")
 	if err != nil {
@@ -84,27 +89,62 @@ func (m *meter) read(ctx context.Context) (reading, error) {
 	return r, err
 }
 
+// used is what a process has used so far, and what it has in memory, in MB.
+type used struct {
+	cpu       time.Duration
+	rss, peak float64
+}
+
+// readProcess reads what a process has used; pid is its name in /proc.
+func readProcess(pid string) (used, error) {
+	text, err := os.ReadFile(filepath.Join("/proc", pid, "stat"))
+	if err != nil {
+		return used{}, fmt.Errorf("read CPU time: %w", err)
+	}
+	stat, err := parseStat(string(text))
+	if err != nil {
+		return used{}, fmt.Errorf("read CPU time: %w", err)
+	}
+	if text, err = os.ReadFile(filepath.Join("/proc", pid, "status")); err != nil {
+		return used{}, fmt.Errorf("read memory: %w", err)
+	}
+	rss, err := parseMemory(string(text), "VmRSS")
+	peak, errPeak := parseMemory(string(text), "VmHWM")
+	return used{cpu: stat.cpu, rss: rss, peak: peak}, errors.Join(err, errPeak)
+}
+
 // spent is the difference of two readings.
 type spent struct {
 	cpu      map[string]time.Duration
-	others   float64 // How many CPUs processes that are none of ours kept busy.
+	others   float64            // How many CPUs processes that are none of ours kept busy.
+	rss      map[string]float64 // At the end.
 	requests map[string]int
+	own      map[string]int
 }
 
 func (r reading) since(before reading) spent {
-	s := spent{cpu: map[string]time.Duration{}, requests: maps.Clone(r.requests)}
+	s := spent{
+		cpu: map[string]time.Duration{}, rss: r.rss,
+		requests: minus(r.requests, before.requests), own: minus(r.own, before.own),
+	}
 	others := r.machine - before.machine
 	for program, cpu := range r.cpu {
 		s.cpu[program] = cpu - before.cpu[program]
 		others -= s.cpu[program]
 	}
 	s.others = max(0, others.Seconds()/r.at.Sub(before.at).Seconds())
-	for key, n := range before.requests {
-		if s.requests[key] -= n; s.requests[key] == 0 {
-			delete(s.requests, key)
+	return s
+}
+
+// minus returns by how much counts have grown, without those that have not.
+func minus(now, before map[string]int) map[string]int {
+	grown := map[string]int{}
+	for key, n := range now {
+		if n > before[key] {
+			grown[key] = n - before[key]
 		}
 	}
-	return s
+	return grown
 }
 
 // tick is the unit of CPU time in /proc, on every Linux that Go runs on.
@@ -127,6 +167,23 @@ func parseStat(text string) (processStat, error) {
 	u, errUser := strconv.Atoi(fields[user])
 	s, errSystem := strconv.Atoi(fields[system])
 	return processStat{parent: ppid, cpu: time.Duration(u+s) * tick}, errors.Join(err, errUser, errSystem)
+}
+
+// parseMemory reads a line like "VmRSS: 1024 kB" of /proc/<pid>/status
+// (proc_pid_status(5)), in MB.
+func parseMemory(text, name string) (float64, error) {
+	for line := range strings.Lines(text) {
+		value, ok := strings.CutPrefix(line, name+":")
+		if !ok {
+			continue
+		}
+		kb, err := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB")), 64)
+		if err != nil {
+			return 0, fmt.Errorf("read %s: %w", name, err)
+		}
+		return kb / 1024, nil
+	}
+	return 0, fmt.Errorf("/proc/<pid>/status has no %s", name)
 }
 
 // parseMachine reads from /proc/stat (proc_stat(5)) how long CPUs have worked.
@@ -202,6 +259,8 @@ func memoryNow(ctx context.Context, goroutines int) memory {
 		case <-ctx.Done():
 		}
 	}
+	// Twice: what a pool lets go is still held after the first.
+	runtime.GC()
 	runtime.GC()
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)

@@ -40,6 +40,20 @@ func TestParseStat(t *testing.T) {
 	}
 }
 
+func TestParseMemory(t *testing.T) {
+	t.Parallel()
+	const status = "Name:\tetcd\nVmHWM:\t    4096 kB\nVmRSS:\t    1536 kB\nVmLib:\t  x kB\n"
+	for name, tc := range map[string]struct {
+		want    float64
+		wantErr bool
+	}{"VmRSS": {want: 1.5}, "VmHWM": {want: 4}, "VmSwap": {wantErr: true}, "VmLib": {wantErr: true}} {
+		got, err := parseMemory(status, name)
+		if got != tc.want || (err != nil) != tc.wantErr {
+			t.Errorf("%s: %v, %v; want %v, an error: %t", name, got, err, tc.want, tc.wantErr)
+		}
+	}
+}
+
 func TestParseMachine(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -92,15 +106,15 @@ func TestSince(t *testing.T) {
 	begun := time.Now()
 	before := reading{
 		at: begun, cpu: map[string]time.Duration{self: time.Second, "etcd": time.Second}, machine: 100 * time.Second,
-		requests: map[string]int{"GET pods": 5, "POST pods": 1},
+		requests: map[string]int{"GET pods": 5, "POST pods": 1}, own: map[string]int{"POST pods": 1}, rss: map[string]float64{"etcd": 1},
 	}
 	after := reading{
 		at: begun.Add(10 * time.Second), cpu: map[string]time.Duration{self: 4 * time.Second, "etcd": 3 * time.Second}, machine: 110 * time.Second,
-		requests: map[string]int{"GET pods": 5, "POST pods": 8, "DELETE pods": 2},
+		requests: map[string]int{"GET pods": 5, "POST pods": 8, "DELETE pods": 2}, own: map[string]int{"POST pods": 4}, rss: map[string]float64{"etcd": 2},
 	}
 	want := spent{
 		cpu: map[string]time.Duration{self: 3 * time.Second, "etcd": 2 * time.Second}, others: 0.5,
-		requests: map[string]int{"POST pods": 7, "DELETE pods": 2},
+		requests: map[string]int{"POST pods": 7, "DELETE pods": 2}, own: map[string]int{"POST pods": 3}, rss: map[string]float64{"etcd": 2},
 	}
 	if diff := cmp.Diff(want, after.since(before), cmp.AllowUnexported(spent{})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -9,11 +9,29 @@ import (
 	"time"
 )
 
-// report is everything that a run has measured. Times are in milliseconds.
+// report is everything that a run has measured. Times are in milliseconds. What
+// was not measured is nil.
 type report struct {
+	CPUs    int  `json:"cpus"`
+	Durable bool `json:"durable"`
+	// Replicas is how many of each service there were; with Processes each was a
+	// process of its own.
+	Replicas  int        `json:"replicas"`
+	Processes bool       `json:"processes"`
+	Pods      *load      `json:"pods,omitempty"`
+	Alone     *alone     `json:"alone,omitempty"`
+	Polls     *polls     `json:"polls,omitempty"`
+	Abandon   *abandoned `json:"abandon,omitempty"`
+	List      *listed    `json:"list,omitempty"`
+	Start     *started   `json:"start,omitempty"`
+	// Failures are the answers that were wrong, and the promises that were broken.
+	Failures []string `json:"failures"`
+}
+
+// load is what users, many at once, have measured.
+type load struct {
 	Users       int     `json:"users"`
 	Concurrency int     `json:"concurrency"`
-	CPUs        int     `json:"cpus"`
 	Rounds      []round `json:"rounds"`
 	// Floor and Berth have the medians of the rounds.
 	Floor round `json:"floor"`
@@ -26,8 +44,6 @@ type report struct {
 	// Before and After are what this process held before and after the rounds.
 	Before memory `json:"before"`
 	After  memory `json:"after"`
-	// Failures are the answers that were wrong.
-	Failures []string `json:"failures"`
 }
 
 // round is what one round has measured, or the medians of several.
@@ -43,6 +59,8 @@ type round struct {
 	List  quantiles `json:"get_pods_ms"`
 	// CPU is by program, for each pod.
 	CPU map[string]float64 `json:"cpu_ms_per_pod"`
+	// RSS is by program what it has in memory at the end of the round, in MB.
+	RSS map[string]float64 `json:"rss_mb"`
 	// OtherCPUs is how many CPUs were busy with processes that are none of ours.
 	OtherCPUs float64 `json:"other_cpus"`
 	// Requests to the API server are by verb and resource, for each pod, those of
@@ -50,6 +68,11 @@ type round struct {
 	Requests map[string]float64 `json:"requests_per_pod"`
 	// Writes are those of the requests that change something.
 	Writes float64 `json:"writes_per_pod"`
+	// Own are the requests that Berth itself has sent, for each pod. Watches are
+	// not among them.
+	Own map[string]float64 `json:"berth_requests_per_pod"`
+
+	samples samples
 }
 
 type quantiles struct {
@@ -73,6 +96,23 @@ func (d *durations) add(begun time.Time) {
 	d.all = append(d.all, took)
 }
 
+// samples are how long each pod of a side took, in milliseconds.
+type samples struct{ ready, gone []float64 }
+
+// samples returns all that was noted, in order of length.
+func (t *times) samples() samples { return samples{t.ready.milliseconds(), t.gone.milliseconds()} }
+
+func (d *durations) milliseconds() []float64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	slices.Sort(d.all)
+	all := make([]float64, 0, len(d.all))
+	for _, took := range d.all {
+		all = append(all, milliseconds(took))
+	}
+	return all
+}
+
 // quantiles are the nearest ranks.
 func (d *durations) quantiles() quantiles {
 	d.mu.Lock()
@@ -94,7 +134,8 @@ func (t *times) round(number int, kind string, took time.Duration, s spent) roun
 	r := round{
 		Kind: kind, Number: number, Seconds: took.Seconds(),
 		Ready: t.ready.quantiles(), Gone: t.gone.quantiles(), List: t.list.quantiles(),
-		CPU: map[string]float64{}, OtherCPUs: s.others, Requests: map[string]float64{},
+		CPU: map[string]float64{}, RSS: s.rss, OtherCPUs: s.others, Requests: map[string]float64{}, Own: map[string]float64{},
+		samples: t.samples(),
 	}
 	pods := float64(len(t.gone.all))
 	if pods == 0 {
@@ -110,6 +151,9 @@ func (t *times) round(number int, kind string, took time.Duration, s spent) roun
 			r.Writes += float64(n) / pods
 		}
 	}
+	for key, n := range s.own {
+		r.Own[key] = float64(n) / pods
+	}
 	return r
 }
 
@@ -119,7 +163,7 @@ func writes(key string) bool {
 }
 
 // conclude fills in what follows from the rounds.
-func (r *report) conclude() {
+func (r *load) conclude() {
 	r.Floor, r.Berth = r.medians(kindFloor), r.medians(kindBerth)
 	r.Ratio = ratio(r.Berth, r.Floor)
 	var pairs []float64
@@ -127,9 +171,6 @@ func (r *report) conclude() {
 		pairs = append(pairs, ratio(r.Rounds[i], r.Rounds[i-1]))
 	}
 	r.RatioLow, r.RatioHigh = slices.Min(pairs), slices.Max(pairs)
-	if r.Failures == nil {
-		r.Failures = []string{} // Not null in JSON.
-	}
 }
 
 func ratio(berth, floor round) float64 {
@@ -140,7 +181,7 @@ func ratio(berth, floor round) float64 {
 }
 
 // medians returns the median of each figure over the rounds of a kind.
-func (r *report) medians(kind string) round {
+func (r *load) medians(kind string) round {
 	var rounds []round
 	for _, one := range r.Rounds {
 		if one.Kind == kind {
@@ -165,10 +206,23 @@ func (r *report) medians(kind string) round {
 		Gone:          quantiles{of(func(r round) float64 { return r.Gone.P50 }), of(func(r round) float64 { return r.Gone.P99 })},
 		List:          quantiles{of(func(r round) float64 { return r.List.P50 }), of(func(r round) float64 { return r.List.P99 })},
 		CPU:           mapped(func(r round) map[string]float64 { return r.CPU }),
+		RSS:           mapped(func(r round) map[string]float64 { return r.RSS }),
 		OtherCPUs:     of(func(r round) float64 { return r.OtherCPUs }),
 		Requests:      mapped(func(r round) map[string]float64 { return r.Requests }),
 		Writes:        of(func(r round) float64 { return r.Writes }),
+		Own:           mapped(func(r round) map[string]float64 { return r.Own }),
+		samples:       pooled(rounds),
 	}
+}
+
+// pooled are the samples of all rounds together.
+func pooled(rounds []round) (all samples) {
+	for _, r := range rounds {
+		all.ready, all.gone = append(all.ready, r.samples.ready...), append(all.gone, r.samples.gone...)
+	}
+	slices.Sort(all.ready)
+	slices.Sort(all.gone)
+	return all
 }
 
 // median is the middle one, or the mean of the two in the middle.
@@ -187,7 +241,8 @@ func median(rounds []round, figure func(round) float64) float64 {
 
 // keys returns the keys of both maps, sorted.
 func keys(a, b map[string]float64) []string {
-	all := maps.Clone(a)
+	all := map[string]float64{}
+	maps.Copy(all, a)
 	maps.Copy(all, b)
 	return slices.Sorted(maps.Keys(all))
 }

@@ -40,13 +40,15 @@ func TestRound(t *testing.T) {
 	t.Parallel()
 	t0 := times{ready: durations{all: make([]time.Duration, 3)}, gone: durations{all: make([]time.Duration, 2)}}
 	got := t0.round(1, kindBerth, 4*time.Second, spent{
-		cpu: map[string]time.Duration{"etcd": 10 * time.Millisecond}, requests: map[string]int{"GET pods": 2, "POST pods": 3, "PATCH pods/status": 1},
+		cpu: map[string]time.Duration{"etcd": 10 * time.Millisecond}, rss: map[string]float64{"etcd": 7},
+		requests: map[string]int{"GET pods": 2, "POST pods": 3, "PATCH pods/status": 1}, own: map[string]int{"POST pods": 3},
 	})
 	want := round{
 		Kind: kindBerth, Number: 1, Seconds: 4, PodsPerSecond: 0.5, CPU: map[string]float64{"etcd": 5},
-		Requests: map[string]float64{"GET pods": 1, "POST pods": 1.5, "PATCH pods/status": 0.5}, Writes: 2,
+		RSS: map[string]float64{"etcd": 7}, Requests: map[string]float64{"GET pods": 1, "POST pods": 1.5, "PATCH pods/status": 0.5}, Writes: 2,
+		Own: map[string]float64{"POST pods": 1.5}, samples: samples{ready: []float64{0, 0, 0}, gone: []float64{0, 0}},
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(round{}, samples{})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	var none times
@@ -57,16 +59,22 @@ func TestRound(t *testing.T) {
 
 func TestConclude(t *testing.T) {
 	t.Parallel()
-	r := report{}
+	r := load{}
 	for _, rates := range [][2]float64{{80, 40}, {100, 25}, {50, 30}} {
 		r.Rounds = append(r.Rounds,
 			round{Kind: kindFloor, PodsPerSecond: rates[0]}, round{Kind: kindBerth, PodsPerSecond: rates[1]})
+	}
+	for i := range r.Rounds {
+		r.Rounds[i].samples.ready = []float64{float64(10 - i)}
 	}
 	r.Rounds[1].CPU = map[string]float64{"etcd": 3}
 	r.conclude()
 	got := []float64{r.Floor.PodsPerSecond, r.Berth.PodsPerSecond, r.Ratio, r.RatioLow, r.RatioHigh, r.Berth.CPU["etcd"]}
 	if diff := cmp.Diff([]float64{80, 30, 0.375, 0.25, 0.6, 0}, got); diff != "" {
 		t.Errorf("floor, berth, ratio, low, high, CPU (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]float64{5, 7, 9}, r.Berth.samples.ready); diff != "" {
+		t.Errorf("all that Berth's rounds took, in order (-want +got):\n%s", diff)
 	}
 	even := []round{{Writes: 1}, {Writes: 2}, {Writes: 6}, {Writes: 9}}
 	if got := median(even, func(r round) float64 { return r.Writes }); got != 4 {

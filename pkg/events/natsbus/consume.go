@@ -86,8 +86,15 @@ func (b *Bus) Consume(ctx context.Context, s Stage) error {
 	s.Concurrency = orDefault(s.Concurrency, 16)
 	s.AckWait = orDefault(s.AckWait, 15*time.Second)
 	s.Attempts = orDefault(s.Attempts, 64)
-	w := &worker{bus: b, stage: s, places: make(chan struct{}, s.Concurrency)}
-	defer w.running.Wait()
+	w := &worker{bus: b, stage: s, places: make(chan struct{}, s.Concurrency), work: make(chan jetstream.Msg)}
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer close(w.work)
+	for range s.Concurrency {
+		// They stay, and with them their stacks, which would grow anew for each
+		// command. A drain lets what is under way come to its end.
+		running.Go(func() { w.carryOutAll(context.WithoutCancel(ctx)) })
+	}
 	for ctx.Err() == nil {
 		err := w.pull(ctx)
 		if err == nil || ctx.Err() != nil {
@@ -122,8 +129,16 @@ type worker struct {
 	bus   *Bus
 	stage Stage
 	// places has an element for each command under way.
-	places  chan struct{}
-	running sync.WaitGroup
+	places chan struct{}
+	work   chan jetstream.Msg
+}
+
+// carryOutAll carries out commands until there will be no more.
+func (w *worker) carryOutAll(ctx context.Context) {
+	for msg := range w.work {
+		w.carryOut(ctx, msg)
+		<-w.places
+	}
 }
 
 // pull takes commands until ctx ends, then it returns nil, or until the
@@ -163,11 +178,7 @@ func (w *worker) pull(ctx context.Context) error {
 				late--
 				w.begin(msg)
 			}
-			w.running.Go(func() {
-				defer func() { <-w.places }()
-				// A drain lets what is under way come to its end.
-				w.carryOut(context.WithoutCancel(ctx), msg)
-			})
+			w.work <- msg // There is a place, so there is somebody to take it.
 			continue
 		case err == nil:
 			w.handBack(msg)

@@ -1,6 +1,7 @@
 package natsbus
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -72,7 +73,7 @@ func (r *reader) take(msg jetstream.Msg) error {
 		if r.loaded {
 			r.follow(raw)
 		} else {
-			r.raw[key.Pod] = append(r.raw[key.Pod], raw)
+			r.keep(key, raw)
 		}
 	} else if _, command, err := events.ParseOutcomeSubject(msg.Subject()); err == nil {
 		r.outcome(command, msg)
@@ -86,6 +87,23 @@ func (r *reader) take(msg jetstream.Msg) error {
 		r.advance()
 	}
 	return nil
+}
+
+// keep puts a record aside until all have come. When one comes that looks
+// readable, of those before only the newest such is kept, should the first be
+// malformed.
+func (r *reader) keep(key events.Key, raw rawRecord) {
+	kept := r.raw[key.Pod]
+	if raw.readable() {
+		kept = slices.DeleteFunc(kept, func(older rawRecord) bool { return !older.readable() })
+		kept = kept[max(0, len(kept)-1):]
+	}
+	r.raw[key.Pod] = append(kept, raw)
+}
+
+// readable is a guess, which costs much less than to read the record.
+func (raw rawRecord) readable() bool {
+	return raw.event.Known() && bytes.Contains(raw.data, []byte(`"type":"`+raw.event.CloudEventType()+`"`))
 }
 
 // load makes the table what the snapshot says.

@@ -6,22 +6,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"runtime/pprof"
 	"sync"
 	"time"
 
-	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
-
-	"berth/cmd/devstack/stack"
-	"berth/pkg/kube/client"
-	"berth/pkg/service"
-	"berth/pkg/service/config"
 )
-
-// stopLimit bounds the stop of everything.
-const stopLimit = 15 * time.Second
 
 // The two kinds of rounds.
 const (
@@ -40,45 +30,19 @@ type side interface {
 	leftover(ctx context.Context) error
 }
 
-// measure starts everything, runs the rounds, and stops everything. Wrong answers
-// are in the report; the error is for what kept it from measuring.
-func measure(ctx context.Context, p plan, log zerolog.Logger, progress io.Writer) (r report, err error) {
-	s, err := stack.Start(ctx, stack.Options{
-		Listen: "127.0.0.1:0", Data: p.Dir, Config: config.Default(), Log: log, Progress: progress,
+// measurePods lets users, many at once, have a pod each, on both sides in turn.
+func measurePods(ctx context.Context, l lab, r *report) error {
+	return l.withSite(ctx, "", func(ctx context.Context, s *site) error {
+		floor, berth, err := s.sides(ctx, l.plan.Concurrency)
+		if err != nil {
+			return err
+		}
+		defer berth.close()
+		b := bench{plan: l.plan, meter: newMeter(s.clients), progress: l.progress, floor: floor, berth: berth}
+		got, failures, err := b.run(ctx)
+		r.Pods, r.Failures = got, append(r.Failures, failures...)
+		return err
 	})
-	if err != nil {
-		return report{}, err
-	}
-	var watching sync.WaitGroup
-	defer watching.Wait()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	watching.Go(func() {
-		s.Wait(ctx)
-		cancel(errors.New("a part of the stack has stopped"))
-	})
-	defer func() {
-		stopCtx, done := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
-		defer done()
-		err = errors.Join(err, s.Stop(stopCtx))
-	}()
-
-	clients, _, err := client.New(client.Options{Kubeconfig: s.Kubeconfig, Service: "perf", Version: service.Version(), QPS: -1})
-	if err != nil {
-		return report{}, err
-	}
-	berth := newBerth(s.URL, s.ManifestsURL+"/notebook.yaml", clients, config.Default().Namespace, p.Concurrency)
-	defer berth.close()
-	template, err := berth.learn(ctx)
-	if err != nil {
-		return report{}, fmt.Errorf("make a first pod: %w", err)
-	}
-	floor, err := newFloor(ctx, clients, template)
-	if err != nil {
-		return report{}, err
-	}
-	b := bench{plan: p, meter: newMeter(clients), progress: progress, floor: floor, berth: berth}
-	return b.run(ctx)
 }
 
 // bench runs the rounds.
@@ -89,26 +53,26 @@ type bench struct {
 	floor, berth side
 }
 
-func (b *bench) run(ctx context.Context) (report, error) {
-	r := report{Users: b.plan.Users, Concurrency: b.plan.Concurrency, CPUs: runtime.NumCPU()}
+func (b *bench) run(ctx context.Context) (r *load, failures []string, err error) {
+	r = &load{Users: b.plan.Users, Concurrency: b.plan.Concurrency}
 	if err := b.warmUp(ctx); err != nil {
-		return report{}, fmt.Errorf("warm up: %w", err)
+		return nil, nil, fmt.Errorf("warm up: %w", err)
 	}
 	r.Before = memoryNow(ctx, 0)
 	for n := 1; n <= b.plan.Rounds; n++ {
 		for _, kind := range []string{kindFloor, kindBerth} {
-			got, failures, err := b.round(ctx, n, kind)
+			got, wrong, err := b.round(ctx, n, kind)
 			if err != nil {
-				return report{}, fmt.Errorf("%s round %d: %w", kind, n, err)
+				return nil, nil, fmt.Errorf("%s round %d: %w", kind, n, err)
 			}
-			fmt.Fprintf(b.progress, "round %d/%d %s: %.1f pods/s, %d failures\n", n, b.plan.Rounds, kind, got.PodsPerSecond, len(failures))
+			fmt.Fprintf(b.progress, "perf: round %d/%d %s: %.1f pods/s, %d failures\n", n, b.plan.Rounds, kind, got.PodsPerSecond, len(wrong))
 			r.Rounds = append(r.Rounds, got)
-			r.Failures = append(r.Failures, failures...)
+			failures = append(failures, wrong...)
 		}
 	}
 	r.conclude()
 	r.After = memoryNow(ctx, r.Before.Goroutines)
-	return r, nil
+	return r, failures, nil
 }
 
 // warmUp runs a short round of each kind that does not count: caches are filled,
@@ -165,7 +129,11 @@ func (b *bench) round(ctx context.Context, n int, kind string) (got round, failu
 	if err := s.leftover(ctx); err != nil {
 		failures = append(failures, err.Error())
 	}
-	return t.round(n, kind, took, after.since(before)), failures, nil
+	diff := after.since(before)
+	if kind == kindBerth && b.plan.Processes == "" {
+		failures = append(failures, overspent(diff.own, b.plan.Users)...)
+	}
+	return t.round(n, kind, took, diff), failures, nil
 }
 
 // profile begins a CPU profile of this process if the plan wants one; the
