@@ -1,11 +1,13 @@
 package e2e
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,7 +20,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"berth/cmd/devstack/stack"
-	"berth/pkg/events"
 	"berth/pkg/service/config"
 )
 
@@ -163,8 +164,11 @@ func (s *site) polls(t *testing.T) int {
 func TestLeaderDiesUnderLoad(t *testing.T) {
 	t.Parallel()
 	const creates, lease = 200, 5 * time.Second
+	// The rest of a slow machine's, and of the race detector's.
+	const most = lease + time.Second + 4*time.Second
 	p, services := whole(t, func(c *config.Config) { c.TimeoutCreate = 5 * time.Minute })
 	p.replica(t, "watcher")
+	readySince := p.readyTimes(t)
 	var running sync.WaitGroup
 	var mu sync.Mutex
 	var waited []time.Duration
@@ -181,44 +185,56 @@ func TestLeaderDiesUnderLoad(t *testing.T) {
 			if !p.ready(t, user, pod) {
 				t.Errorf("%s is not ready", pod)
 			}
-			answered := time.Now()
-			for _, e := range p.history(t, pod, events.Ready) {
-				if e.Event == events.Ready {
-					// What Kubernetes itself took is the pod's own business.
-					made, err := p.pod(t, pod)
-					if err != nil {
-						t.Error(err)
-						return
-					}
-					mu.Lock()
-					waited = append(waited, answered.Sub(readySince(made)))
-					mu.Unlock()
-				}
-			}
+			took := time.Since(readySince(pod))
+			mu.Lock()
+			waited = append(waited, took)
+			mu.Unlock()
 			p.remove(t, user, pod)
 			p.gone(t, user, pod)
 		})
 	}
 	running.Wait()
-	longest := time.Duration(0)
-	for _, d := range waited {
-		longest = max(longest, d)
+	longest := slices.Max(waited)
+	t.Logf("the longest of %d waited %s after its pod was ready in Kubernetes", len(waited), longest)
+	if longest > most || len(waited) != creates {
+		t.Errorf("%d of %d creates are known, the longest waited %s, want at most %s", len(waited), creates, longest, most)
 	}
-	// Kubernetes says the time of readiness in whole seconds, rounded down.
-	if most := lease + time.Second + time.Second; longest > most || len(waited) != creates {
-		t.Errorf("of %d creates, %d are known; the longest waited %s after Kubernetes called its pod ready, want at most %s", creates, len(waited), longest, most)
-	}
-	t.Logf("the longest waited %s", longest)
 }
 
-// readySince is when Kubernetes called a pod ready.
-func readySince(pod *corev1.Pod) time.Time {
-	for _, c := range pod.Status.Conditions {
-		if c.Type == corev1.PodReady {
-			return c.LastTransitionTime.Time
-		}
+// readyTimes watches the namespace until the test ends. The function returned
+// says when a pod was seen to be ready, which must have been.
+func (s *site) readyTimes(t *testing.T) func(pod string) time.Time {
+	t.Helper()
+	watching, err := s.kube.CoreV1().Pods(s.namespace).Watch(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
 	}
-	return time.Time{}
+	t.Cleanup(watching.Stop)
+	var mu sync.Mutex
+	since := map[string]time.Time{}
+	go func() {
+		for event := range watching.ResultChan() {
+			pod, ok := event.Object.(*corev1.Pod)
+			if !ok || !slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+				return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+			}) {
+				continue
+			}
+			mu.Lock()
+			if since[pod.Name].IsZero() {
+				since[pod.Name] = time.Now()
+			}
+			mu.Unlock()
+		}
+	}()
+	return func(pod string) time.Time {
+		mu.Lock()
+		defer mu.Unlock()
+		if since[pod].IsZero() {
+			return time.Now() // Berth was faster than this watch.
+		}
+		return since[pod]
+	}
 }
 
 // TestProcesses: two of each service, each a process of its own, as a site runs
@@ -248,7 +264,7 @@ func TestProcesses(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := running.Stop(t.Context()); err != nil {
+		if err := running.Stop(context.WithoutCancel(t.Context())); err != nil {
 			t.Error(err)
 		}
 	})

@@ -39,9 +39,11 @@ const (
 	// pollsPerPod is how many clients wait for a pod. A small API server cannot
 	// make as many pods ready within a second as there can be polls.
 	pollsPerPod = 20
-	// patchers is how many pods are made ready at once: enough to keep the API
-	// server busy.
-	patchers = 16
+	// within is the time over which the pods are made ready.
+	within = time.Second
+	// quiet is the pause before: a poll counts as open when its request is there,
+	// and then still looks what state its pod is in.
+	quiet = 2 * time.Second
 	// openLimit bounds the wait until all polls are open.
 	openLimit = time.Minute
 )
@@ -62,7 +64,7 @@ spec:
 }
 
 // measurePolls makes pods that are not ready, opens long polls for each, makes
-// the pods ready as fast as the API server takes it, and looks when the answers
+// the pods ready one after the other within a second, and looks when the answers
 // come.
 func measurePolls(ctx context.Context, l lab, r *report) error {
 	if err := enoughFiles(l.plan.Polls); err != nil {
@@ -159,6 +161,9 @@ func (c *crowd) release(ctx context.Context) (*polls, []string, error) {
 		return nil, nil, err
 	}
 	c.lab.say("polls: %d are open, for %d pods", pollsPerPod*len(c.users), len(c.users))
+	if !pause(ctx, quiet) {
+		return nil, nil, context.Cause(ctx)
+	}
 	if err := c.makeReady(ctx); err != nil {
 		return nil, nil, err
 	}
@@ -178,8 +183,13 @@ func (c *crowd) makeReady(ctx context.Context) error {
 	const status = `{"status":{"conditions":[{"type":"Ready","status":"True","reason":null,"message":null},` +
 		`{"type":"ContainersReady","status":"True","reason":null,"message":null}]}}`
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(patchers)
+	next := time.NewTicker(within / time.Duration(len(c.users)))
+	defer next.Stop()
 	for pod := range c.users {
+		select {
+		case <-next.C:
+		case <-ctx.Done():
+		}
 		group.Go(func() error {
 			_, err := c.site.clients.CoreV1().Pods(c.site.namespace).Patch(
 				ctx, pod, types.StrategicMergePatchType, []byte(status), metav1.PatchOptions{}, "status")
@@ -190,6 +200,16 @@ func (c *crowd) makeReady(ctx context.Context) error {
 		return fmt.Errorf("make the pods ready: %w", err)
 	}
 	return nil
+}
+
+// pause waits for d, or less if ctx ends first; then it returns false.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // awaitOpen waits until as many long polls for ready pods are open at the api.

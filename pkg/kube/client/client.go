@@ -27,11 +27,11 @@ const (
 
 // A connection on which the server has been silent for silence is asked whether
 // it still lives, and given up when it does not answer within patience: a watch
-// through a dead node or firewall is noticed within 15 s, not within 45 s as with
-// client-go's own settings.
+// through a dead node or firewall is noticed within 6 s, about as soon as the
+// leader's lease is over, not within 45 s as with client-go's own settings.
 const (
-	silence  = 10 * time.Second
-	patience = 5 * time.Second
+	silence  = 3 * time.Second
+	patience = 3 * time.Second
 )
 
 // Options say which cluster to talk to, and as whom.

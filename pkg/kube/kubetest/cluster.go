@@ -48,6 +48,9 @@ type Options struct {
 	// Exec makes exec into a pod run the command on this machine, in os.TempDir, as nobody if this process is root. Every user of this
 	// machine can then run commands in the name of this one, since KWOK asks for no credentials. Without it exec fails.
 	Exec bool
+	// Restart starts a program again that ended by itself, as a kubelet does. The scheduler, for one, ends when a death of the API server has left it
+	// in doubt. Without it, the end of a program is the end of the cluster's life.
+	Restart bool
 }
 
 // Cluster is a running Kubernetes. Its methods are safe for concurrent use.
@@ -61,6 +64,7 @@ type Cluster struct {
 	lock     *os.File
 	starter  *proc.Starter
 	dir      string
+	restart  bool
 	api      program // The API server, for those who kill and start it again.
 	mu       sync.Mutex
 	programs [][]*proc.Process      // What is started and stopped together, in the order of the start.

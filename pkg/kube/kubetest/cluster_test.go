@@ -66,9 +66,35 @@ func TestSecondCluster(t *testing.T) {
 	if uid := execIn(ctx, t, config, client, pod, "id", "-u"); uid == "0\n" {
 		t.Error("exec runs as root")
 	}
+	crash(ctx, t, second, client, pod)
 	kill(t, filepath.Join(dir, notesDir, "kwok.json"))
 	if err := second.Wait(ctx); err == nil || !strings.Contains(err.Error(), "kwok: signal: killed") {
 		t.Errorf("after the death of kwok, Wait says %v", err)
+	}
+}
+
+// crash kills the API server and starts it again, twice. It is back with its data, at the same address, and the cluster counts as whole.
+func crash(ctx context.Context, t *testing.T, c *Cluster, client kubernetes.Interface, pod *corev1.Pod) {
+	t.Helper()
+	for range 2 {
+		if err := errors.Join(c.KillAPIServer(), c.KillAPIServer()); err != nil {
+			t.Error(err)
+		}
+		if _, err := client.CoreV1().Pods(pod.Namespace).Get(ctx, pod.Name, metav1.GetOptions{}); err == nil {
+			t.Error("an API server that was killed answers")
+		}
+		if err := c.StartAPIServer(ctx); err != nil {
+			t.Fatal(err)
+		}
+		after, err := client.CoreV1().Pods(pod.Namespace).Get(ctx, pod.Name, metav1.GetOptions{})
+		if err != nil || after.UID != pod.UID {
+			t.Errorf("after a crash: pod %s, %v", after.UID, err)
+		}
+	}
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	if err := c.Wait(ended); err != nil {
+		t.Errorf("Wait after a crash that was meant: %v", err)
 	}
 }
 
@@ -85,6 +111,40 @@ func execIn(ctx context.Context, t *testing.T, config *rest.Config, client kuber
 		t.Fatalf("exec %v: %v, %s", command, err, &stderr)
 	}
 	return stdout.String()
+}
+
+// TestRestart: a program that dies is started again, and the cluster goes on.
+func TestRestart(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
+	defer cancel()
+	dir := t.TempDir()
+	c, err := Start(ctx, Options{Dir: dir, Nodes: 1, Restart: true, Progress: t.Output()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	client, err := kubernetes.NewForConfig(c.RESTConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"kube-scheduler", "kwok"} {
+		kill(t, filepath.Join(dir, notesDir, name+".json"))
+	}
+	pod := createPod(ctx, t, client, "default", "")
+	updates := watchPod(ctx, t, client, pod)
+	for look(pod) != "Running running ready" {
+		_, pod = next(ctx, t, updates)
+	}
+	ended, end := context.WithCancel(ctx)
+	end()
+	if err := c.Wait(ended); err != nil {
+		t.Errorf("Wait: %v", err)
+	}
 }
 
 // TestKilledParent kills the process that started a cluster. Nothing may be left of it, and the next start must find its data.

@@ -22,6 +22,8 @@ const (
 	logsDir  = "logs"
 	// readyPoll is how often a start looks whether the next thing is ready.
 	readyPoll = 25 * time.Millisecond
+	// restartPause keeps a program that ends at once from being started without end.
+	restartPause = 200 * time.Millisecond
 )
 
 // launch starts the programs on new ports. When it fails nothing runs.
@@ -39,7 +41,7 @@ func launch(ctx context.Context, opts Options, paths Paths) (_ *Cluster, err err
 	}
 	c := &Cluster{
 		Kubeconfig: filepath.Join(opts.Dir, kubeconfigFile), URL: "https://127.0.0.1:" + port,
-		starter: proc.NewStarter(), ended: make(chan struct{}), dir: opts.Dir, killed: map[*proc.Process]bool{},
+		starter: proc.NewStarter(), ended: make(chan struct{}), dir: opts.Dir, killed: map[*proc.Process]bool{}, restart: opts.Restart,
 	}
 	// A program that ends during the start ends the start.
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -114,10 +116,15 @@ type program struct {
 	args       []string
 }
 
-// run starts programs that are stopped together. When one of them ends, so does the life of the cluster.
+// run starts programs that are stopped together. When one of them ends by itself, so does the life of the cluster, unless it is started again.
 func (c *Cluster) run(dir string, programs ...program) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	select {
+	case <-c.ended:
+		return fmt.Errorf("start %s: the cluster is at its end", programs[0].name)
+	default:
+	}
 	c.programs = append(c.programs, nil)
 	for _, p := range programs {
 		process, err := c.starter.Start(proc.Spec{
@@ -131,21 +138,35 @@ func (c *Cluster) run(dir string, programs ...program) error {
 		}
 		last := len(c.programs) - 1
 		c.programs[last] = append(c.programs[last], process)
-		c.watchers.Go(func() {
-			err := process.Err()
-			c.mu.Lock()
-			meant := c.killed[process]
-			c.mu.Unlock()
-			if meant {
-				return
-			}
-			if err == nil {
-				err = fmt.Errorf("%s ended by itself", p.name)
-			}
-			c.endLife(err)
-		})
+		c.watchers.Go(func() { c.watch(dir, p, process) })
 	}
 	return nil
+}
+
+// watch waits for the end of a program and sees to what follows from it.
+func (c *Cluster) watch(dir string, p program, process *proc.Process) {
+	err := process.Err()
+	c.mu.Lock()
+	meant := c.killed[process]
+	c.mu.Unlock()
+	switch {
+	case meant:
+		return
+	case c.restart:
+		pause := time.NewTimer(restartPause)
+		defer pause.Stop()
+		select {
+		case <-c.ended:
+			return
+		case <-pause.C:
+		}
+		if err = c.run(dir, p); err == nil {
+			return
+		}
+	case err == nil:
+		err = fmt.Errorf("%s ended by itself", p.name)
+	}
+	c.endLife(err)
 }
 
 // serving waits until the API server is ready.

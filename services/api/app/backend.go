@@ -67,17 +67,11 @@ func (b *backend) Pods(ctx context.Context, user string) ([]silo.PodInfo, error)
 	return pods, nil
 }
 
-// own returns the newest record of a user's pod, or errNotYours. usable says
-// which records answer the question at once; before any other answer the leader
-// is asked.
-func (b *backend) own(ctx context.Context, user, pod string, usable func(natsbus.Entry) bool) (natsbus.Entry, error) {
-	if err := b.table.Ready(); err != nil {
-		return natsbus.Entry{}, unavailable(err)
-	}
-	e, ok := b.table.Pod(pod)
-	if ok && e.User == user && usable(e) {
-		return e, nil
-	}
+// own returns the newest record of a user's pod as the log's leader has it, or
+// errNotYours. The table alone would not do, however good its record looks: on a
+// replica that lags it may be of an earlier life of the name, which is ready,
+// being deleted or gone while the caller's pod is not.
+func (b *backend) own(ctx context.Context, user, pod string) (natsbus.Entry, error) {
 	e, err := b.table.Fresh(ctx, pod)
 	if err != nil {
 		return natsbus.Entry{}, unavailable(err)

@@ -135,7 +135,7 @@ var errUnknown = &silo.Error{
 // AwaitReady waits until a pod is ready, or never will be. For a name that is
 // not the user's the answer is false at once.
 func (b *backend) AwaitReady(ctx context.Context, user, pod string) (bool, error) {
-	e, err := b.own(ctx, user, pod, func(e natsbus.Entry) bool { return !e.Event.Over() && e.Event != events.Ended })
+	e, err := b.own(ctx, user, pod)
 	if errors.Is(err, errNotYours) {
 		return false, nil
 	}

@@ -15,7 +15,7 @@ const deleteWait = 10 * time.Second
 // Delete returns when it is certain that the pod will go: `deleting` is in the
 // log. A pod that is being deleted already is no fault.
 func (b *backend) Delete(ctx context.Context, user, pod string) error {
-	e, err := b.own(ctx, user, pod, func(e natsbus.Entry) bool { return e.Event != events.Gone })
+	e, err := b.own(ctx, user, pod)
 	switch {
 	case err != nil:
 		return err
@@ -47,7 +47,7 @@ func (b *backend) Delete(ctx context.Context, user, pod string) error {
 // answer is true at once; false means that nobody deletes the pod, or that it
 // takes too long.
 func (b *backend) AwaitGone(ctx context.Context, user, pod string) (bool, error) {
-	e, err := b.own(ctx, user, pod, func(e natsbus.Entry) bool { return e.Event.Over() })
+	e, err := b.own(ctx, user, pod)
 	switch {
 	case errors.Is(err, errNotYours):
 		return true, nil
