@@ -171,10 +171,19 @@ func launch(before Record, fact Fact) (Record, bool, error) {
 			r.Reason, r.Message = "", ""
 		}
 		return r, true, nil
+	case before.Event == Launching && fact.At.Sub(before.LaunchingAt) >= relaunch:
+		// Another attempt: whoever deletes the pod must know that it is under way.
+		r := before
+		r.LaunchingAt = fact.At
+		return r, true, nil
 	default:
 		return before, false, nil
 	}
 }
+
+// relaunch is after how long another attempt to launch is a fact of its own. It
+// is well below the time after which a launch counts as over.
+const relaunch = 10 * time.Second
 
 func wait(before Record, fact Fact) (Record, bool, error) {
 	switch {

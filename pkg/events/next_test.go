@@ -190,6 +190,26 @@ func TestNextFillsTheRecord(t *testing.T) {
 	}
 }
 
+// Another attempt to launch is told after a while, so that a delete knows until
+// when the pod may still appear; it is no progress.
+func TestNextLaunchAgain(t *testing.T) {
+	t.Parallel()
+	again := func(seconds int) events.Fact {
+		return fact(events.FactLaunch, func(f *events.Fact) { f.At = at(seconds) })
+	}
+	launching := after(t, claim(), license(), launch())
+	if got, changed, err := events.Next(launching, again(5)); changed || err != nil || !got.LaunchingAt.Equal(at(1)) {
+		t.Errorf("soon: launching since %s, changed %t, error %v", got.LaunchingAt, changed, err)
+	}
+	got, changed, err := events.Next(launching, again(40))
+	if !changed || err != nil || !got.LaunchingAt.Equal(at(40)) || !got.ProgressAt.Equal(at(1)) {
+		t.Errorf("later: launching since %s, progress at %s, changed %t, error %v", got.LaunchingAt, got.ProgressAt, changed, err)
+	}
+	if after, changed, err := events.Next(got, again(40)); changed || err != nil || diffRecords(got, after) != "" {
+		t.Errorf("twice: changed %t, error %v", changed, err)
+	}
+}
+
 func TestNextObservations(t *testing.T) {
 	t.Parallel()
 	backOff := func(version string, on bool) events.Fact {
