@@ -128,7 +128,7 @@ func newMischief(s *site) *mischief {
 	m := &mischief{site: s, busy: map[string]*sync.Mutex{broker: {}, apiServer: {}}}
 	for _, r := range s.replicas {
 		for _, part := range []string{"", "kube: ", "nats: "} {
-			m.busy[part+r.name] = &sync.Mutex{}
+			m.busy[part+r.spec.Name] = &sync.Mutex{}
 		}
 	}
 	return m
@@ -180,7 +180,7 @@ func (m *mischief) do(ctx context.Context, p Planned) {
 		err = m.crash(ctx, p)
 	default:
 		for _, r := range m.site.replicas {
-			if r.name == p.Target {
+			if r.spec.Name == p.Target {
 				err = m.replica(ctx, r, p)
 			}
 		}

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -19,6 +20,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"berth/pkg/kube/kubetest"
+	"berth/pkg/kube/kubetest/proc"
 	"berth/pkg/service/config"
 	"berth/test/chaos/link"
 	"berth/test/chaos/verdict"
@@ -71,14 +73,15 @@ type site struct {
 	natsURL   string
 	manifests string
 	replicas  []*replica
-	forks     *forker
+	starter   *proc.Starter
+	serving   sync.WaitGroup
 	closers   []func() error
 }
 
 // newSite starts a site and returns when it answers. What was started is in the
 // site even when there is an error: the caller closes it.
 func newSite(ctx context.Context, p Plan, say func(format string, args ...any)) (*site, error) {
-	s := &site{dir: p.Dir, forks: newForker()}
+	s := &site{dir: p.Dir, starter: proc.NewStarter()}
 	for _, step := range []struct {
 		name string
 		do   func(context.Context, Plan) error
@@ -110,8 +113,8 @@ func (s *site) close() error {
 	for _, closer := range slices.Backward(s.closers) {
 		errs = append(errs, closer())
 	}
-	s.forks.close()
-	return errors.Join(errs...)
+	s.serving.Wait()
+	return errors.Join(append(errs, s.starter.Close())...)
 }
 
 // build makes the services, unless there are some.
@@ -150,10 +153,10 @@ func (s *site) startBroker(ctx context.Context, _ Plan) error {
 		return fmt.Errorf("find this program: %w", err)
 	}
 	s.natsURL = "nats://" + address
-	s.broker = &program{
-		name: "nats", path: self, forks: s.forks, log: filepath.Join(s.dir, "nats.log"),
-		env: append(os.Environ(), brokerListen+"="+address, brokerDir+"="+filepath.Join(s.dir, "nats")),
-	}
+	s.broker = &program{starter: s.starter, spec: proc.Spec{
+		Name: "nats", Path: self, Log: filepath.Join(s.dir, "nats.log"), Append: true,
+		Env: append(os.Environ(), brokerListen+"="+address, brokerDir+"="+filepath.Join(s.dir, "nats")),
+	}}
 	return s.broker.start()
 }
 
@@ -212,10 +215,10 @@ func (s *site) startReplica(ctx context.Context, service string, number int, fil
 		}
 		env = append(env, "KUBECONFIG="+kubeconfig)
 	}
-	r.program = &program{
-		name: name, path: filepath.Join(s.bin, service), forks: s.forks, log: filepath.Join(s.dir, name+".log"),
-		args: []string{"--config", file, "--listen", address}, env: env,
-	}
+	r.program = &program{starter: s.starter, spec: proc.Spec{
+		Name: name, Path: filepath.Join(s.bin, service), Log: filepath.Join(s.dir, name+".log"), Append: true,
+		Args: []string{"--config", file, "--listen", address}, Env: env,
+	}}
 	s.replicas = append(s.replicas, r)
 	return r.start()
 }
@@ -225,13 +228,13 @@ func (s *site) startReplica(ctx context.Context, service string, number int, fil
 func (s *site) trespasses() ([]verdict.Breach, error) {
 	var breaches []verdict.Breach
 	for _, r := range s.replicas {
-		text, err := os.ReadFile(r.log)
+		text, err := os.ReadFile(r.spec.Log)
 		if err != nil {
-			return nil, fmt.Errorf("read the log of %s: %w", r.name, err)
+			return nil, fmt.Errorf("read the log of %s: %w", r.spec.Name, err)
 		}
 		for line := range strings.Lines(string(text)) {
 			if strings.Contains(strings.ToLower(line), "permissions violation") {
-				breaches = append(breaches, verdict.Breach{Statement: 6, Text: r.name + " lacks a grant: " + strings.TrimSpace(line)})
+				breaches = append(breaches, verdict.Breach{Statement: 6, Text: r.spec.Name + " lacks a grant: " + strings.TrimSpace(line)})
 			}
 		}
 	}
@@ -251,7 +254,7 @@ func (s *site) of(service string) (all []*replica) {
 // answers waits until a replica is ready.
 func (s *site) answers(ctx context.Context, r *replica) error {
 	client := &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	return eventually(ctx, r.name+" is ready", func(ctx context.Context) error {
+	return eventually(ctx, r.spec.Name+" is ready", func(ctx context.Context) error {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url+"/readyz", nil)
 		if err != nil {
 			return err
@@ -296,7 +299,7 @@ func (s *site) serveManifests(ctx context.Context) error {
 		return fmt.Errorf("listen: %w", err)
 	}
 	server := &http.Server{Handler: http.FileServerFS(files), ReadHeaderTimeout: time.Minute}
-	s.forks.waiting.Go(func() { _ = server.Serve(listener) })
+	s.serving.Go(func() { _ = server.Serve(listener) })
 	s.closers = append(s.closers, server.Close)
 	s.manifests = "http://" + listener.Addr().String()
 	return nil

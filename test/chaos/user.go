@@ -114,7 +114,7 @@ func (u *user) rest(ctx context.Context) {
 func (u *user) ask(ctx context.Context, x verdict.Exchange, body map[string]any, patience time.Duration) verdict.Exchange {
 	replicas := u.site.of("api")
 	r := replicas[u.random.IntN(len(replicas))]
-	x.Replica, x.User = r.name, u.name
+	x.Replica, x.User = r.spec.Name, u.name
 	return u.record.ask(ctx, r.url, x, body, patience)
 }
 

@@ -18,7 +18,7 @@ import (
 // buildAPI builds the api as its users have it.
 func buildAPI(ctx context.Context, dir string) (path string, err error) {
 	path = filepath.Join(dir, "api")
-	text, err := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-o", path, "berth/services/api").CombinedOutput()
+	text, err := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", path, "berth/services/api").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("build the api (in the folder of the source): %w: %s", err, text)
 	}

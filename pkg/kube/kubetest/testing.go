@@ -16,21 +16,6 @@ import (
 // namespaceTimeout is for a busy machine; a namespace usually takes milliseconds.
 const namespaceTimeout = 30 * time.Second
 
-// New starts a cluster for one test and stops it at its end.
-func New(tb testing.TB) *Cluster {
-	tb.Helper()
-	c, err := Start(tb.Context(), Options{Dir: tb.TempDir(), Progress: tb.Output()})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() {
-		if err := c.Stop(); err != nil {
-			tb.Error(err)
-		}
-	})
-	return c
-}
-
 // Namespace makes a namespace for one test, in which pods can be created, and returns its name. It is deleted after the test.
 func (c *Cluster) Namespace(tb testing.TB) string {
 	tb.Helper()

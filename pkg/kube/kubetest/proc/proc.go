@@ -27,7 +27,9 @@ type Spec struct {
 	Env  []string // The whole environment.
 	Dir  string   // Where it runs.
 	Log  string   // The file that gets its stdout and stderr; an older one is kept as Log.old. Empty: they are this process's stderr.
-	Note string   // The file that identifies it while it runs, for EndLeftovers; none if empty.
+	// Append continues an older log instead.
+	Append bool
+	Note   string // The file that identifies it while it runs, for EndLeftovers; none if empty.
 	// Parent says that it has children of its own, which must not outlive this process either. It gets no SIGTERM, a Stop kills it at once.
 	Parent bool
 }
@@ -80,7 +82,7 @@ func (s *Starter) Close() error {
 func (s *Starter) Start(spec Spec) (*Process, error) {
 	log := os.Stderr
 	if spec.Log != "" {
-		file, err := openLog(spec.Log)
+		file, err := openLog(spec.Log, spec.Append)
 		if err != nil {
 			return nil, fmt.Errorf("open log of %s: %w", spec.Name, err)
 		}
@@ -124,9 +126,12 @@ func (s *Starter) Start(spec Spec) (*Process, error) {
 	return p, nil
 }
 
-func openLog(path string) (*os.File, error) {
+func openLog(path string, older bool) (*os.File, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
+	}
+	if older {
+		return os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	}
 	if err := os.Rename(path, path+".old"); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
