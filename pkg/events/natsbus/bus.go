@@ -60,6 +60,7 @@ type Bus struct {
 	complete atomic.Int64
 
 	mu      sync.Mutex
+	reason  string // Why the last connection was not made.
 	handles map[string]jetstream.Stream
 	// link ends when the connection is lost, and is replaced then.
 	link context.Context //nolint:containedctx // The connection's life, not a call's.
@@ -99,7 +100,11 @@ func Connect(opts Options) (*Bus, error) {
 				b.log.Warn().Err(err).Msg("Lost the connection to NATS")
 			}
 		}),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { b.refused(err) }),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
+			b.mu.Lock()
+			b.reason = ""
+			b.mu.Unlock()
 			b.log.Info().Str("server", nc.ConnectedUrlRedacted()).Msg("Connected to NATS again")
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
@@ -140,7 +145,28 @@ func (b *Bus) Connected() error {
 	if b.nc.IsConnected() {
 		return nil
 	}
-	return fmt.Errorf("NATS is %s: %w", b.nc.Status(), ErrUnavailable)
+	return fmt.Errorf("%w: %w", b.away(), ErrUnavailable)
+}
+
+// away says how the connection is that there is not, and why, as far as the
+// server has said it: a password may be wrong.
+func (b *Bus) away() error {
+	if err := b.nc.LastError(); err != nil {
+		return fmt.Errorf("NATS is %s: %w", b.nc.Status(), err)
+	}
+	return fmt.Errorf("NATS is %s", b.nc.Status())
+}
+
+// refused logs why a connection was not made, once for each reason in a row: it is
+// tried ten times a second.
+func (b *Bus) refused(err error) {
+	b.mu.Lock()
+	same := b.reason == err.Error()
+	b.reason = err.Error()
+	b.mu.Unlock()
+	if !same {
+		b.log.Warn().Err(err).Msg("Cannot connect to NATS; trying again")
+	}
 }
 
 // Provision makes the streams that are missing; the watcher's also brings those

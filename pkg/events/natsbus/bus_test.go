@@ -230,3 +230,28 @@ func TestSequencesOfAWipedLog(t *testing.T) {
 		t.Errorf("the end of the pod before the wipe: %+v, changed %t, error %v", after, changed, err)
 	}
 }
+
+// A wrong password is named where people look: in the log and in readiness.
+func TestRefused(t *testing.T) {
+	t.Parallel()
+	server := eventstest.NewServerWithUsers(t, eventstest.Cluster)
+	var log lockedBuffer
+	bus, err := natsbus.Connect(natsbus.Options{
+		URL: server.URL(), User: "api", Password: "wrong", Service: "api", Cluster: eventstest.Cluster, Logger: zerolog.New(&log),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(bus.Close)
+	eventstest.Eventually(t, "the log says why", func() bool { return strings.Contains(log.String(), "Authorization Violation") })
+	eventstest.Eventually(t, "readiness says why", func() bool {
+		err := bus.Connected()
+		return errors.Is(err, natsbus.ErrUnavailable) && strings.Contains(err.Error(), "Authorization Violation")
+	})
+	if n := strings.Count(log.String(), "Cannot connect to NATS"); n > 2 {
+		t.Errorf("it is said %d times:\n%s", n, log.String())
+	}
+	if strings.Contains(log.String(), "wrong") {
+		t.Error("the log has the password")
+	}
+}

@@ -61,7 +61,7 @@ func (b *Bus) connected(ctx context.Context) error {
 		select {
 		case <-up:
 		case <-ctx.Done():
-			return fmt.Errorf("NATS is %s: %w", b.nc.Status(), context.Cause(ctx))
+			return fmt.Errorf("%w: %w", b.away(), context.Cause(ctx))
 		}
 	}
 	return nil

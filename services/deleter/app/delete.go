@@ -39,7 +39,7 @@ type deleter struct {
 func (d *deleter) handle(ctx context.Context, c natsbus.Delivery) error {
 	request := *c.Delete
 	entry := c.Newest()
-	if entry.Event == "" || request.Timer != "" || c.Attempt > 1 {
+	if !usable(entry, request) || c.Attempt > 1 {
 		var err error
 		if entry, err = d.bus.Last(ctx, c.Pod); err != nil {
 			return err
@@ -47,6 +47,9 @@ func (d *deleter) handle(ctx context.Context, c natsbus.Delivery) error {
 	}
 	if entry.Event == "" || entry.Event == events.Gone || entry.Generation != c.Generation {
 		return d.removeStray(ctx, c, request)
+	}
+	if request.Found != "" && !entry.Event.Over() {
+		return nil // The sender took a pod for a stray that the log knows as alive.
 	}
 	if request.Timer == events.TimerCreate {
 		over, err := d.expire(ctx, entry)
@@ -89,6 +92,20 @@ func (d *deleter) handle(ctx context.Context, c natsbus.Delivery) error {
 		return natsbus.Again(time.Second, errors.New("a launch may still be under way"))
 	}
 	return d.finish(ctx, entry)
+}
+
+// usable says whether what the sender of a command knew will do instead of what
+// the log says. It does where the next thing is an append, which fails if it is
+// not the newest. That a pod is being deleted it may say only with the news that
+// its object is gone: then, too, nothing is done but an append.
+func usable(entry natsbus.Entry, request events.DeleteRequest) bool {
+	switch {
+	case entry.Event == "" || request.Timer != "" || request.Found != "":
+		return false
+	case entry.Event == events.Deleting:
+		return request.Vanished != "" && request.Vanished == entry.Observed.UID
+	}
+	return true
 }
 
 // expire carries out what a fired create timer means. It returns true when the

@@ -457,3 +457,51 @@ func TestStaleNews(t *testing.T) {
 		})
 	}
 }
+
+// TestMisleadingNews: nothing is removed because a command says so and the log
+// does not.
+func TestMisleadingNews(t *testing.T) {
+	t.Parallel()
+	deleting := func(b *bench) *events.Known {
+		r := b.entry.Record
+		r.Event = events.Deleting
+		return &events.Known{Sequence: b.entry.Sequence + 7, Record: r}
+	}
+	tests := map[string]func(b *bench, d *natsbus.Delivery){
+		"a living pod taken for a stray": func(_ *bench, d *natsbus.Delivery) { d.Delete.Found = uid },
+		"a stray, and a record that is not there": func(b *bench, d *natsbus.Delivery) {
+			d.Delete.Found, d.After = uid, deleting(b)
+		},
+		"a record that is not there, and its end": func(b *bench, d *natsbus.Delivery) {
+			d.Delete.Vanished, d.After = "uid-elsewhere", deleting(b)
+			d.After.Record.Observed.UID = "uid-elsewhere"
+		},
+	}
+	for name, mislead := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, events.Ready)
+			d := b.delivery(events.DeleteRequest{})
+			mislead(b, &d)
+			if err := b.handle(t.Context(), d); err != nil {
+				t.Logf("handle: %v", err)
+			}
+			if len(b.pods.calls) > 0 || len(b.pods.objects) != 1 {
+				t.Errorf("asked of the cluster: %v", b.pods.calls)
+			}
+			if got := b.event(t).Event; got != events.Ready {
+				t.Errorf("the pod is %s, want ready", got)
+			}
+		})
+	}
+	// The log is empty, and not compared with the cluster yet: nothing is removed.
+	b := newBench(t, events.Deleting)
+	d := b.delivery(events.DeleteRequest{})
+	d.After = b.entry.Known()
+	b.bus = eventstest.NewBus(t, eventstest.NewServer(t), "deleter")
+	b.deleter.bus = b.bus
+	b.handled(t, d)
+	if len(b.pods.calls) > 0 {
+		t.Errorf("asked of the cluster with an empty log: %v", b.pods.calls)
+	}
+}

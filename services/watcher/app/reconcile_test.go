@@ -280,3 +280,31 @@ func TestLogged(t *testing.T) {
 		})
 	}
 }
+
+// TestLaggingTable: this replica knows the earlier life of a name, which is being
+// deleted, and sees the pod of the next one. It must not take it for a stray.
+func TestLaggingTable(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	table := b.bus.NewTable(false, nil)
+	stop := eventstest.Go(t, table.Run)
+	b.reconciler.table, b.table = table, table
+	old := b.bring(t, events.Deleting)
+	stop() // From here on it lags.
+	for _, fact := range []events.Fact{eventstest.Gone(old.Generation), eventstest.Claim(podName, owner, "cmd-2")} {
+		if _, _, err := b.bus.Append(t.Context(), podName, fact); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fresh, err := b.bus.Last(t.Context(), podName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.shows(fresh.Generation, ready, func(p *corev1.Pod) { p.UID = "uid-new" })
+	if err := b.reconcile(t.Context(), podName, false, false); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range eventstest.Queued(t, b.server, events.StageDelete) {
+		t.Errorf("asked to delete generation %s (the new one is %s): %+v after %+v", c.Generation, fresh.Generation, *c.Delete, c.After)
+	}
+}

@@ -23,8 +23,9 @@ import (
 
 // The times of a watch.
 const (
-	// silence is how long a watch may say nothing. The API server sends a bookmark
-	// about once a minute.
+	// silence is how long the watch of pods may say nothing. The API server sends a
+	// bookmark about once a minute. There are none for events, which it does not
+	// cache; that their connection lives shows by its pings (package client).
 	silence = 90 * time.Second
 	// giveUp is how long a watch may fail to open before [Watch.Run] returns.
 	giveUp = 15 * time.Second
@@ -57,8 +58,8 @@ type Watch struct {
 	namespace string
 	log       zerolog.Logger
 
-	// heard is when each watch last heard anything, in Unix nanoseconds.
-	heardPods, heardEvents atomic.Int64
+	// heard is when the watch of pods last heard anything, in Unix nanoseconds.
+	heard atomic.Int64
 }
 
 // New returns a Watch of a namespace.
@@ -66,14 +67,14 @@ func New(client kubernetes.Interface, namespace string, log zerolog.Logger) *Wat
 	return &Watch{client: client, namespace: namespace, log: log}
 }
 
-// Age is how long ago the quieter of the two watches has last heard anything;
-// zero before they are open.
+// Age is how long ago the watch of pods has last heard anything; zero before it
+// is open.
 func (w *Watch) Age() time.Duration {
-	oldest := min(w.heardPods.Load(), w.heardEvents.Load())
-	if oldest == 0 {
+	heard := w.heard.Load()
+	if heard == 0 {
 		return 0
 	}
-	return time.Since(time.Unix(0, oldest))
+	return time.Since(time.Unix(0, heard))
 }
 
 // List asks for all pods that may be Berth's, as the cluster has them now.
@@ -101,7 +102,7 @@ func (w *Watch) Exists(ctx context.Context, name, uid string) (bool, error) {
 // a watch cannot be opened for a while.
 func (w *Watch) Pods(ctx context.Context, from string, sink PodSink) error {
 	stream := &stream{
-		name: "pods", log: w.log, heard: &w.heardPods, version: from,
+		name: "pods", log: w.log, heard: &w.heard, silence: silence, version: from,
 		open: func(ctx context.Context, opts metav1.ListOptions) (apiwatch.Interface, error) {
 			opts.LabelSelector = kube.Selector
 			return w.client.CoreV1().Pods(w.namespace).Watch(ctx, opts)
@@ -132,7 +133,7 @@ func (w *Watch) Pods(ctx context.Context, from string, sink PodSink) error {
 // with those that the API server still has.
 func (w *Watch) Events(ctx context.Context, sink SignalSink) error {
 	stream := &stream{
-		name: "events", log: w.log, heard: &w.heardEvents,
+		name: "events", log: w.log, heard: new(atomic.Int64), silence: serverTimeout + silence,
 		open: func(ctx context.Context, opts metav1.ListOptions) (apiwatch.Interface, error) {
 			opts.FieldSelector = kube.SignalSelector
 			return w.client.CoreV1().Events(w.namespace).Watch(ctx, opts)
@@ -157,6 +158,7 @@ type stream struct {
 	name    string
 	log     zerolog.Logger
 	heard   *atomic.Int64
+	silence time.Duration // How long it may say nothing.
 	version string
 	open    func(context.Context, metav1.ListOptions) (apiwatch.Interface, error)
 	list    func(context.Context) (version string, err error)
@@ -230,20 +232,20 @@ func (s *stream) follow(ctx context.Context) (opened bool, err error) {
 	}
 	defer watching.Stop()
 	s.heard.Store(time.Now().UnixNano())
-	quiet := time.NewTimer(silence)
+	quiet := time.NewTimer(s.silence)
 	defer quiet.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return true, nil
 		case <-quiet.C:
-			return true, fmt.Errorf("nothing heard for %s", silence)
+			return true, fmt.Errorf("nothing heard for %s", s.silence)
 		case event, ok := <-watching.ResultChan():
 			if !ok {
 				return true, nil
 			}
 			s.heard.Store(time.Now().UnixNano())
-			quiet.Reset(silence)
+			quiet.Reset(s.silence)
 			if event.Type == apiwatch.Error {
 				err := apierrors.FromObject(event.Object)
 				if apierrors.IsGone(err) || apierrors.IsResourceExpired(err) {
