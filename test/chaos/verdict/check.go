@@ -34,7 +34,7 @@ func Statement(number int) string {
 	case NobodyWaits:
 		return "a waiter gets its answer in time, and it is the right one"
 	case GoneIsGone:
-		return "gone means gone, and nothing is left over"
+		return "gone means gone, nothing is left over, and nothing goes without a cause"
 	case NobodyElses:
 		return "a user never sees what belongs to another"
 	case ReasonsNamed:
@@ -55,6 +55,7 @@ func Check(e Evidence) []Breach {
 	c.oneOutcome()
 	c.answers()
 	c.gone()
+	c.causes()
 	c.reasons()
 	c.quiet()
 	c.progress()

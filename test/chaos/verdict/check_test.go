@@ -193,10 +193,21 @@ func TestCheck(t *testing.T) {
 		"there after gone": {func(s *scene) { s.Probes[0].Found = s.generation() }, GoneIsGone, "is in the cluster"},
 		"another there":    {func(s *scene) { s.Probes[0].Found = "other" }, 0, ""},
 		"made after gone":  {func(s *scene) { s.pod(12, Added, "u1", "c1", s.generation()) }, GoneIsGone, "then pod u1 was made"},
-		"never gone":       {func(s *scene) { s.Log = slices.Delete(s.Log, 7, 8) }, GoneIsGone, "not gone"},
-		"a pod is left":    {func(s *scene) { s.Left.Pods = []string{pod + " uid u1"} }, GoneIsGone, "left over: pod"},
-		"a timer is left":  {func(s *scene) { s.Left.Commands = []string{"cmd.main.timer.c1.create"} }, GoneIsGone, "left over: command"},
-		"a dead letter":    {func(s *scene) { s.Left.DeadLetters = []string{"dead.main.launch.c1"} }, GoneIsGone, "left over: dead letter"},
+		"deleted, and nobody asked": {func(s *scene) {
+			s.Exchanges = slices.DeleteFunc(s.Exchanges, func(x Exchange) bool { return x.Endpoint == Delete && x.User == alice })
+		}, GoneIsGone, "nobody asked"},
+		"deleted, and its user asked in an earlier life": {func(s *scene) {
+			s.Exchanges = slices.DeleteFunc(s.Exchanges, func(x Exchange) bool { return x.Endpoint == Delete && x.User == alice })
+			s.ask(0.1, 0.2, Exchange{Endpoint: Delete, Pod: pod, Status: 404, Code: "NOT_FOUND", Message: "x"})
+		}, GoneIsGone, "nobody asked"},
+		"deleted, and its user has not heard of it": {func(s *scene) {
+			s.Exchanges = slices.DeleteFunc(s.Exchanges, func(x Exchange) bool { return x.Endpoint == Delete && x.User == alice })
+			s.ask(5, 6, Exchange{Endpoint: Delete, Pod: pod, Abandoned: true})
+		}, 0, ""},
+		"never gone":      {func(s *scene) { s.Log = slices.Delete(s.Log, 7, 8) }, GoneIsGone, "not gone"},
+		"a pod is left":   {func(s *scene) { s.Left.Pods = []string{pod + " uid u1"} }, GoneIsGone, "left over: pod"},
+		"a timer is left": {func(s *scene) { s.Left.Commands = []string{"cmd.main.timer.c1.create"} }, GoneIsGone, "left over: command"},
+		"a dead letter":   {func(s *scene) { s.Left.DeadLetters = []string{"dead.main.launch.c1"} }, GoneIsGone, "left over: dead letter"},
 
 		"another's pod listed": {func(s *scene) {
 			s.ask(3, 4, Exchange{Endpoint: GetPods, User: mallory, Pods: []Listed{{pod, alice, s.generation()}}})
