@@ -10,6 +10,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
@@ -78,6 +79,7 @@ func Command(args []string, stdout, stderr io.Writer) int {
 		err = errors.Join(err, show(stdout, report, o.json))
 	}
 	if err != nil {
+		_ = os.Remove(o.Dir) // If nothing is in it.
 		fmt.Fprintf(stderr, "chaos: %v\n", err)
 		return service.ExitFailure
 	}
@@ -106,6 +108,13 @@ func parse(args []string) (o options, err error) {
 	flags.BoolVar(&o.keep, "keep", false, "")
 	if err := flags.Parse(args); err != nil {
 		return o, err
+	}
+	if o.Bin != "" {
+		for _, service := range services() {
+			if _, err := exec.LookPath(filepath.Join(o.Bin, service)); err != nil {
+				return o, fmt.Errorf("--bin: %w; make build puts the programs into bin", err)
+			}
+		}
 	}
 	if flags.NArg() > 0 {
 		return o, fmt.Errorf("unexpected argument %q", flags.Arg(0))

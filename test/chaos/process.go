@@ -107,7 +107,7 @@ func build(ctx context.Context, dir string, services []string) error {
 	}
 	command := exec.CommandContext(ctx, "go", args...)
 	if text, err := command.CombinedOutput(); err != nil {
-		return fmt.Errorf("build the services: %w: %s", err, text)
+		return fmt.Errorf("build the services: %w: %s\nRun it in a checkout of Berth, or say with --bin where they are", err, text)
 	}
 	return nil
 }

@@ -193,6 +193,14 @@ func (s *Stack) writeEnv() error {
 	return nil
 }
 
+// otherURLs says where the other replicas of the api are, if there are any.
+func (s *Stack) otherURLs() string {
+	if len(s.URLs) < 2 {
+		return ""
+	}
+	return " More replicas of the api: " + strings.Join(s.URLs[1:], " ")
+}
+
 // Hint says what to type next.
 func (s *Stack) Hint() string {
 	return fmt.Sprintf(`
@@ -203,6 +211,6 @@ Berth runs. In another terminal, in this folder:
   bin/berth --user alice@example.org pods list
   kubectl get pods -n $BERTH_NAMESPACE
 
-Ctrl-C here stops everything.
-`, filepath.Join(s.opts.Data, EnvFile))
+Ctrl-C here stops everything.%s
+`, filepath.Join(s.opts.Data, EnvFile), s.otherURLs())
 }

@@ -16,8 +16,8 @@ func (a *app) configNATS() *cobra.Command {
 		Long: `Write the authorization block of a nats-server's configuration: a user for each
 service and one, operator, for people and their tools, with what each may do in
 one cluster (--cluster) and no more. Passwords are variables that nats-server
-reads from its environment: BERTH_API_PASSWORD and so on, letters and digits
-only. A service gets its own in NATS_PASSWORD, or a file's name in
+reads from its environment: BERTH_API_PASSWORD and so on, of letters and digits,
+a letter first (it would take digits for a number). A service gets its own in NATS_PASSWORD, or a file's name in
 NATS_PASSWORD_FILE. The server needs JetStream and version 2.12 or newer.`,
 		Example: `  berth config nats >berth-users.conf
   printf 'jetstream { store_dir: /var/lib/nats }\ninclude berth-users.conf\n' >nats.conf`,
