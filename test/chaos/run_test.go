@@ -18,7 +18,7 @@ func TestRun(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute) // The first time Kubernetes is built.
 	defer cancel()
 
-	plan := Plan{Duration: 30 * time.Second, Faults: 45, Pods: 60, Seed: 4, Replicas: 2, Users: 16, Dir: t.TempDir(), Bin: programs}
+	plan := Plan{Duration: 20 * time.Second, Faults: 32, Pods: 60, Seed: 4, Replicas: 2, Users: 16, Dir: t.TempDir(), Bin: programs}
 	report, err := Run(ctx, plan, t.Output())
 	if err != nil {
 		t.Fatal(err)
@@ -27,7 +27,7 @@ func TestRun(t *testing.T) {
 	if len(report.Breaches) > 0 {
 		t.Errorf("%d promises were broken", len(report.Breaches))
 	}
-	if n := len(report.Evidence.Faults); n < 40 {
+	if n := len(report.Evidence.Faults); n < 28 {
 		t.Errorf("only %d faults", n)
 	}
 	if report.Pods < plan.Pods || report.Ready == 0 {
