@@ -52,6 +52,17 @@ func Armed(tb testing.TB, site Site) []Alarm {
 	return armed
 }
 
+// QueueSubjects returns the subjects of all commands and timers in the order in
+// which they were published.
+func QueueSubjects(tb testing.TB, site Site) []string {
+	tb.Helper()
+	var subjects []string
+	for _, raw := range queue(tb, site) {
+		subjects = append(subjects, raw.Subject)
+	}
+	return subjects
+}
+
 func command(tb testing.TB, raw *jetstream.RawStreamMsg) events.Command {
 	tb.Helper()
 	c, err := events.ParseCommand(raw.Data)

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 
 	"berth/pkg/events"
@@ -309,17 +308,15 @@ func (c *creator) handOn(ctx context.Context, d natsbus.Delivery, entry natsbus.
 	if err != nil {
 		return fmt.Errorf("marshal pod: %w", err)
 	}
-	both, ctx := errgroup.WithContext(ctx)
-	both.Go(func() error {
-		return c.bus.ArmTimer(ctx, entry.Record, events.TimerCreate, entry.ClaimedAt.Add(c.config.TimeoutCreate))
-	})
-	both.Go(func() error {
-		return c.bus.Publish(ctx, events.Command{
-			Stage: events.StageLicense, ID: d.ID, Cluster: d.Cluster, User: d.User, Pod: entry.Pod, Generation: entry.Generation,
-			Traceparent: d.Traceparent, After: entry.Known(), Rendered: rendered,
-		}, strconv.FormatUint(entry.Sequence, 10))
-	})
-	return both.Wait()
+	// The timer comes first: once the next stage has the pod, an attempt that is made
+	// again leaves it alone, and nobody would arm it any more.
+	if err := c.bus.ArmTimer(ctx, entry.Record, events.TimerCreate, entry.ClaimedAt.Add(c.config.TimeoutCreate)); err != nil {
+		return err
+	}
+	return c.bus.Publish(ctx, events.Command{
+		Stage: events.StageLicense, ID: d.ID, Cluster: d.Cluster, User: d.User, Pod: entry.Pod, Generation: entry.Generation,
+		Traceparent: d.Traceparent, After: entry.Known(), Rendered: rendered,
+	}, strconv.FormatUint(entry.Sequence, 10))
 }
 
 // failCreate makes it known that a create could not be done.

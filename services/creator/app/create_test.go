@@ -170,6 +170,11 @@ func TestCreate(t *testing.T) {
 	if len(armed) != 1 || armed[0].Timer != events.TimerCreate || armed[0].At.Sub(entry.ClaimedAt).Round(2*time.Second) != b.config.TimeoutCreate {
 		t.Errorf("armed = %+v, want the create timer after %s", armed, b.config.TimeoutCreate)
 	}
+	// Whoever dies between the two must not leave a pod that goes on without a timer.
+	wantOrder := []string{"cmd.main.timer.c1.create", "cmd.main.license.c1"}
+	if d := cmp.Diff(wantOrder, eventstest.QueueSubjects(t, b.server)); d != "" {
+		t.Errorf("published (-want +got):\n%s", d)
+	}
 }
 
 func TestCreateRefused(t *testing.T) {
