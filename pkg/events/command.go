@@ -89,6 +89,13 @@ type CreateRequest struct {
 	Deadline time.Time `json:"deadline"`
 }
 
+// Manifest is the manifest's URL as people may see it: without its query, which may
+// hold a token.
+func (r CreateRequest) Manifest() string {
+	address, _, _ := strings.Cut(r.ManifestURL, "?")
+	return address
+}
+
 // Silo says who asks, as far as a pod's variables need it.
 type Silo struct {
 	Name string `json:"name"`
@@ -110,6 +117,14 @@ type DeleteRequest struct {
 	// LaunchOver says that no launch of this generation is under way any more,
 	// so that an object that is not there will not appear.
 	LaunchOver bool `json:"launch_over,omitempty"`
+}
+
+// EndOf says that the request is the news that the very object is gone which the
+// record says is being deleted. After that record nothing comes but gone: it
+// cannot be out of date in a way that matters, as it can for any other news, when
+// it may be of an earlier life of the name.
+func (r DeleteRequest) EndOf(record Record) bool {
+	return record.Event == Deleting && r.Found == "" && r.Vanished != "" && r.Vanished == record.Observed.UID
 }
 
 // ErrStage is returned for a command of a stage that this version does not know.

@@ -2,7 +2,6 @@ package events
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -152,8 +151,8 @@ func parseAny(b []byte) (Event, error) {
 	if err := json.Unmarshal(b, &env); err != nil {
 		return Event{}, fmt.Errorf("read event: %w: %w", ErrMalformed, err)
 	}
-	if err := env.check(); err != nil || len(env.Data) == 0 {
-		return Event{}, cmp.Or(err, errNoEvent)
+	if env.check() != nil || len(env.Data) == 0 {
+		return Event{}, errNoEvent
 	}
 	e := Event{ID: env.ID, Source: env.Source, Time: env.Time.UTC(), Traceparent: env.Traceparent}
 	var target any

@@ -20,9 +20,8 @@ type Heartbeat struct {
 	Time time.Time `json:"time,omitzero"`
 	// LeadingSince is when the watcher began to lead, by the same clock.
 	LeadingSince time.Time `json:"leading_since,omitzero"`
-	// WatchAge is how long ago, in seconds, the quieter of the watcher's two
-	// watches has last heard of the API server, which says something at least
-	// once a minute.
+	// WatchAge is how long ago, in seconds, the watch of pods has last heard of the
+	// API server, which says something at least once a minute.
 	WatchAge float64 `json:"watch_age_seconds"`
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -210,7 +209,7 @@ func withoutVariables(data []byte) []byte {
 	}
 	if c.Create != nil {
 		create := *c.Create
-		create.Settings, create.ManifestURL = nil, withoutQuery(create.ManifestURL)
+		create.Settings, create.ManifestURL = nil, create.Manifest()
 		c.Create = &create
 	}
 	kept, err := c.Marshal()
@@ -218,12 +217,6 @@ func withoutVariables(data []byte) []byte {
 		return []byte("{}") // It was read from JSON, and can be written.
 	}
 	return kept
-}
-
-// withoutQuery is a URL without its query, which may hold a token.
-func withoutQuery(address string) string {
-	address, _, _ = strings.Cut(address, "?")
-	return address
 }
 
 // headerText makes one line of at most 1 KiB of a text, as a header needs it.

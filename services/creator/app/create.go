@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -291,14 +290,8 @@ func claimOf(d natsbus.Delivery, pod *corev1.Pod, warnings []string) events.Fact
 	first := pod.Spec.Containers[0]
 	return events.Fact{Kind: events.FactClaim, At: time.Now().UTC(), Record: events.Record{
 		Cluster: d.Cluster, Pod: pod.Name, User: d.User, Command: d.ID, Silo: d.Create.Silo.Name,
-		Manifest: withoutQuery(d.Create.ManifestURL), Container: first.Name, Image: first.Image, Warnings: warnings,
+		Manifest: d.Create.Manifest(), Container: first.Name, Image: first.Image, Warnings: warnings,
 	}}
-}
-
-// withoutQuery is a URL as the log shows it: its query may hold a token.
-func withoutQuery(address string) string {
-	address, _, _ = strings.Cut(address, "?")
-	return address
 }
 
 // handOn arms the create timer and publishes the next stage. It is repeated

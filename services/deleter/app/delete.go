@@ -103,7 +103,7 @@ func usable(entry natsbus.Entry, request events.DeleteRequest) bool {
 	case entry.Event == "" || request.Timer != "" || request.Found != "":
 		return false
 	case entry.Event == events.Deleting:
-		return request.Vanished != "" && request.Vanished == entry.Observed.UID
+		return request.EndOf(entry.Record)
 	}
 	return true
 }

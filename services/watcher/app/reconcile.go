@@ -45,7 +45,7 @@ func (r *reconciler) reconcile(ctx context.Context, name string, complete, missi
 	action := diff.Decide(entry.Record, look)
 	// Before anything is adopted or removed, the leader is asked. There is no need to
 	// for the news that the very object is gone which the log knows to be deleted.
-	removes := action.Delete != nil && !ended(entry, *action.Delete)
+	removes := action.Delete != nil && !action.Delete.EndOf(entry.Record)
 	if unsure := !known || removes || complete; unsure && (action.Fact != nil || action.Delete != nil) {
 		if entry, err = r.bus.Last(ctx, name); err != nil {
 			return err
@@ -70,13 +70,6 @@ func (r *reconciler) reconcile(ctx context.Context, name string, complete, missi
 		return err
 	}
 	return r.limit(ctx, name)
-}
-
-// ended says that a delete is the news of the end of a pod that is being deleted.
-// After that record nothing comes but gone, so it cannot be out of date in a way
-// that matters; for any other news it can be, and be of an earlier life of the name.
-func ended(entry natsbus.Entry, request events.DeleteRequest) bool {
-	return entry.Event == events.Deleting && request.Found == "" && request.Vanished != "" && request.Vanished == entry.Observed.UID
 }
 
 // confirm returns the UID of the pod that went if it is gone for certain. One
