@@ -1,16 +1,8 @@
 package chaos
 
-import (
-	"embed"
-	"math/rand/v2"
-)
+import "math/rand/v2"
 
-// manifests are what users make pods from; the simulated nodes read berth.test/stage.
-//
-//go:embed manifests
-var manifests embed.FS
-
-// kinds are the manifests and how often each is taken.
+// kinds are the samples that users make pods from, and how often each is taken.
 func kinds() []kind {
 	return []kind{
 		{"notebook", 60},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -19,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
+	"berth/cmd/devstack/stack/manifests"
 	"berth/pkg/kube/kubetest"
 	"berth/pkg/kube/kubetest/proc"
 	"berth/pkg/service/config"
@@ -290,15 +290,11 @@ func eventually(ctx context.Context, what string, try func(context.Context) erro
 
 // serveManifests serves the manifests that users make pods from.
 func (s *site) serveManifests(ctx context.Context) error {
-	files, err := fs.Sub(manifests, "manifests")
-	if err != nil {
-		return fmt.Errorf("open manifests: %w", err)
-	}
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	server := &http.Server{Handler: http.FileServerFS(files), ReadHeaderTimeout: time.Minute}
+	server := &http.Server{Handler: http.FileServerFS(manifests.Files), ReadHeaderTimeout: time.Minute}
 	s.serving.Go(func() { _ = server.Serve(listener) })
 	s.closers = append(s.closers, server.Close)
 	s.manifests = "http://" + listener.Addr().String()

@@ -2,7 +2,6 @@ package stack
 
 import (
 	"context"
-	"embed"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,14 +20,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
+	"berth/cmd/devstack/stack/manifests"
 	"berth/pkg/kube/client"
 	"berth/pkg/kube/kubetest"
 	"berth/pkg/service"
 	"berth/pkg/service/config"
 )
-
-//go:embed manifests
-var samples embed.FS
 
 // claim keeps a second stack from the data folder, as long as the process lives.
 func (s *Stack) claim() error {
@@ -72,10 +69,7 @@ const natsPatience = 3 * time.Second
 
 // startManifests serves sample manifests, or those of a folder, and allows them.
 func (s *Stack) startManifests(ctx context.Context) error {
-	files, err := fs.Sub(samples, "manifests")
-	if err != nil {
-		return fmt.Errorf("open the samples: %w", err)
-	}
+	var files fs.FS = manifests.Files
 	if s.opts.Manifests != "" {
 		files = os.DirFS(s.opts.Manifests)
 	}
