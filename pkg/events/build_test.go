@@ -126,3 +126,15 @@ func after(tb testing.TB, facts ...events.Fact) events.Record {
 	}
 	return r
 }
+
+// withTokens is a launch of a pod that everything belongs to which there is.
+func withTokens() events.Fact {
+	return fact(events.FactLaunch, func(f *events.Fact) {
+		f.Storage, f.TokenKeys = "user-storage-alice-dtu-dk", []string{"jupyter.token", "late"}
+	})
+}
+
+// finish is the end of the copying of tokens, one of which never appeared.
+func finish() events.Fact {
+	return fact(events.FactFinish, func(f *events.Fact) { f.At, f.Warnings = at(4), []string{"token late did not appear"} })
+}

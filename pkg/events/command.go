@@ -22,12 +22,25 @@ const (
 	StageLicense Stage = "license"
 	// StageLaunch makes the objects in Kubernetes; the creator's.
 	StageLaunch Stage = "launch"
+	// StageFinish copies the tokens out of a pod; the creator's.
+	StageFinish Stage = "finish"
 	// StageDelete removes them; the deleter's.
 	StageDelete Stage = "delete"
+	// StageDeleteUser removes everything of a user; the deleter's.
+	StageDeleteUser Stage = "delete_user"
+	// StageSweep looks for what no pod needs any more, and removes it; the deleter's.
+	StageSweep Stage = "sweep"
 )
 
 // Stages lists all stages in the order of a pod's life.
-func Stages() []Stage { return []Stage{StageCreate, StageLicense, StageLaunch, StageDelete} }
+func Stages() []Stage {
+	return []Stage{StageCreate, StageLicense, StageLaunch, StageFinish, StageDelete, StageDeleteUser, StageSweep}
+}
+
+// ofPod says whether the commands of a stage are about one pod that has a name.
+func (s Stage) ofPod() bool {
+	return s == StageLicense || s == StageLaunch || s == StageFinish || s == StageDelete
+}
 
 // Timer is the kind of a durable timer.
 type Timer string
@@ -70,6 +83,13 @@ type Command struct {
 	// license and launch.
 	Rendered json.RawMessage `json:"rendered,omitempty"`
 	Delete   *DeleteRequest  `json:"delete,omitempty"`
+	Sweep    *SweepRequest   `json:"sweep,omitempty"`
+}
+
+// SweepRequest says how to look for what is left over.
+type SweepRequest struct {
+	// DryRun means to report what there is and to remove nothing.
+	DryRun bool `json:"dry_run,omitempty"`
 }
 
 // Known is a record with its place in the log.
@@ -182,11 +202,11 @@ func (c Command) Check() error {
 		missing = "command_id"
 	case c.Cluster == "":
 		missing = "cluster"
-	case c.User == "":
+	case c.User == "" && c.Stage != StageSweep:
 		missing = "user_id"
-	case c.Stage != StageCreate && c.Pod == "":
+	case c.Stage.ofPod() && c.Pod == "":
 		missing = "pod_name"
-	case c.Stage != StageCreate && c.Generation == "":
+	case c.Stage.ofPod() && c.Generation == "":
 		missing = "generation"
 	case c.Stage == StageCreate && c.Create == nil:
 		missing = "create"
@@ -198,6 +218,8 @@ func (c Command) Check() error {
 		missing = "rendered"
 	case c.Stage == StageDelete && c.Delete == nil:
 		missing = "delete"
+	case c.Stage == StageSweep && c.Sweep == nil:
+		missing = "sweep"
 	}
 	if missing != "" {
 		return fmt.Errorf("%s command without %s: %w", c.Stage, missing, ErrMalformed)

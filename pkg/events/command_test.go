@@ -3,6 +3,7 @@ package events_test
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,8 +34,13 @@ func commands() map[events.Stage]events.Command {
 	launch.Rendered = license.Rendered
 	remove := base(events.StageDelete)
 	remove.Delete = &events.DeleteRequest{Timer: events.TimerDelete, Vanished: uid, Found: "5d0c9a6e-0002", LaunchOver: true}
+	user, sweep := base(events.StageDeleteUser), base(events.StageSweep)
+	user.Pod, user.Generation = "", ""
+	sweep.User, sweep.Pod, sweep.Generation = "", "", ""
+	sweep.Sweep = &events.SweepRequest{DryRun: true}
 	return map[events.Stage]events.Command{
-		events.StageCreate: create, events.StageLicense: license, events.StageLaunch: launch, events.StageDelete: remove,
+		events.StageCreate: create, events.StageLicense: license, events.StageLaunch: launch, events.StageFinish: base(events.StageFinish),
+		events.StageDelete: remove, events.StageDeleteUser: user, events.StageSweep: sweep,
 	}
 }
 
@@ -69,6 +75,9 @@ func TestCommandGolden(t *testing.T) {
 func TestCommandCheck(t *testing.T) {
 	t.Parallel()
 	all := events.Stages()
+	ofUser := slices.DeleteFunc(slices.Clone(all), func(s events.Stage) bool { return s == events.StageSweep })
+	create, rendered := []events.Stage{events.StageCreate}, []events.Stage{events.StageLicense, events.StageLaunch}
+	ofPod := []events.Stage{events.StageLicense, events.StageLaunch, events.StageFinish, events.StageDelete}
 	tests := map[string]struct {
 		stages []events.Stage
 		change func(*events.Command)
@@ -78,22 +87,23 @@ func TestCommandCheck(t *testing.T) {
 		"unknown stage":      {all, func(c *events.Command) { c.Stage = "paint" }, events.ErrStage, "paint"},
 		"no id":              {all, func(c *events.Command) { c.ID = "" }, events.ErrMalformed, "command_id"},
 		"no cluster":         {all, func(c *events.Command) { c.Cluster = "" }, events.ErrMalformed, "cluster"},
-		"no user":            {all, func(c *events.Command) { c.User = "" }, events.ErrMalformed, "user_id"},
+		"no user":            {ofUser, func(c *events.Command) { c.User = "" }, events.ErrMalformed, "user_id"},
 		"user not in UTF-8":  {all, func(c *events.Command) { c.User = "a\xff" }, events.ErrMalformed, "user_id"},
 		"id not in UTF-8":    {all, func(c *events.Command) { c.ID = "a\xff" }, events.ErrMalformed, "command_id"},
 		"user too long":      {all, func(c *events.Command) { c.User = strings.Repeat("ø", 400) }, events.ErrTooLarge, "subject"},
 		"id too long":        {all, func(c *events.Command) { c.ID = strings.Repeat("ø", 400) }, events.ErrTooLarge, "subject"},
-		"no pod":             {all[1:], func(c *events.Command) { c.Pod = "" }, events.ErrMalformed, "pod_name"},
-		"no generation":      {all[1:], func(c *events.Command) { c.Generation = "" }, events.ErrMalformed, "generation"},
-		"no create":          {all[:1], func(c *events.Command) { c.Create = nil }, events.ErrMalformed, "create"},
-		"no manifest":        {all[:1], func(c *events.Command) { c.Create.ManifestURL = "" }, events.ErrMalformed, "create.manifest_url"},
-		"no deadline":        {all[:1], func(c *events.Command) { c.Create.Deadline = time.Time{} }, events.ErrMalformed, "create.deadline"},
-		"nothing rendered":   {all[1:3], func(c *events.Command) { c.Rendered = nil }, events.ErrMalformed, "rendered"},
-		"rendered null":      {all[1:3], func(c *events.Command) { c.Rendered = json.RawMessage("null") }, events.ErrMalformed, "rendered"},
-		"rendered no JSON":   {all[1:3], func(c *events.Command) { c.Rendered = json.RawMessage("{") }, events.ErrMalformed, ""},
-		"no delete":          {all[3:], func(c *events.Command) { c.Delete = nil }, events.ErrMalformed, "delete"},
-		"a large one":        {all[1:3], func(c *events.Command) { c.Rendered = text(events.MaxManifest) }, nil, ""},
-		"one too large":      {all[1:3], func(c *events.Command) { c.Rendered = text(events.MaxCommand) }, events.ErrTooLarge, "limit"},
+		"no pod":             {ofPod, func(c *events.Command) { c.Pod = "" }, events.ErrMalformed, "pod_name"},
+		"no generation":      {ofPod, func(c *events.Command) { c.Generation = "" }, events.ErrMalformed, "generation"},
+		"no create":          {create, func(c *events.Command) { c.Create = nil }, events.ErrMalformed, "create"},
+		"no manifest":        {create, func(c *events.Command) { c.Create.ManifestURL = "" }, events.ErrMalformed, "create.manifest_url"},
+		"no deadline":        {create, func(c *events.Command) { c.Create.Deadline = time.Time{} }, events.ErrMalformed, "create.deadline"},
+		"nothing rendered":   {rendered, func(c *events.Command) { c.Rendered = nil }, events.ErrMalformed, "rendered"},
+		"rendered null":      {rendered, func(c *events.Command) { c.Rendered = json.RawMessage("null") }, events.ErrMalformed, "rendered"},
+		"rendered no JSON":   {rendered, func(c *events.Command) { c.Rendered = json.RawMessage("{") }, events.ErrMalformed, ""},
+		"no delete":          {[]events.Stage{events.StageDelete}, func(c *events.Command) { c.Delete = nil }, events.ErrMalformed, "delete"},
+		"no sweep":           {[]events.Stage{events.StageSweep}, func(c *events.Command) { c.Sweep = nil }, events.ErrMalformed, "sweep"},
+		"a large one":        {rendered, func(c *events.Command) { c.Rendered = text(events.MaxManifest) }, nil, ""},
+		"one too large":      {rendered, func(c *events.Command) { c.Rendered = text(events.MaxCommand) }, events.ErrTooLarge, "limit"},
 		"a user in any form": {all, func(c *events.Command) { c.User = "project:0f7c> *.\x00å" }, nil, ""},
 	}
 	for name, tc := range tests {
@@ -127,7 +137,7 @@ func TestParseCommandRefuses(t *testing.T) {
 		"nothing":                  {"", events.ErrMalformed},
 		"null":                     {"null", events.ErrStage},
 		"another shape":            {"[1]", events.ErrMalformed},
-		"a later stage":            {strings.Replace(string(b), `"delete"`, `"sweep"`, 1), events.ErrStage},
+		"a later stage":            {strings.Replace(string(b), `"delete"`, `"paint"`, 1), events.ErrStage},
 		"no user":                  {strings.Replace(string(b), `"user_id":"alice@dtu.dk",`, ``, 1), events.ErrMalformed},
 		"too large":                {string(b) + strings.Repeat(" ", events.MaxCommand), events.ErrTooLarge},
 		"members nobody knows: ok": {strings.Replace(string(b), `{`, `{"priority":7,`, 1), nil},

@@ -31,13 +31,17 @@ const (
 	podFamily     = "pod"
 	outcomeFamily = "outcome"
 	markFamily    = "mark"
+	storageFamily = "storage"
+	auditFamily   = "audit"
+	requestName   = "request"
 
 	specVersion = "1.0"
 )
 
-// Event is a message of the log: a CloudEvents 1.0 event in JSON
-// (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md), whose
-// data is a [Record], an [Outcome] or a [Mark]. Just one of the three is set.
+// Event is a message of the log or of the audit stream: a CloudEvents 1.0 event in
+// JSON (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md), whose
+// data is a [Record], an [Outcome], a [Storage], a [Mark] or an [AuditRecord]. Just
+// one of them is set.
 type Event struct {
 	// ID is unique; a writer recognises its own writes by it.
 	ID string
@@ -50,7 +54,9 @@ type Event struct {
 
 	Record  *Record
 	Outcome *Outcome
+	Storage *Storage
 	Mark    *Mark
+	Audit   *AuditRecord
 }
 
 // attributes are the members of an envelope besides its data.
@@ -78,10 +84,36 @@ func (e Event) CloudEventType() string {
 		return e.Record.Event.CloudEventType()
 	case e.Outcome != nil:
 		return typePrefix + outcomeFamily + "." + string(e.Outcome.Verdict) + typeVersion
+	case e.Storage != nil:
+		return typePrefix + storageFamily + "." + string(e.Storage.State) + typeVersion
 	case e.Mark != nil:
 		return typePrefix + markFamily + "." + completeMark + typeVersion
+	case e.Audit != nil:
+		return typePrefix + auditFamily + "." + requestName + typeVersion
 	}
 	return ""
+}
+
+// data returns what the event is about and its data, ok false where there is none
+// or more than one.
+func (e Event) data() (subject string, data any, ok bool) {
+	count := 0
+	if e.Record != nil {
+		subject, data, count = e.Record.Pod, e.Record, count+1
+	}
+	if e.Outcome != nil {
+		subject, data, count = e.Outcome.Command, e.Outcome, count+1
+	}
+	if e.Storage != nil {
+		subject, data, count = e.Storage.User, e.Storage, count+1
+	}
+	if e.Mark != nil {
+		subject, data, count = e.Mark.Cluster, e.Mark, count+1
+	}
+	if e.Audit != nil {
+		subject, data, count = e.Audit.User, e.Audit, count+1
+	}
+	return subject, data, count == 1
 }
 
 // CloudEventType is the type on the wire of the event of a pod.
@@ -95,21 +127,13 @@ func (e Event) Marshal() ([]byte, error) {
 		SpecVersion: specVersion, ID: e.ID, Source: e.Source, Type: e.CloudEventType(), Time: e.Time.UTC(),
 		DataContentType: "application/json", Traceparent: e.Traceparent,
 	}}
-	var err error
-	switch {
-	case e.Record != nil && e.Outcome == nil && e.Mark == nil:
-		env.Subject = e.Record.Pod
-		env.Data, err = e.Record.MarshalJSON()
-	case e.Outcome != nil && e.Record == nil && e.Mark == nil:
-		env.Subject = e.Outcome.Command
-		env.Data, err = json.Marshal(e.Outcome)
-	case e.Mark != nil && e.Record == nil && e.Outcome == nil:
-		env.Subject = e.Mark.Cluster
-		env.Data, err = json.Marshal(e.Mark)
-	default:
-		return nil, fmt.Errorf("event without just one of record, outcome and mark: %w", ErrMalformed)
+	subject, data, ok := e.data()
+	if !ok {
+		return nil, fmt.Errorf("event with none or several of record, outcome, storage, mark and audit: %w", ErrMalformed)
 	}
-	if err != nil {
+	env.Subject = subject
+	var err error
+	if env.Data, err = marshalData(data); err != nil {
 		return nil, fmt.Errorf("marshal data: %w: %w", ErrMalformed, err)
 	}
 	b, err := env.marshal(e.Record != nil && len(e.Record.extra) > 0)
@@ -130,6 +154,15 @@ func (e Event) Marshal() ([]byte, error) {
 		return nil, fmt.Errorf("event of %d bytes, limit %d: %w", len(b), MaxEvent, ErrTooLarge)
 	}
 	return b, nil
+}
+
+// marshalData spares a record the second pass that encoding/json makes over what
+// a MarshalJSON method returns.
+func marshalData(data any) ([]byte, error) {
+	if r, ok := data.(*Record); ok {
+		return r.MarshalJSON()
+	}
+	return json.Marshal(data)
 }
 
 // Parse reads what [Event.Marshal] wrote, and the same from later versions: it
@@ -165,6 +198,12 @@ func parseAny(b []byte) (Event, error) {
 	case family == outcomeFamily:
 		e.Outcome = &Outcome{}
 		target = e.Outcome
+	case family == storageFamily:
+		e.Storage = &Storage{}
+		target = e.Storage
+	case family == auditFamily:
+		e.Audit = &AuditRecord{}
+		target = e.Audit
 	default:
 		e.Mark = &Mark{}
 		target = e.Mark
@@ -246,6 +285,10 @@ func (e Event) checkData() error {
 		return fmt.Errorf("outcome without command_id: %w", ErrMalformed)
 	case e.Mark != nil && (e.Mark.Cluster == "" || e.Mark.Created == 0):
 		return fmt.Errorf("mark without cluster or created: %w", ErrMalformed)
+	case e.Storage != nil:
+		return e.Storage.check()
+	case e.Audit != nil && (e.Audit.Cluster == "" || e.Audit.Action == ""):
+		return fmt.Errorf("audit record without cluster or action: %w", ErrMalformed)
 	}
 	return nil
 }
@@ -257,7 +300,11 @@ func known(t string) bool {
 	case podFamily:
 		return ok && Type(name).Known()
 	case outcomeFamily:
-		return ok && (Verdict(name) == Accepted || Verdict(name) == Refused || Verdict(name) == Expiry)
+		return ok && Verdict(name).known()
+	case storageFamily:
+		return ok && StorageState(name).known()
+	case auditFamily:
+		return ok && name == requestName
 	case markFamily:
 		return ok && name == completeMark
 	}

@@ -27,8 +27,11 @@ func event(r events.Record) events.Event {
 func wireEvents(tb testing.TB) map[string]events.Event {
 	tb.Helper()
 	out := map[string]events.Event{}
-	for _, r := range states(tb) {
-		if r.Event != "" {
+	for name, r := range states(tb) {
+		switch {
+		case name == "copying":
+			out[name] = event(r)
+		case r.Event != "":
 			out[string(r.Event)] = event(r)
 		}
 	}
@@ -48,10 +51,31 @@ func wireEvents(tb testing.TB) map[string]events.Event {
 		Reason: events.ManifestForbidden, Message: "https://example.com/x.yaml is not allowed here",
 	}, nil)
 	with("outcome-expired", &events.Outcome{Verdict: events.Expiry, Cluster: cluster, Command: command, User: user, Reason: events.Expired}, nil)
+	with("outcome-done", &events.Outcome{Verdict: events.Done, Cluster: cluster, Command: command, Report: &events.Report{
+		DryRun: true, Total: 1, Found: []events.Leftover{{Kind: "Service", Name: pod + "-http", Why: "its pod is gone"}},
+	}}, nil)
+	used := event(events.Record{})
+	used.Record, used.Storage = nil, &events.Storage{
+		State: events.StorageUsed, Cluster: cluster, User: user, Claim: "user-storage-alice-dtu-dk", At: at(3),
+		Uses: []events.Use{{Pod: pod, Generation: generation, Command: command}},
+	}
+	removing := used
+	removing.Storage = &events.Storage{
+		State: events.StorageRemoving, Cluster: cluster, User: user, Claim: used.Storage.Claim, At: at(9), Remover: used.Storage.Uses[0],
+	}
+	absent := used
+	absent.Storage = &events.Storage{State: events.StorageAbsent, Cluster: cluster, User: user, At: at(10)}
+	audit := event(events.Record{})
+	audit.Record, audit.Audit = nil, &events.AuditRecord{
+		Request: "0195e3a0-0000-7000-8000-00000000000b", Time: at(3), Cluster: cluster, Silo: "silo1", Address: "10.0.0.12",
+		Action: "create_pod", User: user, Pod: pod, Command: command, Status: 200, Took: 0.012,
+	}
+	out["storage-used"], out["storage-removing"], out["storage-absent"], out["audit"] = used, removing, absent, audit
 	with("mark-complete", nil, &events.Mark{Cluster: cluster, Created: 1767323045000000000, Pods: 42})
 	for service, names := range map[string][]string{
-		"api": {"outcome-expired"}, "licenser": {"licensed"}, "deleter": {"failed", "deleting", "gone"},
-		"watcher": {"waiting", "running", "ready", "unready", "ended", "mark-complete"},
+		"api": {"outcome-expired", "audit"}, "licenser": {"licensed"},
+		"deleter": {"failed", "deleting", "gone", "outcome-done", "storage-removing", "storage-absent"},
+		"watcher": {"waiting", "running", "copying", "ready", "unready", "ended", "mark-complete"},
 	} {
 		for _, name := range names {
 			e := out[name]
@@ -215,7 +239,9 @@ func TestParseRefuses(t *testing.T) {
 		"another event than type":  {replace(`"event":"claimed"`, `"event":"ready"`), events.ErrMalformed},
 		"an unknown event":         {replace(`berth.pod.claimed.v1`, `berth.pod.paused.v1`), events.ErrUnknownType},
 		"a later version":          {replace(`berth.pod.claimed.v1`, `berth.pod.claimed.v2`), events.ErrUnknownType},
-		"an unknown family":        {replace(`berth.pod.claimed.v1`, `berth.storage.used.v1`), events.ErrUnknownType},
+		"an unknown family":        {replace(`berth.pod.claimed.v1`, `berth.weather.fine.v1`), events.ErrUnknownType},
+		"an unknown storage state": {replace(`berth.pod.claimed.v1`, `berth.storage.lent.v1`), events.ErrUnknownType},
+		"storage without claim":    {replace(`berth.pod.claimed.v1`, `berth.storage.used.v1`), events.ErrMalformed},
 		"somebody else's event":    {replace(`berth.pod.claimed.v1`, `com.example.claimed`), events.ErrUnknownType},
 		"no type":                  {replace(`berth.pod.claimed.v1`, ``), events.ErrUnknownType},
 		"an outcome without id":    {replace(`berth.pod.claimed.v1`, `berth.outcome.accepted.v1`), events.ErrMalformed},

@@ -3,6 +3,7 @@ package events
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -26,6 +27,8 @@ const (
 	FactLaunched Kind = "launched"
 	// FactObserve is what the cluster says about a launched pod.
 	FactObserve Kind = "observe"
+	// FactFinish is the creator's: the tokens are copied or given up.
+	FactFinish Kind = "finish"
 	// FactFail is the end of a create, before the pod was ready.
 	FactFail Kind = "fail"
 	// FactDelete is the beginning of the end, whatever went before.
@@ -48,8 +51,18 @@ type Fact struct {
 	Record Record
 	// Licenses is the licenser's decision.
 	Licenses []License
-	// UID is the pod's in the cluster: for launched.
-	UID string
+	// Storage is the claim that the pod uses, and TokenKeys what is copied out of
+	// it: for launch.
+	Storage   string
+	TokenKeys []string
+	// UID is the pod's in the cluster: for launched, like all that belongs to it.
+	UID     string
+	Objects []Object
+	HTTP    bool
+	SSHPort int
+	SSHUser string
+	// Warnings are added to the record's: for finish.
+	Warnings []string
 	// Observed is what the cluster says: for observe and adopt.
 	Observed Observed
 	// PullBackOffLimit is the how-manieth back-off of an image pull fails a
@@ -110,6 +123,8 @@ func Next(before Record, fact Fact) (Record, bool, error) {
 		return launched(before, fact)
 	case FactObserve:
 		return observe(before, fact)
+	case FactFinish:
+		return finish(before, fact)
 	case FactFail:
 		return fail(before, fact)
 	default:
@@ -164,9 +179,10 @@ func launch(before Record, fact Fact) (Record, bool, error) {
 	case before.Event == Licensed, before.Event == Waiting && before.LaunchedAt.IsZero():
 		r := before
 		r.Event, r.LaunchingAt = Launching, fact.At
-		// Another try to get a name that somebody else's object has is no progress, and
-		// still waits for the same.
-		if before.Reason != NameOccupied {
+		r.Storage, r.TokenKeys = fact.Storage, fact.TokenKeys
+		// Another try to get a name that somebody else's object has, or storage that is
+		// not bound, is no progress, and still waits for the same.
+		if before.Reason != NameOccupied && before.Reason != StoragePending {
 			r.ProgressAt = fact.At
 			r.Reason, r.Message = "", ""
 		}
@@ -208,6 +224,25 @@ func launched(before Record, fact Fact) (Record, bool, error) {
 	r.Event, r.LaunchedAt, r.ProgressAt = Launched, fact.At, fact.At
 	r.Reason, r.Message = "", ""
 	r.Observed.UID = fact.UID
+	r.Objects, r.HTTP, r.SSHPort, r.SSHUser = fact.Objects, fact.HTTP, fact.SSHPort, fact.SSHUser
+	return r, true, nil
+}
+
+// finish notes that the tokens are copied or given up. It is the last thing that
+// a pod needs which the cluster calls ready.
+func finish(before Record, fact Fact) (Record, bool, error) {
+	switch {
+	case before.LaunchedAt.IsZero():
+		return before, false, fmt.Errorf("%s after %s: %w", fact.Kind, before.Event, ErrOrder)
+	case !before.TokensAt.IsZero():
+		return before, false, nil
+	}
+	r := before
+	r.TokensAt = fact.At
+	r.Warnings = append(slices.Clone(before.Warnings), fact.Warnings...)
+	if r.Observed.Ready && before.ReadyAt.IsZero() && before.Event != Ended {
+		r.Event, r.Reason, r.Message, r.ReadyAt = Ready, "", "", fact.At
+	}
 	return r, true, nil
 }
 
@@ -304,6 +339,8 @@ func conclude(before Record, now Observed, pullBackOffLimit int) (Type, Reason, 
 		return Ended, now.Reason, now.Message
 	case now.Ended, now.Hopeless && !wasReady, now.PullBackOffs >= pullBackOffLimit && pullBackOffLimit > 0 && now.BackOff && !wasReady:
 		return Failed, now.Reason, now.Message
+	case now.Ready && before.NeedsTokens():
+		return Running, TokensPending, "waiting for the tokens that are copied out of the pod"
 	case now.Ready:
 		return Ready, "", ""
 	case wasReady:

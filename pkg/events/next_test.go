@@ -15,21 +15,22 @@ import (
 // What each fact makes of each state: the event that follows, = for no change,
 // or the error.
 const whatFollows = `
-           claim   rival   found    stray    license  launch    wait    launched pulling running ready   unready ended  hopeless terminating fail   delete   gone
-none       claimed claimed launched launched order    order     order   order    order   order   order   order   order  order    order       order  order    order
-claimed    =       taken   =        taken    licensed order     order   order    =       =       =       =       =      =        =           failed deleting order
-licensed   =       taken   =        taken    =        launching waiting order    =       =       =       =       =      =        =           failed deleting order
-pending    =       taken   =        taken    =        launching =       order    =       =       =       =       =      =        =           failed deleting order
-launching  =       taken   =        taken    =        =         waiting launched =       =       =       =       =      =        =           failed deleting order
-launched   =       taken   =        taken    =        =         =       =        waiting running ready   running failed failed   deleting    failed deleting order
-waiting    =       taken   =        taken    =        =         =       =        =       running ready   running failed failed   deleting    failed deleting order
-running    =       taken   =        taken    =        =         =       =        =       =       ready   =       failed failed   deleting    failed deleting order
-ready      =       taken   =        taken    =        =         =       =        =       =       =       unready ended  unready  deleting    order  deleting order
-unready    =       taken   =        taken    =        =         =       =        =       =       =       =       ended  unready  deleting    order  deleting order
-ended      =       taken   =        taken    =        =         =       =        =       =       =       =       =      ended    deleting    order  deleting order
-failed     =       taken   =        taken    over     over      over    over     over    over    over    over    over   over     over        over   deleting order
-deleting   =       taken   =        taken    over     over      over    over     over    over    over    over    over   over     over        over   =        gone
-gone       over    claimed over     launched over     over      over    over     over    over    over    over    over   over     over        over   over     =
+           claim   rival   found    stray    license  launch    wait    launched pulling running ready   unready ended  hopeless terminating fail   delete   gone  finish
+none       claimed claimed launched launched order    order     order   order    order   order   order   order   order  order    order       order  order    order  order
+claimed    =       taken   =        taken    licensed order     order   order    =       =       =       =       =      =        =           failed deleting order  order
+licensed   =       taken   =        taken    =        launching waiting order    =       =       =       =       =      =        =           failed deleting order  order
+pending    =       taken   =        taken    =        launching =       order    =       =       =       =       =      =        =           failed deleting order  order
+launching  =       taken   =        taken    =        =         waiting launched =       =       =       =       =      =        =           failed deleting order  order
+launched   =       taken   =        taken    =        =         =       =        waiting running ready   running failed failed   deleting    failed deleting order  launched
+waiting    =       taken   =        taken    =        =         =       =        =       running ready   running failed failed   deleting    failed deleting order  waiting
+running    =       taken   =        taken    =        =         =       =        =       =       ready   =       failed failed   deleting    failed deleting order  running
+copying    =       taken   =        taken    =        =         =       =        =       =       =       running failed failed   deleting    failed deleting order ready
+ready      =       taken   =        taken    =        =         =       =        =       =       =       unready ended  unready  deleting    order  deleting order  ready
+unready    =       taken   =        taken    =        =         =       =        =       =       =       =       ended  unready  deleting    order  deleting order  unready
+ended      =       taken   =        taken    =        =         =       =        =       =       =       =       =      ended    deleting    order  deleting order  ended
+failed     =       taken   =        taken    over     over      over    over     over    over    over    over    over   over     over        over   deleting order  over
+deleting   =       taken   =        taken    over     over      over    over     over    over    over    over    over   over     over        over   =        gone  over
+gone       over    claimed over     launched over     over      over    over     over    over    over    over    over   over     over        over   over     =     over
 `
 
 func facts() map[string]events.Fact {
@@ -46,7 +47,7 @@ func facts() map[string]events.Fact {
 	return map[string]events.Fact{
 		"claim": claim(), "rival": rival, "found": found, "stray": stray, "license": license(), "launch": launch(),
 		"wait": wait(), "launched": launched(), "pulling": pulling(), "running": running(), "ready": ready(), "unready": unready(),
-		"ended": ended(), "hopeless": hopeless(), "terminating": terminating(), "fail": fail(), "delete": remove(), "gone": gone(),
+		"ended": ended(), "hopeless": hopeless(), "terminating": terminating(), "fail": fail(), "delete": remove(), "gone": gone(), "finish": finish(),
 	}
 }
 
@@ -63,6 +64,7 @@ func states(tb testing.TB) map[string]events.Record {
 		"launched":  with(),
 		"waiting":   with(pulling()),
 		"running":   with(running()),
+		"copying":   after(tb, claim(), license(), withTokens(), launched(), ready()),
 		"ready":     with(ready()),
 		"unready":   with(ready(), unready()),
 		"ended":     with(ready(), ended()),
@@ -165,7 +167,10 @@ func TestNextFillsTheRecord(t *testing.T) {
 		want  events.Reason
 	}{
 		"waiting":              {[]events.Fact{claim(), license(), wait()}, events.StoragePending},
-		"launching clears it":  {[]events.Fact{claim(), license(), wait(), launch()}, ""},
+		"launching waits on":   {[]events.Fact{claim(), license(), wait(), launch()}, events.StoragePending},
+		"launched clears it":   {[]events.Fact{claim(), license(), wait(), launch(), launched()}, ""},
+		"tokens are missing":   {[]events.Fact{claim(), license(), withTokens(), launched(), ready()}, events.TokensPending},
+		"tokens are copied":    {[]events.Fact{claim(), license(), withTokens(), launched(), ready(), finish()}, ""},
 		"ready clears it":      {[]events.Fact{claim(), license(), launch(), launched(), pulling(), ready()}, ""},
 		"ended":                {[]events.Fact{claim(), license(), launch(), launched(), ready(), ended()}, events.OOMKilled},
 		"ended before ready":   {[]events.Fact{claim(), license(), launch(), launched(), ended()}, events.OOMKilled},

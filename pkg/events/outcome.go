@@ -17,7 +17,13 @@ const (
 	// Expiry means that the deadline passed before anybody took the command;
 	// nothing is made.
 	Expiry Verdict = "expired"
+	// Done means that a command that makes no pod has been carried out.
+	Done Verdict = "done"
 )
+
+func (v Verdict) known() bool {
+	return v == Accepted || v == Refused || v == Expiry || v == Done
+}
 
 // OutcomeTTL is how long an outcome is kept in the log.
 const OutcomeTTL = time.Hour
@@ -31,6 +37,31 @@ type Outcome struct {
 	Pod     string  `json:"pod_name,omitempty"`
 	Reason  Reason  `json:"reason,omitempty"`
 	Message string  `json:"message,omitempty"`
+	// Report is what a sweep has found, nil for other commands.
+	Report *Report `json:"report,omitempty"`
+}
+
+// Report is what a sweep has found: objects that no pod needs any more.
+type Report struct {
+	DryRun bool `json:"dry_run"`
+	// Found are the first [MaxLeftovers] of all; Total counts them.
+	Found []Leftover `json:"found"`
+	Total int        `json:"total"`
+	// Removed is how many of them are removed or are being removed.
+	Removed int `json:"removed"`
+}
+
+// MaxLeftovers is how many of what a sweep has found its report names.
+const MaxLeftovers = 200
+
+// Leftover is something that outlived its pod.
+type Leftover struct {
+	// Kind is Service, Ingress, PersistentVolumeClaim, PersistentVolume, Token or
+	// StorageUse.
+	Kind string `json:"kind"`
+	Name string `json:"name"`
+	// Why says what it belonged to, in words.
+	Why string `json:"why"`
 }
 
 // ErrDecided is returned for an outcome that comes too late: whoever appended

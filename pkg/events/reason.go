@@ -24,6 +24,9 @@ const (
 	StorageFailed       Reason = "STORAGE_FAILED"
 	StoragePending      Reason = "STORAGE_PENDING"
 	NameOccupied        Reason = "NAME_OCCUPIED"
+	TokensPending       Reason = "TOKENS_PENDING"
+	RateLimited         Reason = "RATE_LIMITED"
+	Unauthorized        Reason = "UNAUTHORIZED"
 	Pulling             Reason = "PULLING"
 	ImagePull           Reason = "IMAGE_PULL"
 	Starting            Reason = "STARTING"
@@ -67,6 +70,9 @@ func Reasons() []ReasonInfo {
 		{StorageFailed, "the user's storage could not be made"},
 		{StoragePending, "a volume is not bound or mounted yet"},
 		{NameOccupied, "an object of this name that is not this pod's exists in Kubernetes; waiting for it to go"},
+		{TokensPending, "the tokens that the pod makes are still to be copied out of it"},
+		{RateLimited, "the caller asks too often; Retry-After says when to ask again"},
+		{Unauthorized, "the caller has not said who it is, or its credentials are wrong"},
 		{Pulling, "an image is being pulled"},
 		{ImagePull, "an image cannot be pulled"},
 		{Starting, "the containers are being started"},

@@ -37,6 +37,20 @@ type Record struct {
 	Reason   Reason   `json:"reason,omitempty"`
 	Message  string   `json:"message,omitempty"`
 	Warnings []string `json:"warnings,omitempty"`
+	// Storage is the name of the claim of the user's storage; empty for a pod that
+	// does not use it.
+	Storage string `json:"storage_claim,omitempty"`
+	// Objects are the services and the ingress that belong to the pod.
+	Objects []Object `json:"objects,omitempty"`
+	// HTTP says that the pod has an ingress, at <pod>.<ingressDomain>.
+	HTTP bool `json:"http,omitempty"`
+	// SSHPort is the node port of its ssh service, 0 for none; SSHUser is whom to
+	// log in as.
+	SSHPort int    `json:"ssh_port,omitempty"`
+	SSHUser string `json:"ssh_user,omitempty"`
+	// TokenKeys are the files that are copied out of the pod before it counts as
+	// ready. What is in them is never here.
+	TokenKeys []string `json:"token_keys,omitempty"`
 	// Licenses is what the licenser decided: null before, empty for none.
 	Licenses []License `json:"licenses,omitzero"`
 	// Observed is what the cluster said last.
@@ -50,10 +64,19 @@ type Record struct {
 	// ReadyAt is when the pod was ready for the first time; zero if never.
 	ReadyAt    time.Time `json:"ready_at,omitzero"`
 	DeletingAt time.Time `json:"deleting_at,omitzero"`
+	// TokensAt is when the tokens were copied or given up.
+	TokensAt time.Time `json:"tokens_at,omitzero"`
 
 	// extra holds members that this version does not know. They are kept when
 	// the record is written again, so that versions can be mixed.
 	extra map[string]json.RawMessage
+}
+
+// Object is a Kubernetes object that belongs to a pod.
+type Object struct {
+	Kind string `json:"kind"` // Service or Ingress.
+	Name string `json:"name"`
+	UID  string `json:"uid"`
 }
 
 // License is what became of one site license when a pod was made.
@@ -223,3 +246,7 @@ func unknown(object []byte, known []string) (map[string]json.RawMessage, error) 
 	}
 	return all, nil
 }
+
+// NeedsTokens says that a pod is not ready, whatever the cluster says, because
+// its tokens are still to be copied.
+func (r Record) NeedsTokens() bool { return len(r.TokenKeys) > 0 && r.TokensAt.IsZero() }

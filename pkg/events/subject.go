@@ -13,6 +13,11 @@ const (
 	LogStream = "LOG"
 	// CommandStream is the work queue of the stages.
 	CommandStream = "COMMANDS"
+	// AuditStream holds who asked what for whom, and what came of it.
+	AuditStream = "AUDIT"
+	// TokenStream is the key-value bucket of the tokens that were copied out of pods,
+	// named as NATS tools know it.
+	TokenStream = "KV_BERTH_TOKENS" //nolint:gosec // A name, no credential.
 	// DeadLetterStream keeps for a week the commands that could not be done.
 	DeadLetterStream = "DEAD_LETTERS"
 )
@@ -24,7 +29,12 @@ const (
 	marksRoot     = "marks"
 	commandsRoot  = "cmd"
 	deadRoot      = "dead"
+	storageRoot   = "storage"
+	auditRoot     = "audit"
+	tokensRoot    = "$KV.BERTH_TOKENS" //nolint:gosec // A name, no credential.
 	heartbeatRoot = "berth.heartbeat"
+	boundRoot     = "berth.bound"
+	confirmRoot   = "berth.confirm"
 	timerStage    = "timer"
 	completeMark  = "complete"
 )
@@ -195,7 +205,71 @@ func DeadLetterSubject(cluster string, stage Stage, id string) string {
 func HeartbeatSubject(cluster string) string { return heartbeatRoot + "." + Token(cluster) }
 
 // LogSubjects are the subjects of the log stream.
-func LogSubjects() []string { return []string{podsRoot + ".>", outcomesRoot + ".>", marksRoot + ".>"} }
+func LogSubjects() []string {
+	return []string{podsRoot + ".>", outcomesRoot + ".>", storageRoot + ".>", marksRoot + ".>"}
+}
+
+// StorageSubject is where it is kept who uses a user's storage.
+func StorageSubject(cluster, user string) string { return join(storageRoot, cluster, user) }
+
+// StorageFilter matches the storage records of all users of a cluster.
+func StorageFilter(cluster string) string { return join(storageRoot, cluster) + ".*" }
+
+// ParseStorageSubject is the inverse of [StorageSubject].
+func ParseStorageSubject(subject string) (cluster, user string, err error) {
+	parts, err := split(subject, storageRoot, 2)
+	if err != nil {
+		return "", "", err
+	}
+	return parts[0], parts[1], nil
+}
+
+// AuditSubject is where it is kept that a silo asked for something:
+// audit.<cluster>.<silo>.<user>.<action>.
+func AuditSubject(cluster, silo, user, action string) string {
+	return join(auditRoot, cluster, silo, user, action)
+}
+
+// AuditFilter matches the audit records of a cluster.
+func AuditFilter(cluster string) string { return join(auditRoot, cluster) + ".>" }
+
+// AuditSubjects are the subjects of the audit stream.
+func AuditSubjects() []string { return []string{auditRoot + ".>"} }
+
+// TokenSubject is where the tokens of one life of a pod are kept.
+func TokenSubject(cluster, pod, generation string) string {
+	return join(tokensRoot, cluster, pod, generation)
+}
+
+// TokenFilter matches the tokens of all pods of a cluster.
+func TokenFilter(cluster string) string { return join(tokensRoot, cluster) + ".*.*" }
+
+// ParseTokenSubject is the inverse of [TokenSubject].
+func ParseTokenSubject(subject string) (cluster, pod, generation string, err error) {
+	rest, ok := strings.CutPrefix(subject, tokensRoot+".")
+	if !ok {
+		return "", "", "", fmt.Errorf("subject %q: want %s: %w", subject, tokensRoot, ErrSubject)
+	}
+	parts, err := split(tokenPlaceholder+"."+rest, tokenPlaceholder, 3)
+	if err != nil {
+		return "", "", "", err
+	}
+	return parts[0], parts[1], parts[2], nil
+}
+
+// tokenPlaceholder stands for the root of a token's subject, which has a dot.
+const tokenPlaceholder = "tokens"
+
+// TokenSubjects are the subjects of the token stream.
+func TokenSubjects() []string { return []string{tokensRoot + ".>"} }
+
+// BoundSubject is the core NATS subject on which the leading watcher says that a
+// claim has been bound. Nothing depends on its arrival.
+func BoundSubject(cluster string) string { return boundRoot + "." + Token(cluster) }
+
+// ConfirmSubject is the core NATS subject on which the leading watcher is asked
+// whether a pod has an address.
+func ConfirmSubject(cluster string) string { return confirmRoot + "." + Token(cluster) }
 
 // CommandSubjects are the subjects of the command stream.
 func CommandSubjects() []string { return []string{commandsRoot + ".>"} }

@@ -61,6 +61,14 @@ func TestSubjects(t *testing.T) {
 		"timers":      events.TimerFilter("main", command),
 		"dead letter": events.DeadLetterSubject("main", events.StageLaunch, "cmd.main.x y"),
 		"heartbeat":   events.HeartbeatSubject("eu.north"),
+		"storage":     events.StorageSubject("main", "a.b@c"),
+		"storages":    events.StorageFilter("main"),
+		"audit":       events.AuditSubject("main", "silo.1", "a.>", "create_pod"),
+		"nobody's":    events.AuditSubject("main", "", "", "get_pods"),
+		"tokens":      events.TokenSubject("main", "p-1", "17-3"),
+		"all tokens":  events.TokenFilter("main"),
+		"bound":       events.BoundSubject("main"),
+		"confirm":     events.ConfirmSubject("main"),
 	}
 	want := map[string]string{
 		"pod":         "pods.main.p-1.project%3A0f7c.ready",
@@ -78,15 +86,39 @@ func TestSubjects(t *testing.T) {
 		"timers":      "cmd.main.timer." + command + ".*",
 		"dead letter": "dead.main.launch.cmd%2Emain%2Ex%20y",
 		"heartbeat":   "berth.heartbeat.eu%2Enorth",
+		"storage":     "storage.main.a%2Eb@c",
+		"storages":    "storage.main.*",
+		"audit":       "audit.main.silo%2E1.a%2E%3E.create_pod",
+		"nobody's":    "audit.main.%.%.get_pods",
+		"tokens":      "$KV.BERTH_TOKENS.main.p-1.17-3",
+		"all tokens":  "$KV.BERTH_TOKENS.main.*.*",
+		"bound":       "berth.bound.main",
+		"confirm":     "berth.confirm.main",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("subjects (-want +got):\n%s", diff)
 	}
 	streams := map[string][]string{
 		events.LogStream: events.LogSubjects(), events.CommandStream: events.CommandSubjects(), events.DeadLetterStream: events.DeadLetterSubjects(),
+		events.AuditStream: events.AuditSubjects(), events.TokenStream: events.TokenSubjects(),
 	}
-	if diff := cmp.Diff(map[string][]string{"LOG": {"pods.>", "outcomes.>", "marks.>"}, "COMMANDS": {"cmd.>"}, "DEAD_LETTERS": {"dead.>"}}, streams); diff != "" {
+	wantStreams := map[string][]string{
+		"LOG": {"pods.>", "outcomes.>", "storage.>", "marks.>"}, "COMMANDS": {"cmd.>"}, "DEAD_LETTERS": {"dead.>"},
+		"AUDIT": {"audit.>"}, "KV_BERTH_TOKENS": {"$KV.BERTH_TOKENS.>"},
+	}
+	if diff := cmp.Diff(wantStreams, streams); diff != "" {
 		t.Errorf("streams (-want +got):\n%s", diff)
+	}
+	if c, u, err := events.ParseStorageSubject(got["storage"]); c != "main" || u != "a.b@c" || err != nil {
+		t.Errorf("storage subject read as %q, %q, %v", c, u, err)
+	}
+	if c, p, g, err := events.ParseTokenSubject(got["tokens"]); c != "main" || p != "p-1" || g != "17-3" || err != nil {
+		t.Errorf("token subject read as %q, %q, %q, %v", c, p, g, err)
+	}
+	for _, subject := range []string{"$KV.OTHER.main.p.1-1", "$KV.BERTH_TOKENS.main.p", "$KV.BERTH_TOKENS.main.p.1-1.x", "tokens.main.p.1"} {
+		if _, _, _, err := events.ParseTokenSubject(subject); !errors.Is(err, events.ErrSubject) {
+			t.Errorf("%s: error %v", subject, err)
+		}
 	}
 }
 

@@ -36,6 +36,8 @@ type Options struct {
 	User, Password string
 	// Cluster is the Kubernetes cluster whose pods this bus is about.
 	Cluster string
+	// AuditRetention is how long the audit stream keeps a record; 0 means 90 days.
+	AuditRetention time.Duration
 	// Replicas is how many servers keep each stream; 0 means 1.
 	Replicas int
 	// RequestTimeout bounds one request to the server; 0 means 5 s.
@@ -53,6 +55,7 @@ type Bus struct {
 	source   string
 	upgrades bool // Brings streams up to date that are there already.
 	replicas int
+	audited  time.Duration
 	timeout  time.Duration
 
 	// complete is the age of the last stream that was found complete, in Unix
@@ -76,7 +79,7 @@ func Connect(opts Options) (*Bus, error) {
 	}
 	b := &Bus{
 		log: opts.Logger, cluster: opts.Cluster, replicas: max(opts.Replicas, 1),
-		timeout: orDefault(opts.RequestTimeout, 5*time.Second),
+		timeout: orDefault(opts.RequestTimeout, 5*time.Second), audited: orDefault(opts.AuditRetention, 90*24*time.Hour),
 		source:  "berth/" + opts.Service + "/" + opts.Instance,
 		handles: map[string]jetstream.Stream{}, upgrades: opts.Service == upgrader,
 	}
@@ -312,8 +315,26 @@ func (b *Bus) streams() []jetstream.StreamConfig {
 			Storage:     jetstream.FileStorage, Replicas: b.replicas,
 			MaxAge: 7 * 24 * time.Hour,
 		},
+		{
+			Name: events.AuditStream, Subjects: events.AuditSubjects(),
+			Description: "Who asked what for whom, and what came of it",
+			Storage:     jetstream.FileStorage, Replicas: b.replicas,
+			MaxAge: b.audited, MaxMsgs: maxAudit,
+		},
+		{
+			// A key-value bucket as the tools of NATS know it, but for direct reads, which a
+			// replica that lags would answer.
+			Name: events.TokenStream, Subjects: events.TokenSubjects(),
+			Description: "The tokens that were copied out of pods",
+			Storage:     jetstream.FileStorage, Replicas: b.replicas,
+			MaxMsgsPerSubject: 1, AllowRollup: true, DenyDelete: true,
+		},
 	}
 }
+
+// maxAudit bounds the audit stream, in records of about half a kilobyte: who asks
+// often enough makes old records go sooner, not the disk full.
+const maxAudit = 5_000_000
 
 // logStream returns a handle of the log.
 func (b *Bus) logStream(ctx context.Context) (jetstream.Stream, error) {

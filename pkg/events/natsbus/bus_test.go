@@ -99,7 +99,7 @@ func TestProvision(t *testing.T) {
 	}
 	got := map[string]config{}
 	js := rawJetStream(t, server)
-	for _, name := range []string{events.LogStream, events.CommandStream, events.DeadLetterStream} {
+	for _, name := range []string{events.LogStream, events.CommandStream, events.DeadLetterStream, events.AuditStream, events.TokenStream} {
 		s, err := js.Stream(t.Context(), name)
 		if err != nil {
 			t.Fatal(err)
@@ -111,6 +111,8 @@ func TestProvision(t *testing.T) {
 		events.LogStream:        {jetstream.LimitsPolicy, jetstream.FileStorage, -1, -1, 0, 64, false},
 		events.CommandStream:    {jetstream.WorkQueuePolicy, jetstream.FileStorage, -1, -1, 0, -1, false},
 		events.DeadLetterStream: {jetstream.LimitsPolicy, jetstream.FileStorage, -1, -1, 7 * 24 * time.Hour, -1, false},
+		events.AuditStream:      {jetstream.LimitsPolicy, jetstream.FileStorage, 5_000_000, -1, 90 * 24 * time.Hour, -1, false},
+		events.TokenStream:      {jetstream.LimitsPolicy, jetstream.FileStorage, -1, -1, 0, 1, false},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("streams (-want +got):\n%s", diff)

@@ -108,7 +108,7 @@ func TestPublishRefusesWhatNobodyCouldDo(t *testing.T) {
 		want   error
 	}{
 		"no user":      {func(c *events.Command) { c.User = "" }, events.ErrMalformed},
-		"a later one":  {func(c *events.Command) { c.Stage = "sweep" }, events.ErrStage},
+		"a later one":  {func(c *events.Command) { c.Stage = "paint" }, events.ErrStage},
 		"too large":    {func(c *events.Command) { c.Create.ManifestURL = strings.Repeat("x", events.MaxCommand) }, events.ErrTooLarge},
 		"a long user":  {func(c *events.Command) { c.User = strings.Repeat(".", 1500) }, events.ErrTooLarge},
 		"a long id":    {func(c *events.Command) { c.ID = strings.Repeat(".", 1500) }, events.ErrTooLarge},

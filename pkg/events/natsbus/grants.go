@@ -31,37 +31,45 @@ func Grants(cluster string) []Grant {
 	c := cluster
 	grants := []Grant{
 		{User: "api", Publish: flat(
-			asks(c, events.StageCreate, events.StageDelete), one(events.OutcomeFilter(c)), reads(events.LogStream),
-		)},
+			asks(c, events.StageCreate, events.StageDelete, events.StageDeleteUser, events.StageSweep),
+			one(events.OutcomeFilter(c), events.AuditFilter(c), events.ConfirmSubject(c)), reads(events.LogStream),
+			one(streamAPI("MSG.GET", events.TokenStream)),
+		), Subscribe: one(events.HeartbeatSubject(c))},
 		{User: "creator", Publish: flat(
-			asks(c, events.StageLicense, events.StageDelete), timers(c), one(events.OutcomeFilter(c)),
-			appends(c, events.Claimed, events.Launching, events.Launched, events.Waiting, events.Failed, events.Deleting, events.Gone),
-			carriesOut(c, events.StageCreate, events.StageLaunch), rescues(c),
-		)},
+			asks(c, events.StageLicense, events.StageDelete), timers(c),
+			one(events.OutcomeFilter(c), events.StorageFilter(c), events.TokenFilter(c), streamAPI("MSG.GET", events.TokenStream)),
+			appends(c, events.Claimed, events.Launching, events.Launched, events.Waiting, events.Running, events.Ready, events.Unready,
+				events.Failed, events.Deleting, events.Gone),
+			carriesOut(c, events.StageCreate, events.StageLaunch, events.StageFinish), rescues(c),
+		), Subscribe: one(events.BoundSubject(c))},
 		{User: "licenser", Publish: flat(
 			asks(c, events.StageLaunch, events.StageDelete), appends(c, events.Licensed, events.Failed),
 			carriesOut(c, events.StageLicense),
 		)},
 		{User: "deleter", Publish: flat(
-			timers(c), appends(c, events.Failed, events.Deleting, events.Gone), carriesOut(c, events.StageDelete),
-			one(streamAPI("PURGE", events.CommandStream), streamAPI("PURGE", events.LogStream)),
+			timers(c), appends(c, events.Failed, events.Deleting, events.Gone),
+			carriesOut(c, events.StageDelete, events.StageDeleteUser, events.StageSweep), asks(c, events.StageDelete, events.StageSweep),
+			one(events.OutcomeFilter(c), events.StorageFilter(c)),
+			one(streamAPI("PURGE", events.CommandStream), streamAPI("PURGE", events.LogStream), streamAPI("PURGE", events.TokenStream)),
 		)},
 		{User: upgrader, Publish: flat(
-			asks(c, events.StageDelete), timers(c),
+			asks(c, events.StageDelete, events.StageFinish), timers(c),
 			appends(c, events.Launched, events.Waiting, events.Running, events.Ready, events.Unready, events.Ended, events.Failed, events.Deleting),
-			one(events.MarkSubject(c), events.HeartbeatSubject(c)), reads(events.LogStream), eachStream("UPDATE"),
-		)},
+			one(events.MarkSubject(c), events.StorageFilter(c), events.HeartbeatSubject(c), events.BoundSubject(c)),
+			one(InboxPrefix("api")+".>"), // Its answers about addresses.
+			reads(events.LogStream), eachStream("UPDATE"),
+		), Subscribe: one(events.ConfirmSubject(c))},
 	}
 	for i := range grants {
 		g := &grants[i]
 		g.Publish = flat(g.Publish, eachStream("INFO"), eachStream("CREATE"), one(streamAPI("MSG.GET", events.LogStream)))
-		g.Subscribe = one(InboxPrefix(g.User) + ".>")
+		g.Subscribe = flat(g.Subscribe, one(InboxPrefix(g.User)+".>"))
 	}
 	return append(grants, Grant{
 		User: Operator,
 		Publish: flat(
 			one("$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST"), eachStream("INFO"),
-			one(streamAPI("MSG.GET", events.LogStream), streamAPI("MSG.GET", events.DeadLetterStream)), reads(events.LogStream),
+			one(streamAPI("MSG.GET", events.LogStream), streamAPI("MSG.GET", events.DeadLetterStream)), reads(events.LogStream), reads(events.AuditStream),
 			one("$JS.API.CONSUMER.NAMES.*", "$JS.API.CONSUMER.LIST.*", "$JS.API.CONSUMER.INFO.*.*"),
 		),
 		// Common tools use the prefix that nats.go has by default.
@@ -134,7 +142,8 @@ func rescues(cluster string) []string {
 }
 
 func eachStream(verb string) []string {
-	return one(streamAPI(verb, events.LogStream), streamAPI(verb, events.CommandStream), streamAPI(verb, events.DeadLetterStream))
+	return one(streamAPI(verb, events.LogStream), streamAPI(verb, events.CommandStream), streamAPI(verb, events.DeadLetterStream),
+		streamAPI(verb, events.AuditStream), streamAPI(verb, events.TokenStream))
 }
 
 // streamAPI is the subject of a request about a stream, as

@@ -12,9 +12,10 @@ import (
 
 // StreamFaults says in what a stream of Berth is not as [Bus.Provision] makes it,
 // a short text for each member of its configuration that matters; none where it
-// is right, or no stream of Berth. How many replicas it has is the site's choice.
+// is right, or no stream of Berth.
 func StreamFaults(have jetstream.StreamConfig) []string {
-	wanted := (&Bus{replicas: have.Replicas}).streams()
+	// How many replicas there are and how long audit records stay is the site's choice.
+	wanted := (&Bus{replicas: have.Replicas, audited: have.MaxAge}).streams()
 	at := slices.IndexFunc(wanted, func(c jetstream.StreamConfig) bool { return c.Name == have.Name })
 	if at < 0 {
 		return nil

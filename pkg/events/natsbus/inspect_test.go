@@ -19,7 +19,7 @@ func configs(t *testing.T) map[string]jetstream.StreamConfig {
 	eventstest.NewBus(t, server, "test")
 	js := rawJetStream(t, server)
 	all := map[string]jetstream.StreamConfig{}
-	for _, name := range []string{events.LogStream, events.CommandStream, events.DeadLetterStream} {
+	for _, name := range []string{events.LogStream, events.CommandStream, events.DeadLetterStream, events.AuditStream, events.TokenStream} {
 		s, err := js.Stream(t.Context(), name)
 		if err != nil {
 			t.Fatal(err)
@@ -40,6 +40,11 @@ func TestStreamFaults(t *testing.T) {
 		"the log":          {events.LogStream, func(*jetstream.StreamConfig) {}, nil},
 		"the commands":     {events.CommandStream, func(*jetstream.StreamConfig) {}, nil},
 		"the dead letters": {events.DeadLetterStream, func(*jetstream.StreamConfig) {}, nil},
+		"the audit":        {events.AuditStream, func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }, nil},
+		"the tokens":       {events.TokenStream, func(*jetstream.StreamConfig) {}, nil},
+		"tokens from anyone": {
+			events.TokenStream, func(c *jetstream.StreamConfig) { c.AllowDirect = true }, []string{"allow_direct is true, not false"},
+		},
 		"more replicas":    {events.LogStream, func(c *jetstream.StreamConfig) { c.Replicas = 3 }, nil},
 		"not one of Berth": {events.LogStream, func(c *jetstream.StreamConfig) { c.Name, c.MaxMsgs = "MINE", 1 }, nil},
 		"in memory":        {events.LogStream, func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage }, []string{"storage is Memory, not File"}},

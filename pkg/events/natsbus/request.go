@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 var (
@@ -29,6 +30,21 @@ func (b *Bus) ask(ctx context.Context, what string, request func(context.Context
 		return fmt.Errorf("%s: %w: %w", what, ErrUnavailable, err)
 	}
 	return nil
+}
+
+// askMade is ask for a stream that nothing else makes anew when it is lost: it is
+// made, and asked once more.
+func (b *Bus) askMade(ctx context.Context, what string, request func(context.Context) error) error {
+	err := b.ask(ctx, what, request)
+	if !lost(err) && !errors.Is(err, jetstream.ErrNoStreamResponse) {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, b.timeout, errSlow)
+	defer cancel()
+	if made := b.Provision(ctx); made != nil {
+		return errors.Join(err, made)
+	}
+	return b.ask(ctx, what, request)
 }
 
 // untilLost calls request with a context that ends when the connection is lost.

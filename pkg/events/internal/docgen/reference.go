@@ -79,6 +79,7 @@ func verdicts() []row {
 	return []row{
 		{string(events.Accepted), "creator", "a pod of the name in `pod_name` is being claimed"},
 		{string(events.Refused), "creator", "no pod is made; `reason` and `message` say why"},
+		{string(events.Done), "deleter", "a command that makes no pod has been carried out; a sweep's `report` says what was found"},
 		{string(events.Expiry), "api, or the creator that finds it too late", "the deadline passed before anybody took the command; nothing is made"},
 	}
 }
@@ -90,7 +91,11 @@ func stages(r *events.Record) []row {
 		events.StageCreate:  {"creator", "render a pod and claim its name"},
 		events.StageLicense: {"licenser", "check and apply licenses"},
 		events.StageLaunch:  {"creator", "make the objects in Kubernetes"},
+		events.StageFinish:  {"creator", "copy the tokens out of a pod"},
 		events.StageDelete:  {"deleter", "remove them"},
+
+		events.StageDeleteUser: {"deleter", "remove everything of a user"},
+		events.StageSweep:      {"deleter", "look for what no pod needs any more, and remove it"},
 	}
 	var rows []row
 	for _, s := range events.Stages() {
