@@ -51,8 +51,8 @@ type Fact struct {
 	Record Record
 	// Licenses is the licenser's decision.
 	Licenses []License
-	// Storage is the claim that the pod uses, and TokenKeys what is copied out of
-	// it: for launch.
+	// Storage is the claim that the pod uses, for launch and launched; TokenKeys is what
+	// is copied out of it, for launch.
 	Storage   string
 	TokenKeys []string
 	// UID is the pod's in the cluster: for launched, like all that belongs to it.
@@ -224,6 +224,9 @@ func launched(before Record, fact Fact) (Record, bool, error) {
 	r.Event, r.LaunchedAt, r.ProgressAt = Launched, fact.At, fact.At
 	r.Reason, r.Message = "", ""
 	r.Observed.UID = fact.UID
+	if fact.Storage != "" {
+		r.Storage = fact.Storage // Another name than at the launch, where that was another user's.
+	}
 	r.Objects, r.HTTP, r.SSHPort, r.SSHUser = fact.Objects, fact.HTTP, fact.SSHPort, fact.SSHUser
 	return r, true, nil
 }

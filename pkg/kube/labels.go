@@ -37,6 +37,9 @@ const (
 	// AnnotationGeneration holds the generation of the pod that the object is or
 	// belongs to: the position of its claim in the log.
 	AnnotationGeneration = AnnotationPrefix + "generation"
+	// AnnotationDataAddress holds the silo's address in the data network, on pods that
+	// use their user's storage: it is the storage's server.
+	AnnotationDataAddress = AnnotationPrefix + "data-address"
 )
 
 // Labels returns the labels of a user's pod of that name. They are for people

@@ -50,6 +50,10 @@ func StorageName(user string, taken bool) string {
 	return shorten(name, user, validation.DNS1123LabelMaxLength)
 }
 
+// ReservedClaim says whether claims of this name are the users' storage, which
+// nobody mounts but by Berth's doing.
+func ReservedClaim(name string) bool { return strings.HasPrefix(name, storagePrefix) }
+
 // StorageLabels returns the labels of a user's claim and volume.
 func StorageLabels(name, user, server string) map[string]string {
 	local, domain, _ := strings.Cut(user, "@")

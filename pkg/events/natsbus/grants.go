@@ -41,6 +41,7 @@ func Grants(cluster string) []Grant {
 			appends(c, events.Claimed, events.Launching, events.Launched, events.Waiting, events.Running, events.Ready, events.Unready,
 				events.Failed, events.Deleting, events.Gone),
 			carriesOut(c, events.StageCreate, events.StageLaunch, events.StageFinish), rescues(c),
+			one(streamAPI("MSG.GET", events.TokenStream)),
 		), Subscribe: one(events.BoundSubject(c))},
 		{User: "licenser", Publish: flat(
 			asks(c, events.StageLaunch, events.StageDelete), appends(c, events.Licensed, events.Failed),

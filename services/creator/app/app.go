@@ -1,5 +1,6 @@
 // Package app is the creator as a service: it renders pods from manifests,
-// claims their names, and makes them in Kubernetes.
+// claims their names, makes them in Kubernetes with all that belongs to them, and
+// copies their tokens.
 package app
 
 import (
@@ -9,6 +10,7 @@ import (
 	"berth/pkg/events/natsbus"
 	"berth/pkg/kube/client"
 	"berth/pkg/service"
+	"berth/pkg/service/config"
 	"berth/pkg/service/worker"
 	"berth/services/creator/internal/cluster"
 	"berth/services/creator/internal/manifest"
@@ -31,7 +33,7 @@ func Run(ctx context.Context, p service.Process) error {
 
 func (a *App) start(_ context.Context, w *worker.Worker) error {
 	client.RedirectLogs(w.Log.With().Str("library", "client-go").Logger())
-	clients, _, err := client.New(client.Options{Kubeconfig: w.Kubeconfig, Service: w.Service, Version: w.Version})
+	clients, connection, err := client.New(client.Options{Kubeconfig: w.Kubeconfig, Service: w.Service, Version: w.Version})
 	if err != nil {
 		return err
 	}
@@ -42,14 +44,30 @@ func (a *App) start(_ context.Context, w *worker.Worker) error {
 		return err
 	}
 	w.OnStop("close manifest fetcher", func(context.Context) error { fetcher.Close(); return nil })
+	w.OnReload(func(next config.Config) {
+		if err := fetcher.Allow(next.WhitelistManifestRegex.String()); err != nil {
+			w.Log.Error().Err(err).Msg("The allow-list stays as it was")
+		}
+	})
+	objects := cluster.New(clients, w.Config.Namespace)
 	c := &creator{
-		bus: w.Bus, config: w.Config, manifests: fetcher, pods: cluster.New(clients, w.Config.Namespace),
+		bus: w.Bus, config: w.Config, manifests: fetcher, pods: objects, storages: objects,
+		files: cluster.NewFiles(clients, connection, w.Config.Namespace), claims: &claims{draining: w.Draining()}, draining: w.Draining(),
+		boundPatience: boundPatience, tokenPatience: tokenPatience,
 	}
+	forget, err := w.Bus.OnBound(c.claims.say)
+	if err != nil {
+		return err
+	}
+	w.OnStop("end news of claims", func(context.Context) error { forget(); return nil })
 	w.Go("rescue stranded commands", w.Bus.Rescue)
 	w.Consume(
 		natsbus.Stage{Stage: events.StageCreate, Handler: c.create, Fail: c.failCreate, Concurrency: 32},
 		natsbus.Stage{
-			Stage: events.StageLaunch, Handler: c.launch, Fail: c.failLaunch, Concurrency: 32, Attempts: launchAttempts,
+			Stage: events.StageLaunch, Handler: c.launch, Fail: c.failLaunch, Concurrency: launchPlaces, Attempts: launchAttempts,
+		},
+		natsbus.Stage{
+			Stage: events.StageFinish, Handler: c.finish, Fail: c.failFinish, Concurrency: finishPlaces, AckWait: finishTime,
 		},
 	)
 	return nil

@@ -26,12 +26,19 @@ type manifests interface {
 	Fetch(ctx context.Context, url string) ([]byte, error)
 }
 
-// creator carries out the create and launch stages.
+// creator carries out the create, launch and finish stages.
 type creator struct {
 	bus       *natsbus.Bus
 	config    config.Config
 	manifests manifests
 	pods      pods
+	storages  storages
+	files     files
+	claims    *claims
+	// boundPatience and tokenPatience are those of the constants, but in tests.
+	boundPatience, tokenPatience time.Duration
+	// draining, where it is not nil, is closed when the service begins to stop.
+	draining <-chan struct{}
 }
 
 // create renders a pod and claims a name for it. Whatever is redelivered, one
@@ -51,7 +58,7 @@ func (c *creator) create(ctx context.Context, d natsbus.Delivery) error {
 		}
 	}
 	switch outcome.Verdict {
-	case events.Refused, events.Expiry:
+	case events.Refused, events.Expiry, events.Done: // The last is no create's.
 		return nil
 	case events.Accepted: // An earlier attempt got further.
 	case "":
@@ -90,6 +97,7 @@ func (c *creator) render(d natsbus.Delivery, parsed *corev1.Pod, name string) (*
 		SiloAddress: d.Create.Silo.DataAddress, SiloHostName: d.Create.Silo.HostName, Settings: d.Create.Settings,
 		DefaultRestartPolicy: corev1.RestartPolicy(c.config.DefaultRestartPolicy),
 		LocalRegistryURL:     c.config.LocalRegistryURL, LocalRegistrySecret: c.config.LocalRegistrySecret,
+		Site: c.site(),
 	})
 }
 

@@ -18,6 +18,7 @@ import (
 	"berth/pkg/events/natsbus"
 	"berth/pkg/service/config"
 	"berth/services/creator/internal/manifest"
+	"berth/services/creator/internal/render"
 )
 
 const (
@@ -42,10 +43,12 @@ func (m *fakeManifests) Fetch(context.Context, string) ([]byte, error) { return 
 
 // fakePods is a cluster.
 type fakePods struct {
-	mu     sync.Mutex
-	made   []*corev1.Pod
-	during func() // Happens while the API server is at it.
-	err    error
+	mu        sync.Mutex
+	made      []*corev1.Pod
+	belonging []render.Belongings
+	during    func() // Happens while the API server is at it.
+	err       error
+	belongErr error
 }
 
 func (p *fakePods) Launch(_ context.Context, pod *corev1.Pod) (string, error) {
@@ -55,9 +58,28 @@ func (p *fakePods) Launch(_ context.Context, pod *corev1.Pod) (string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.err == nil {
-		p.made = append(p.made, pod)
+		p.made = append(p.made, pod.DeepCopy())
 	}
 	return "uid-" + pod.Name, p.err
+}
+
+func (p *fakePods) Belong(_ context.Context, b render.Belongings) (objects []events.Object, sshPort int, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.belonging = append(p.belonging, b)
+	if p.belongErr != nil {
+		return nil, 0, p.belongErr
+	}
+	for _, service := range b.Services {
+		objects = append(objects, events.Object{Kind: "Service", Name: service.Name, UID: "uid-" + service.Name})
+		if service.Spec.Type == corev1.ServiceTypeNodePort {
+			sshPort = 30022
+		}
+	}
+	if b.Ingress != nil {
+		objects = append(objects, events.Object{Kind: "Ingress", Name: b.Ingress.Name, UID: "uid-" + b.Ingress.Name})
+	}
+	return objects, sshPort, nil
 }
 
 // bench is a creator with what is around it.
@@ -66,14 +88,19 @@ type bench struct {
 	server    *eventstest.Server
 	manifests *fakeManifests
 	pods      *fakePods
+	storages  *fakeStorages
+	files     *fakeFiles
 }
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	server := eventstest.NewServer(t)
-	b := &bench{server: server, manifests: &fakeManifests{text: text}, pods: &fakePods{}}
+	b := &bench{server: server, manifests: &fakeManifests{text: text}, pods: &fakePods{}, storages: &fakeStorages{}, files: &fakeFiles{}}
+	site := config.Default()
+	site.NFSStorageRoot, site.IngressDomain = "/tank", "pods.example.org"
 	b.creator = &creator{
-		bus: eventstest.NewBus(t, server, "creator"), config: config.Default(), manifests: b.manifests, pods: b.pods,
+		bus: eventstest.NewBus(t, server, "creator"), config: site, manifests: b.manifests, pods: b.pods, storages: b.storages, files: b.files,
+		claims: &claims{}, boundPatience: time.Minute, tokenPatience: time.Minute,
 	}
 	eventstest.MarkComplete(t, b.bus)
 	return b
@@ -193,6 +220,13 @@ func TestCreateRefused(t *testing.T) {
 		"an invalid setting": {func(_ *bench, d *natsbus.Delivery) {
 			d.Create.Settings = map[string]map[string]string{"main": {"A=B": "x"}}
 		}, events.SettingsInvalid},
+		"storage that the site has not": {func(b *bench, _ *natsbus.Delivery) {
+			b.config.NFSStorageRoot = ""
+			b.manifests.text = strings.Replace(text, `notebook:1"`, `notebook:1", volumeMounts: [{name: sciencedata, mountPath: /d}]`, 1)
+		}, events.StorageFailed},
+		"a token key that is a path": {func(b *bench, _ *natsbus.Delivery) {
+			b.manifests.text = strings.Replace(text, "name: notebook", "name: notebook, annotations: {sciencedata.dk/copy-token: ../x}", 1)
+		}, events.ManifestInvalid},
 		"the deadline has passed":  {func(_ *bench, d *natsbus.Delivery) { d.Create.Deadline = time.Now().Add(-time.Second) }, events.Expired},
 		"it is older than the log": {func(_ *bench, d *natsbus.Delivery) { d.Queued = time.Now().Add(-time.Hour) }, events.Expired},
 	}

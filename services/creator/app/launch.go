@@ -11,6 +11,7 @@ import (
 
 	"berth/pkg/events"
 	"berth/pkg/events/natsbus"
+	"berth/pkg/kube"
 	"berth/services/creator/internal/cluster"
 	"berth/services/creator/internal/render"
 )
@@ -23,21 +24,25 @@ const occupiedDelay = time.Second
 // when a launch has been tried for long enough.
 const launchAttempts = 1000
 
-// pods makes pods in the cluster; see package cluster.
+// launchPlaces is how many launches are under way at once: most of their time they
+// wait, for the API server or for a claim.
+const launchPlaces = 128
+
+// pods makes pods and what belongs to them in the cluster; see package cluster.
 type pods interface {
 	Launch(ctx context.Context, pod *corev1.Pod) (uid string, err error)
+	Belong(ctx context.Context, b render.Belongings) (objects []events.Object, sshPort int, err error)
 }
 
-// launch makes the pod in Kubernetes, between two appends: `launching` fences it
-// against a delete before, `launched` reports it after.
+// launch makes the pod in Kubernetes, with its storage before and what belongs to it
+// after, between two appends: `launching` fences it against a delete before,
+// `launched` reports it after. Whatever is repeated finds what is there already.
 func (c *creator) launch(ctx context.Context, d natsbus.Delivery) error {
-	var pod corev1.Pod
-	if err := json.Unmarshal(d.Rendered, &pod); err != nil {
-		return natsbus.Permanent(events.RequestInvalid, fmt.Errorf("read rendered pod: %w", err))
+	pod, fact, err := c.planned(d)
+	if err != nil {
+		return err
 	}
-	entry, _, err := c.bus.AppendAfter(ctx, d.Newest(), d.Pod, events.Fact{
-		Kind: events.FactLaunch, Generation: d.Generation, At: time.Now().UTC(),
-	})
+	entry, _, err := c.bus.AppendAfter(ctx, d.Newest(), d.Pod, fact)
 	switch {
 	case errors.Is(err, events.ErrGeneration):
 		return nil
@@ -48,14 +53,11 @@ func (c *creator) launch(ctx context.Context, d natsbus.Delivery) error {
 	case !entry.LaunchedAt.IsZero():
 		return nil
 	}
-	render.Stamp(&pod, d.ID, d.Generation)
-	uid, err := c.pods.Launch(ctx, &pod)
+	fact, err = c.makeAll(ctx, d, pod)
 	if err != nil {
 		return c.notMade(ctx, d, entry, err)
 	}
-	entry, _, err = c.bus.AppendAfter(ctx, entry, d.Pod, events.Fact{
-		Kind: events.FactLaunched, Generation: d.Generation, At: time.Now().UTC(), UID: uid,
-	})
+	entry, _, err = c.bus.AppendAfter(ctx, entry, d.Pod, fact)
 	switch {
 	case errors.Is(err, events.ErrGeneration):
 		return nil
@@ -63,6 +65,52 @@ func (c *creator) launch(ctx context.Context, d natsbus.Delivery) error {
 		return c.lost(ctx, entry)
 	}
 	return err
+}
+
+// planned reads the pod that is to be launched, and the fact that says so.
+func (c *creator) planned(d natsbus.Delivery) (*corev1.Pod, events.Fact, error) {
+	var pod corev1.Pod
+	if err := json.Unmarshal(d.Rendered, &pod); err != nil {
+		return nil, events.Fact{}, natsbus.Permanent(events.RequestInvalid, fmt.Errorf("read rendered pod: %w", err))
+	}
+	keys, err := kube.TokenKeys(pod.Annotations)
+	if err != nil {
+		return nil, events.Fact{}, natsbus.Permanent(events.ManifestInvalid, err)
+	}
+	render.Stamp(&pod, d.ID, d.Generation)
+	return &pod, events.Fact{
+		Kind: events.FactLaunch, Generation: d.Generation, At: time.Now().UTC(),
+		Storage: kube.StorageClaim(&pod, d.User), TokenKeys: keys,
+	}, nil
+}
+
+// makeAll makes the storage, the pod, and what belongs to it, and returns the fact
+// that it is done.
+func (c *creator) makeAll(ctx context.Context, d natsbus.Delivery, pod *corev1.Pod) (events.Fact, error) {
+	fact := events.Fact{Kind: events.FactLaunched, Generation: d.Generation}
+	storage, err := c.provide(ctx, d, pod)
+	if err != nil {
+		return fact, err
+	}
+	fact.Storage = storage.Name
+	if fact.UID, err = c.pods.Launch(ctx, pod); err != nil {
+		return fact, err
+	}
+	belongings := render.BelongingsOf(pod, d.User, c.site())
+	belongings.Own(pod, fact.UID)
+	if fact.Objects, fact.SSHPort, err = c.pods.Belong(ctx, belongings); err != nil {
+		return fact, err
+	}
+	fact.HTTP, fact.SSHUser, fact.At = belongings.Ingress != nil, belongings.SSHUser, time.Now().UTC()
+	return fact, nil
+}
+
+// site is what the objects of a pod are made of besides the pod.
+func (c *creator) site() render.Site {
+	return render.Site{
+		NFSStorageRoot: c.config.NFSStorageRoot, IngressDomain: c.config.IngressDomain, IngressWildcardSecret: c.config.IngressWildcardSecret,
+		IngressClass: c.config.IngressClass, IngressAnnotations: c.config.IngressAnnotations,
+	}
 }
 
 // lost is told that a delete came first. What this launch, or an earlier attempt
@@ -74,20 +122,32 @@ func (c *creator) lost(ctx context.Context, entry natsbus.Entry) error {
 	return c.bus.AskDelete(ctx, entry, events.DeleteRequest{LaunchOver: true})
 }
 
-// notMade decides what the API server's answer means for the launch.
+// notMade decides what became of a launch that did not come to its end.
 func (c *creator) notMade(ctx context.Context, d natsbus.Delivery, entry natsbus.Entry, err error) error {
 	if rejected := (*cluster.RejectedError)(nil); errors.As(err, &rejected) {
 		return natsbus.Permanent(events.Reason(rejected.Reason), rejected)
 	}
-	if !errors.Is(err, cluster.ErrOccupied) {
+	if unfit := (*render.Error)(nil); errors.As(err, &unfit) {
+		return natsbus.Permanent(events.Reason(unfit.Reason), unfit)
+	}
+	reason, delay := events.NameOccupied, occupiedDelay
+	if pending := (*pendingError)(nil); errors.As(err, &pending) {
+		reason, delay = events.StoragePending, pending.delay
+	} else if !errors.Is(err, cluster.ErrOccupied) {
 		return err
 	}
-	if _, _, err := c.bus.AppendAfter(ctx, entry, d.Pod, events.Fact{
-		Kind: events.FactWait, Generation: d.Generation, At: time.Now().UTC(), Reason: events.NameOccupied, Message: err.Error(),
-	}); err != nil && !errors.Is(err, events.ErrOver) && !errors.Is(err, events.ErrGeneration) {
-		return err
+	entry, _, appendErr := c.bus.AppendAfter(ctx, entry, d.Pod, events.Fact{
+		Kind: events.FactWait, Generation: d.Generation, At: time.Now().UTC(), Reason: reason, Message: err.Error(),
+	})
+	switch {
+	case errors.Is(appendErr, events.ErrGeneration):
+		return nil
+	case errors.Is(appendErr, events.ErrOver):
+		return c.lost(ctx, entry)
+	case appendErr != nil:
+		return appendErr
 	}
-	return natsbus.Again(occupiedDelay, err)
+	return natsbus.Again(delay, err)
 }
 
 // failLaunch makes it known that a pod could not be launched.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -15,8 +16,10 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 
+	"berth/pkg/events"
 	"berth/pkg/kube"
 	"berth/services/creator/internal/cluster"
+	"berth/services/creator/internal/render"
 )
 
 const namespace, name, user = "berth", "notebook-alice", "alice@example.org"
@@ -33,6 +36,104 @@ func pod(user, command, generation string) *corev1.Pod {
 // refuses makes the API server refuse every create.
 func refuses(client *fake.Clientset, err error) {
 	client.PrependReactor("create", "pods", func(clienttesting.Action) (bool, runtime.Object, error) { return true, nil, err })
+}
+
+// belongings are those of the pod of a life, whose UID is known.
+func belongings(command, generation, uid string) render.Belongings {
+	made := pod(user, command, generation)
+	made.Annotations["sciencedata.dk/ingress-port"] = "8888"
+	made.Spec.Containers = []corev1.Container{{Name: "main", Ports: []corev1.ContainerPort{{ContainerPort: 22}}}}
+	b := render.BelongingsOf(made, user, render.Site{IngressDomain: "pods.example.org"})
+	b.Own(made, uid)
+	return b
+}
+
+// given has an API server that gives UIDs and node ports to what is made.
+func given(t *testing.T, objects ...runtime.Object) *fake.Clientset {
+	t.Helper()
+	client := fake.NewClientset(objects...)
+	client.PrependReactor("create", "*", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		create, ok := action.(clienttesting.CreateAction)
+		if !ok {
+			return false, nil, nil
+		}
+		object, ok := create.GetObject().(metav1.Object)
+		if !ok {
+			return false, nil, nil
+		}
+		object.SetUID(types.UID("uid-" + object.GetName()))
+		if service, ok := create.GetObject().(*corev1.Service); ok && service.Spec.Type == corev1.ServiceTypeNodePort {
+			service.Spec.Ports[0].NodePort = 30022
+		}
+		return false, nil, nil
+	})
+	return client
+}
+
+func TestBelong(t *testing.T) {
+	t.Parallel()
+	all := []events.Object{
+		{Kind: "Service", Name: name + "-ssh", UID: "uid-" + name + "-ssh"},
+		{Kind: "Service", Name: name + "-http", UID: "uid-" + name + "-http"},
+		{Kind: "Ingress", Name: name + "-ingress", UID: "uid-" + name + "-ingress"},
+	}
+	quota := apierrors.NewForbidden(schema.GroupResource{Resource: "services"}, name, errors.New("exceeded quota: nodeports"))
+	denied := apierrors.NewForbidden(schema.GroupResource{Group: "networking.k8s.io", Resource: "ingresses"}, name, errors.New("RBAC"))
+	down := errors.New("connection refused")
+	tests := map[string]struct {
+		there    *render.Belongings // Of which the services are in the cluster.
+		refused  string             // The resource.
+		refusal  error
+		rejected string // The reason.
+		is       error
+		says     string
+	}{
+		"made":                           {},
+		"made by an earlier attempt":     {there: new(belongings("c1", "1-7", "uid-pod"))},
+		"an earlier life's":              {there: new(belongings("c0", "1-3", "uid-pod")), is: cluster.ErrOccupied, says: "service " + name},
+		"of a pod that is no more":       {there: new(belongings("c1", "1-7", "uid-before")), is: cluster.ErrOccupied, says: "service " + name},
+		"over the quota":                 {refused: "services", refusal: quota, rejected: kube.ReasonQuotaExceeded, says: "service " + name},
+		"an ingress that is not allowed": {refused: "ingresses", refusal: denied, rejected: kube.ReasonPodRejected, says: "ingress " + name + "-ingress: "},
+		"no API server":                  {refused: "ingresses", refusal: down, is: down, says: "create ingress " + name},
+	}
+	for title, tt := range tests {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			client := given(t)
+			if tt.there != nil {
+				for _, service := range tt.there.Services {
+					if _, err := client.CoreV1().Services(namespace).Create(t.Context(), service, metav1.CreateOptions{}); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if tt.refusal != nil {
+				client.PrependReactor("create", tt.refused, func(clienttesting.Action) (bool, runtime.Object, error) { return true, nil, tt.refusal })
+			}
+			objects, port, err := cluster.New(client, namespace).Belong(t.Context(), belongings("c1", "1-7", "uid-pod"))
+			if tt.says == "" {
+				if d := cmp.Diff(all, objects); err != nil || d != "" || port != 30022 {
+					t.Errorf("port %d, %v; objects (-want +got):\n%s", port, err, d)
+				}
+				return
+			}
+			var rejected *cluster.RejectedError
+			if errors.As(err, &rejected) != (tt.rejected != "") || rejected != nil && rejected.Reason != tt.rejected {
+				t.Errorf("Belong = %#v, want a rejection for %q", err, tt.rejected)
+			}
+			if err == nil || !strings.Contains(err.Error(), tt.says) || tt.is != nil && !errors.Is(err, tt.is) || objects != nil {
+				t.Errorf("Belong = %v, %v; want %v, …%s…", objects, err, tt.is, tt.says)
+			}
+		})
+	}
+}
+
+func TestBelongNothing(t *testing.T) {
+	t.Parallel()
+	objects, port, err := cluster.New(fake.NewClientset(), namespace).Belong(t.Context(), render.Belongings{})
+	if len(objects) > 0 || port != 0 || err != nil {
+		t.Errorf("Belong = %v, %d, %v", objects, port, err)
+	}
 }
 
 func TestLaunch(t *testing.T) {

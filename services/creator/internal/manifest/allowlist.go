@@ -12,7 +12,10 @@ import (
 const maxAddress = 2048
 
 // allowList judges addresses by the site's expression.
-type allowList struct{ whole *regexp.Regexp }
+type allowList struct {
+	expression string
+	whole      *regexp.Regexp
+}
 
 // compileAllowList compiles an expression so that it has to match a whole
 // address. It is compiled by itself first: "a)|(b" is no expression, but becomes
@@ -27,7 +30,7 @@ func compileAllowList(expression string) (allowList, error) {
 		return allowList{}, fmt.Errorf("compile whitelistManifestRegex: %w", err)
 	}
 
-	return allowList{whole: whole}, nil
+	return allowList{expression: expression, whole: whole}, nil
 }
 
 // parse reads an address and judges it.

@@ -26,7 +26,7 @@ const (
 // Options configure a Fetcher.
 type Options struct {
 	// Allow is the expression that a whole address must match, also that of each
-	// redirect. An empty one allows nothing.
+	// redirect, until [Fetcher.Allow] says another. An empty one allows nothing.
 	Allow string
 	// UserAgent names Berth to the servers asked.
 	UserAgent string
@@ -44,22 +44,44 @@ type Options struct {
 // shares one request, and a manifest that is fetched again is only confirmed
 // where its server has given it an ETag. A Fetcher is safe for concurrent use.
 type Fetcher struct {
-	allow   allowList
-	options Options
-	client  *http.Client
+	options   Options
+	transport *http.Transport
 
 	// wg counts the requests under way.
 	wg sync.WaitGroup
 
-	mu      sync.Mutex
+	mu     sync.Mutex
+	closed bool
+	era    *era
+	// all are the requests under way, also those of eras that are over.
+	all map[*flight]struct{}
+}
+
+// era is the time of one allow-list. What was fetched in one is no good in the
+// next: it may have come from where a redirect does not lead any more.
+type era struct {
+	allow   allowList
+	client  *http.Client // It judges redirects by allow.
 	cache   cache
 	flights map[string]*flight
-	closed  bool
+}
+
+func newEra(expression string, transport http.RoundTripper) (*era, error) {
+	allow, err := compileAllowList(expression)
+	if err != nil {
+		return nil, err
+	}
+
+	return &era{
+		allow: allow, client: &http.Client{Transport: transport, CheckRedirect: allow.redirect},
+		cache: cache{entries: map[string]entry{}}, flights: map[string]*flight{},
+	}, nil
 }
 
 // flight is a request under way, which belongs to no caller: cancel ends it.
 // content and err are set when done is closed.
 type flight struct {
+	era     *era
 	cancel  context.CancelFunc
 	done    chan struct{}
 	content []byte
@@ -73,7 +95,15 @@ var ErrClosed = errors.New("the manifest fetcher is closed")
 // New returns a Fetcher, or an error if the expression cannot be compiled. Close
 // it.
 func New(options Options) (*Fetcher, error) {
-	allow, err := compileAllowList(options.Allow)
+	transport := &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		ForceAttemptHTTP2:      true,
+		MaxIdleConns:           16,
+		IdleConnTimeout:        30 * time.Second,
+		MaxResponseHeaderBytes: 64 << 10,
+	}
+
+	first, err := newEra(options.Allow, transport)
 	if err != nil {
 		return nil, err
 	}
@@ -90,22 +120,26 @@ func New(options Options) (*Fetcher, error) {
 		options.Now = time.Now
 	}
 
-	fetcher := &Fetcher{
-		allow: allow, options: options,
-		cache: cache{entries: map[string]entry{}}, flights: map[string]*flight{},
-	}
-	fetcher.client = &http.Client{
-		CheckRedirect: fetcher.redirect,
-		Transport: &http.Transport{
-			Proxy:                  http.ProxyFromEnvironment,
-			ForceAttemptHTTP2:      true,
-			MaxIdleConns:           16,
-			IdleConnTimeout:        30 * time.Second,
-			MaxResponseHeaderBytes: 64 << 10,
-		},
+	return &Fetcher{options: options, transport: transport, era: first, all: map[*flight]struct{}{}}, nil
+}
+
+// Allow takes another expression in place of that of [Options], from the next
+// Fetch on. What is under way comes to its end by the one that it began with. If the
+// expression cannot be compiled, it returns an error and nothing changes.
+func (f *Fetcher) Allow(expression string) error {
+	next, err := newEra(expression, f.transport)
+	if err != nil {
+		return err
 	}
 
-	return fetcher, nil
+	f.mu.Lock()
+	defer f.mu.Unlock()
+
+	if f.era.allow.expression != expression {
+		f.era = next
+	}
+
+	return nil
 }
 
 // Close ends the requests under way, waits for them, and closes connections. Later
@@ -114,14 +148,14 @@ func (f *Fetcher) Close() {
 	f.mu.Lock()
 	f.closed = true
 
-	for _, underWay := range f.flights {
+	for underWay := range f.all {
 		underWay.cancel()
 	}
 
 	f.mu.Unlock()
 
 	f.wg.Wait()
-	f.client.CloseIdleConnections()
+	f.transport.CloseIdleConnections()
 }
 
 // Fetch returns the manifest at an address. The content is shared and must not be
@@ -133,12 +167,16 @@ func (f *Fetcher) Close() {
 // If ctx ends first, it is the cause of that instead, and others who wait for the
 // same address are not affected; after Close it is ErrClosed.
 func (f *Fetcher) Fetch(ctx context.Context, address string) ([]byte, error) {
-	target, refused := f.allow.parse(address)
+	f.mu.Lock()
+	now := f.era
+	f.mu.Unlock()
+
+	target, refused := now.allow.parse(address)
 	if refused != nil {
 		return nil, refused
 	}
 
-	content, joined := f.join(ctx, target)
+	content, joined := f.join(ctx, now, target)
 	if joined == nil {
 		return content, nil
 	}
@@ -153,22 +191,22 @@ func (f *Fetcher) Fetch(ctx context.Context, address string) ([]byte, error) {
 
 // join returns a manifest that is still fresh, or else the request for it that is
 // under way, after starting one if there is none.
-func (f *Fetcher) join(ctx context.Context, target *url.URL) ([]byte, *flight) {
+func (f *Fetcher) join(ctx context.Context, now *era, target *url.URL) ([]byte, *flight) {
 	key := target.String()
 
 	f.mu.Lock()
 	defer f.mu.Unlock()
 
-	known := f.cache.entries[key]
+	known := now.cache.entries[key]
 	if known.content != nil && f.options.Now().Sub(known.checked) < f.options.Fresh {
 		return known.content, nil
 	}
 
-	if joined, underWay := f.flights[key]; underWay {
+	if joined, underWay := now.flights[key]; underWay {
 		return nil, joined
 	}
 
-	started := &flight{done: make(chan struct{})}
+	started := &flight{era: now, done: make(chan struct{})}
 
 	if f.closed {
 		started.err = ErrClosed
@@ -178,7 +216,7 @@ func (f *Fetcher) join(ctx context.Context, target *url.URL) ([]byte, *flight) {
 	}
 
 	ctx, started.cancel = context.WithTimeout(context.WithoutCancel(ctx), f.options.Timeout)
-	f.flights[key] = started
+	now.flights[key], f.all[started] = started, struct{}{}
 	f.wg.Go(func() { f.fly(ctx, target, known, started) })
 
 	return nil, started
@@ -188,17 +226,18 @@ func (f *Fetcher) join(ctx context.Context, target *url.URL) ([]byte, *flight) {
 func (f *Fetcher) fly(ctx context.Context, target *url.URL, known entry, started *flight) {
 	defer started.cancel()
 
-	made, err := f.ask(ctx, target, known)
+	made, err := f.ask(ctx, started.era.client, target, known)
 
 	f.mu.Lock()
 	defer f.mu.Unlock()
 
-	delete(f.flights, target.String())
+	delete(f.all, started)
+	delete(started.era.flights, target.String())
 
 	switch {
 	case err == nil:
 		made.checked = f.options.Now()
-		f.cache.put(target.String(), made)
+		started.era.cache.put(target.String(), made)
 	case f.closed:
 		err = ErrClosed
 	}
@@ -208,8 +247,8 @@ func (f *Fetcher) fly(ctx context.Context, target *url.URL, known entry, started
 }
 
 // ask fetches a manifest, or has the known one confirmed.
-func (f *Fetcher) ask(ctx context.Context, target *url.URL, known entry) (entry, error) {
-	response, err := f.get(ctx, target, known.etag)
+func (f *Fetcher) ask(ctx context.Context, client *http.Client, target *url.URL, known entry) (entry, error) {
+	response, err := f.get(ctx, client, target, known.etag)
 	if err != nil {
 		return entry{}, err
 	}
@@ -224,7 +263,7 @@ func (f *Fetcher) ask(ctx context.Context, target *url.URL, known entry) (entry,
 
 		// A redirect leads elsewhere than before, and the new place happens to use
 		// the same ETag: what it confirms is not what is known.
-		return f.ask(ctx, target, entry{})
+		return f.ask(ctx, client, target, entry{})
 	}
 
 	if response.StatusCode != http.StatusOK {
@@ -243,7 +282,7 @@ func (f *Fetcher) ask(ctx context.Context, target *url.URL, known entry) (entry,
 	return entry{content: content, etag: response.Header.Get("ETag"), final: final}, nil
 }
 
-func (f *Fetcher) get(ctx context.Context, target *url.URL, etag string) (*http.Response, error) {
+func (f *Fetcher) get(ctx context.Context, client *http.Client, target *url.URL, etag string) (*http.Response, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), http.NoBody)
 	if err != nil {
 		return nil, f.unreachable(target, err)
@@ -255,7 +294,7 @@ func (f *Fetcher) get(ctx context.Context, target *url.URL, etag string) (*http.
 		request.Header.Set("If-None-Match", etag)
 	}
 
-	response, err := f.client.Do(request)
+	response, err := client.Do(request)
 	if err != nil {
 		return nil, f.unreachable(target, err)
 	}
@@ -264,7 +303,7 @@ func (f *Fetcher) get(ctx context.Context, target *url.URL, etag string) (*http.
 }
 
 // redirect judges where a server leads to.
-func (f *Fetcher) redirect(next *http.Request, via []*http.Request) error {
+func (a allowList) redirect(next *http.Request, via []*http.Request) error {
 	// It would tell the next server the query of the address before.
 	next.Header.Del("Referer")
 
@@ -272,7 +311,7 @@ func (f *Fetcher) redirect(next *http.Request, via []*http.Request) error {
 		return fault(ReasonUnreachable, "manifest %s: more than %d redirects", shown(via[0].URL), maxRedirects)
 	}
 
-	if err := f.allow.judge(next.URL); err != nil {
+	if err := a.judge(next.URL); err != nil {
 		return fault(ReasonForbidden, "manifest %s redirects: %s", shown(via[0].URL), err.Message)
 	}
 

@@ -1,6 +1,8 @@
 package manifest_test
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"io"
@@ -216,6 +218,135 @@ func TestFetchEndsInTime(t *testing.T) {
 
 	_, err := fetcher.Fetch(t.Context(), server+"/pods/trickle")
 	wantFault(t, err, manifest.ReasonUnreachable, "/pods/trickle", "50ms")
+}
+
+// TestFetchBoundsWhatUnfolds: the size that counts is the one after decompression.
+func TestFetchBoundsWhatUnfolds(t *testing.T) {
+	t.Parallel()
+
+	var packed bytes.Buffer
+
+	writer := gzip.NewWriter(&packed)
+	if _, err := io.CopyN(writer, zeros{}, 64<<20); err != nil {
+		t.Fatal(err)
+	}
+
+	if err := writer.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	fetcher, server := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Encoding", "gzip")
+		send(t, w, packed.String())
+	})
+
+	_, err := fetcher.Fetch(t.Context(), server+"/pods/bomb")
+	wantFault(t, err, manifest.ReasonInvalid, "262144")
+}
+
+// zeros is an endless reader.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+
+	return len(p), nil
+}
+
+// TestFetchEndsTricklers: a byte now and then keeps no request alive.
+func TestFetchEndsTricklers(t *testing.T) {
+	t.Parallel()
+
+	fetcher, server := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		ticker := time.NewTicker(5 * time.Millisecond)
+		defer ticker.Stop()
+
+		for {
+			select {
+			case <-ticker.C:
+				if _, err := io.WriteString(w, "#"); err != nil || http.NewResponseController(w).Flush() != nil {
+					return
+				}
+			case <-r.Context().Done():
+				return
+			}
+		}
+	}, func(o *manifest.Options) { o.Timeout = 200 * time.Millisecond })
+
+	_, err := fetcher.Fetch(t.Context(), server+"/pods/trickle")
+	wantFault(t, err, manifest.ReasonUnreachable, "/pods/trickle", "200ms")
+}
+
+// TestAllow: another allow-list holds from the next fetch on, also for what is known
+// already and for where it came from.
+func TestAllow(t *testing.T) {
+	t.Parallel()
+
+	reached, release := make(chan struct{}), make(chan struct{})
+	fetcher, server := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/pods/moved":
+			http.Redirect(w, r, "/pods/there", http.StatusFound)
+		case "/pods/slow":
+			close(reached)
+			<-release
+			http.Redirect(w, r, "/pods/there", http.StatusFound)
+		default:
+			send(t, w, text)
+		}
+	}, func(o *manifest.Options) { o.Fresh = time.Hour })
+
+	fetches := func(path string) error {
+		_, err := fetcher.Fetch(t.Context(), server+path)
+
+		return err
+	}
+
+	for _, path := range []string{"/pods/a", "/pods/moved"} {
+		if err := fetches(path); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+
+	var slow error
+
+	var group sync.WaitGroup
+
+	group.Go(func() { slow = fetches("/pods/slow") })
+	<-reached
+
+	if err := fetcher.Allow("("); err == nil {
+		t.Error("an expression that is none is taken")
+	}
+
+	if err := fetches("/pods/a"); err != nil {
+		t.Errorf("after an expression that is none: %v", err)
+	}
+
+	if err := fetcher.Allow(server + "/pods/(a|moved|slow)"); err != nil {
+		t.Fatal(err)
+	}
+
+	if err := fetches("/pods/a"); err != nil {
+		t.Errorf("it is still allowed: %v", err)
+	}
+
+	wantFault(t, fetches("/pods/moved"), manifest.ReasonForbidden, "redirects", "/pods/there")
+	wantFault(t, fetches("/pods/there"), manifest.ReasonForbidden, "/pods/there")
+
+	// What was under way comes to its end by the list that it began with.
+	close(release)
+	group.Wait()
+
+	if slow != nil {
+		t.Errorf("the one under way: %v", slow)
+	}
+
+	if err := fetcher.Allow(""); err != nil {
+		t.Fatal(err)
+	}
+
+	wantFault(t, fetches("/pods/a"), manifest.ReasonForbidden, "/pods/a")
 }
 
 func TestFetchServerGone(t *testing.T) {

@@ -10,6 +10,8 @@ import (
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"berth/pkg/kube"
 )
 
 // check finds what is wrong with a manifest that is a well-formed Pod.
@@ -23,6 +25,8 @@ func (d *decoder) check(pod *corev1.Pod) {
 	names := map[string]bool{}
 	d.containers("spec.initContainers", pod.Spec.InitContainers, names)
 	d.containers("spec.containers", pod.Spec.Containers, names)
+
+	d.volumes(pod)
 
 	for i, volume := range pod.Spec.Volumes {
 		if volume.Image != nil && volume.Image.Reference != "" {
@@ -61,6 +65,40 @@ func (d *decoder) metadata(pod *corev1.Pod) {
 
 	d.kubernetes(metav1validation.ValidateLabels(pod.Labels, field.NewPath("metadata", "labels")))
 	d.kubernetes(apivalidation.ValidateAnnotations(pod.Annotations, field.NewPath("metadata", "annotations")))
+
+	if _, err := kube.TokenKeys(pod.Annotations); err != nil {
+		d.faultf("metadata.annotations["+kube.AnnotationCopyToken+"]", "%v", err)
+	}
+}
+
+// volumes checks that each mount has a volume, or is one that Berth adds, and that
+// no volume is a user's storage: whose, only Berth says.
+func (d *decoder) volumes(pod *corev1.Pod) {
+	declared := declaredVolumes(pod)
+
+	for i, volume := range pod.Spec.Volumes {
+		if claim := volume.PersistentVolumeClaim; claim != nil && kube.ReservedClaim(claim.ClaimName) {
+			d.faultf(fmt.Sprintf("spec.volumes[%d].persistentVolumeClaim.claimName", i),
+				"is a user's storage: leave the volume out and mount %s instead", kube.VolumeUserStorage)
+		}
+	}
+
+	for _, list := range []struct {
+		path       string
+		containers []corev1.Container
+	}{{"spec.containers", pod.Spec.Containers}, {"spec.initContainers", pod.Spec.InitContainers}} {
+		for i, container := range list.containers {
+			for j, mount := range container.VolumeMounts {
+				if declared[mount.Name] {
+					continue
+				}
+
+				if _, fault := added(mount, ""); fault != "" {
+					d.faultf(fmt.Sprintf("%s[%d].volumeMounts[%d]", list.path, i, j), "%s", fault)
+				}
+			}
+		}
+	}
 }
 
 // kubernetes adds faults that Kubernetes' own checks have found, in an order that

@@ -9,6 +9,7 @@ import (
 const (
 	ReasonManifestInvalid = "MANIFEST_INVALID"
 	ReasonSettingsInvalid = "SETTINGS_INVALID"
+	ReasonStorageFailed   = "STORAGE_FAILED"
 )
 
 // maxFaults is how many faults one error lists, maxMessage how many bytes it has.
@@ -17,8 +18,8 @@ const (
 	maxMessage = 4 << 10
 )
 
-// Error says that a manifest or the settings for it cannot be used. Asking again
-// with the same input gives the same error.
+// Error says that a manifest or the settings for it cannot be used at this site.
+// Asking again with the same input gives the same error.
 type Error struct {
 	// Reason is one of the Reason constants.
 	Reason string

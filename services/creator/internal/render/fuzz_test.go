@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/yaml"
@@ -36,8 +37,9 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 
+		// By way of JSON, as the API server's own: yaml.Unmarshal would make "true" of it.
 		var pod corev1.Pod
-		if yaml.Unmarshal(manifest, &pod) != nil {
+		if converted, err := yaml.YAMLToJSON(manifest); err != nil || json.Unmarshal(converted, &pod) != nil {
 			return // Text that YAML 1.1 calls a truth value is text here.
 		}
 
@@ -52,6 +54,14 @@ func FuzzParse(f *testing.F) {
 func FuzzRender(f *testing.F) {
 	for _, input := range goldens(f) {
 		f.Add(input.manifest, input.request.User, "web", "A_B", "value", "silo.example.org", "registry.example.org:5000")
+	}
+
+	for _, spec := range []string{
+		`containers: [{name: web, image: x, volumeMounts: [{name: sciencedata, mountPath: /d}, {name: local, mountPath: /a/b}], ports: [{containerPort: 22}]}]`,
+		`containers: [{name: web, image: x, volumeMounts: [{name: v, mountPath: /d}]}], volumes: [{name: v, persistentVolumeClaim: {claimName: user-storage-bob}}]`,
+	} {
+		text := `{metadata: {name: x, annotations: {sciencedata.dk/ingress-port: "80", sciencedata.dk/copy-token: "a,b"}}, apiVersion: v1, kind: Pod, spec: {` + spec + `}}`
+		f.Add([]byte(text), "a.b@c.d", "web", "USERNAME", "value", "10.2.0.1", "")
 	}
 
 	f.Fuzz(func(t *testing.T, text []byte, user, container, variable, value, host, registry string) {
@@ -71,6 +81,7 @@ func FuzzRender(f *testing.F) {
 			SiloAddress: host, SiloHostName: host, DefaultRestartPolicy: corev1.RestartPolicyNever,
 			Settings:         map[string]map[string]string{container: {variable: value, "SD_UID": value}},
 			LocalRegistryURL: registry, LocalRegistrySecret: "s",
+			Site: render.Site{NFSStorageRoot: "/tank", IngressDomain: "pods.example.org", IngressWildcardSecret: "tls"},
 		}
 
 		pod, warnings, err := render.Pod(manifest, request)
@@ -81,12 +92,87 @@ func FuzzRender(f *testing.F) {
 		}
 
 		checkPod(t, pod, request)
+		checkObjects(t, pod, request)
 
-		again, warningsAgain, err := render.Pod(pod, request)
-		if err != nil || !reflect.DeepEqual(again, pod) || !reflect.DeepEqual(warningsAgain, warnings) {
-			t.Errorf("rendering again (%v):\n%s", err, cmp.Diff(pod, again))
+		same, sameWarnings, err := render.Pod(manifest, request)
+		if err != nil || !reflect.DeepEqual(same, pod) || !reflect.DeepEqual(sameWarnings, warnings) {
+			t.Errorf("rendering the same (%v):\n%s", err, cmp.Diff(pod, same))
+		}
+
+		again, _, err := render.Pod(pod, request)
+		if err != nil || !reflect.DeepEqual(again, pod) {
+			t.Errorf("rendering the result (%v):\n%s", err, cmp.Diff(pod, again))
 		}
 	})
+}
+
+// checkObjects checks what is made with a pod by Kubernetes' own rules for names,
+// labels and annotations, and that each mount has a volume.
+func checkObjects(t *testing.T, pod *corev1.Pod, request render.Request) {
+	t.Helper()
+
+	storage, err := render.StorageOf(pod, request.User, request.Namespace, request.Site)
+	if err != nil {
+		t.Fatalf("StorageOf: %v", err)
+	}
+
+	var all []metav1.Object
+	if storage.Name != "" {
+		all = append(all, storage.Volume(), storage.Claim())
+	}
+
+	belongings := render.BelongingsOf(pod, request.User, request.Site)
+	for _, service := range belongings.Services {
+		all = append(all, service)
+
+		for _, faults := range [][]string{validation.IsValidPortNum(int(service.Spec.Ports[0].Port)), validation.IsValidPortName(service.Spec.Ports[0].Name)} {
+			if len(faults) > 0 {
+				t.Errorf("port of %s: %v", service.Name, faults)
+			}
+		}
+	}
+
+	if belongings.Ingress != nil {
+		all = append(all, belongings.Ingress)
+
+		if faults := validation.IsDNS1123Subdomain(belongings.Ingress.Spec.Rules[0].Host); len(faults) > 0 {
+			t.Errorf("host: %v", faults)
+		}
+	}
+
+	for _, object := range all {
+		if faults := validation.IsDNS1123Label(object.GetName()); len(faults) > 0 {
+			t.Errorf("name %q: %v", object.GetName(), faults)
+		}
+
+		faults := metav1validation.ValidateLabels(object.GetLabels(), nil)
+		faults = append(faults, apivalidation.ValidateAnnotations(object.GetAnnotations(), nil)...)
+
+		if len(faults) > 0 {
+			t.Errorf("%s: %v", object.GetName(), faults)
+		}
+	}
+
+	volumes := map[string]bool{}
+
+	for i := range pod.Spec.Volumes {
+		volume := &pod.Spec.Volumes[i]
+		volumes[volume.Name] = true
+
+		if claim := volume.PersistentVolumeClaim; claim != nil && kube.ReservedClaim(claim.ClaimName) && claim.ClaimName != storage.Name {
+			t.Errorf("volume %s is claim %s", volume.Name, claim.ClaimName)
+		}
+	}
+
+	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range list {
+			for _, mount := range list[i].VolumeMounts {
+				if !volumes[mount.Name] {
+					t.Errorf("mount %q has no volume", mount.Name)
+				}
+			}
+		}
+	}
 }
 
 func checkError(t *testing.T, err error) {

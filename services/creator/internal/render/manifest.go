@@ -21,9 +21,10 @@ const MaxManifest = 256 << 10
 // It is as strict as the API server asked to be strict (unknown fields, fields
 // that are there twice and values of the wrong type are faults), and also checks
 // what a pod of Berth needs: a name, containers with names of their own, image
-// references that a node can read, valid labels and annotations. All faults are
-// reported at once, as an *Error with ReasonManifestInvalid that names line and
-// path of each.
+// references that a node can read, valid labels and annotations, a volume for each
+// mount (declared, or one that Pod adds), no claim that is a user's storage, and token
+// keys that are plain file names. All faults are reported at once, as an *Error with
+// ReasonManifestInvalid that names line and path of each.
 //
 // The namespace and what only the API server may write (status, uid,
 // resourceVersion, managedFields and the like) are left out, so that a pod as

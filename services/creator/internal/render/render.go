@@ -1,11 +1,13 @@
-// Package render makes the pod that a user asked for out of a manifest. It is
-// pure: the same manifest and request give the same bytes.
+// Package render makes the pod that a user asked for out of a manifest, and the
+// objects around it: volume and claim of the user's storage, services and ingress. It
+// is pure: the same manifest and request give the same bytes.
 package render
 
 import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -44,16 +46,35 @@ type Request struct {
 	// LocalRegistrySecret the pull secret that goes with it; both may be empty.
 	LocalRegistryURL    string
 	LocalRegistrySecret string
+
+	// Site is where the pod will be; what of it is missing may refuse the pod.
+	Site Site
+}
+
+// Site is what the objects around a pod are made of, besides the pod.
+type Site struct {
+	// NFSStorageRoot is the folder on the silos that holds the users' storage; empty
+	// where the site has none.
+	NFSStorageRoot string
+	// IngressDomain is the domain below which pods get their host names, empty for no
+	// ingresses; IngressWildcardSecret is its TLS secret, empty for the ingress
+	// controller's own.
+	IngressDomain         string
+	IngressWildcardSecret string
+	// IngressClass is the class of the ingresses, empty for the cluster's default one,
+	// and IngressAnnotations are added to each.
+	IngressClass       string
+	IngressAnnotations map[string]string
 }
 
 // Pod makes a pod by the rules of the silo API: settings and mandatory variables
 // in every container and init container, the restart policy, the site's registry,
-// the name, labels and annotations. The manifest's own labels and annotations
+// the volumes that are mounted and not declared, the name, labels and annotations. The manifest's own labels and annotations
 // stay, but those that Berth sets win, and no manifest can set an annotation that
 // is Berth's.
 //
 // The result is complete but for what Stamp adds. warnings say what of the
-// request was ignored; they name variables but quote no values. The error is an
+// request or the manifest was ignored; they name variables but quote no values. The error is an
 // *Error. manifest, which Parse made, and request are not modified; Pod is safe
 // for concurrent use.
 func Pod(manifest *corev1.Pod, request Request) (pod *corev1.Pod, warnings []string, err error) {
@@ -80,7 +101,12 @@ func Pod(manifest *corev1.Pod, request Request) (pod *corev1.Pod, warnings []str
 		return nil, nil, err
 	}
 
-	warnings = environment(pod, request)
+	mounts, err := volumes(pod, request)
+	if err != nil {
+		return nil, nil, err
+	}
+
+	warnings = slices.Concat(environment(pod, request), mounts, ingressWarnings(pod, request.Site))
 
 	text, err := json.Marshal(pod)
 	if err != nil {

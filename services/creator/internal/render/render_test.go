@@ -22,7 +22,8 @@ type golden struct {
 	name     string
 	manifest []byte
 	request  render.Request
-	output   string
+	output   string // The pod.
+	objects  string // What is made with it.
 }
 
 func goldens(tb testing.TB) []golden {
@@ -37,7 +38,7 @@ func goldens(tb testing.TB) []golden {
 
 	for _, path := range paths {
 		stem := strings.TrimSuffix(path, ".manifest.yaml")
-		input := golden{name: filepath.Base(stem), manifest: read(tb, path), output: stem + ".pod.yaml"}
+		input := golden{name: filepath.Base(stem), manifest: read(tb, path), output: stem + ".pod.yaml", objects: stem + ".objects.yaml"}
 
 		if err := yaml.UnmarshalStrict(read(tb, stem+".request.yaml"), &input.request); err != nil {
 			tb.Fatalf("%s: %v", stem, err)
@@ -104,16 +105,8 @@ func TestGolden(t *testing.T) {
 			t.Parallel()
 
 			pod, got := rendered(t, input)
-
-			if *update {
-				if err := os.WriteFile(input.output, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-
-			if diff := cmp.Diff(string(read(t, input.output)), got); diff != "" {
-				t.Errorf("(-want +got; -update writes the file anew):\n%s", diff)
-			}
+			checkGolden(t, input.output, got)
+			checkGolden(t, input.objects, objects(t, pod, input.request))
 
 			again, _, err := render.Pod(pod, input.request)
 			if err != nil {
@@ -125,6 +118,65 @@ func TestGolden(t *testing.T) {
 			}
 		})
 	}
+}
+
+func checkGolden(t *testing.T, path, got string) {
+	t.Helper()
+
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	if diff := cmp.Diff(string(read(t, path)), got); diff != "" {
+		t.Errorf("(-want +got; -update writes the file anew):\n%s", diff)
+	}
+}
+
+// objects is what is made with a pod, as YAML documents.
+func objects(tb testing.TB, pod *corev1.Pod, request render.Request) string {
+	tb.Helper()
+
+	pod = pod.DeepCopy()
+	render.Stamp(pod, request.Command, "1767323045000000000-7")
+
+	var all []any
+
+	storage, err := render.StorageOf(pod, request.User, request.Namespace, request.Site)
+	if err != nil {
+		tb.Fatalf("StorageOf: %v", err)
+	}
+
+	if storage.Name != "" {
+		all = append(all, storage.Volume(), storage.Claim())
+	}
+
+	belongings := render.BelongingsOf(pod, request.User, request.Site)
+	belongings.Own(pod, "6f9a5a0e-2f5b-4f2b-8d51-9a3a5a0e2f5b")
+
+	for _, service := range belongings.Services {
+		all = append(all, service)
+	}
+
+	if belongings.Ingress != nil {
+		all = append(all, belongings.Ingress)
+	}
+
+	var text strings.Builder
+
+	text.WriteString("# ssh user: " + belongings.SSHUser + "\n")
+
+	for _, object := range all {
+		document, err := yaml.Marshal(object)
+		if err != nil {
+			tb.Fatal(err)
+		}
+
+		text.WriteString("---\n" + string(document))
+	}
+
+	return text.String()
 }
 
 func TestPodRefuses(t *testing.T) {
@@ -205,6 +257,129 @@ func TestPodRefuses(t *testing.T) {
 
 			if pod != nil {
 				t.Error("there is a pod nevertheless")
+			}
+		})
+	}
+}
+
+func TestPodWithoutStorage(t *testing.T) {
+	t.Parallel()
+
+	parsed, err := render.Parse([]byte("{apiVersion: v1, kind: Pod, metadata: {name: x}, spec: " +
+		"{containers: [{name: web, image: x, volumeMounts: [{name: sciencedata, mountPath: /d}]}]}}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	tests := map[string]struct {
+		request render.Request
+		want    string
+	}{
+		"the site has none":        {render.Request{User: "alice", SiloAddress: "10.2.0.1"}, "nfsStorageRoot"},
+		"nobody knows the address": {render.Request{User: "alice", Silo: "silo1", Site: render.Site{NFSStorageRoot: "/tank"}}, "dataAddress"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			_, _, err := render.Pod(parsed, tt.request)
+			wantFault(t, err, render.ReasonStorageFailed, "sciencedata", tt.want)
+		})
+	}
+}
+
+func TestLocalClaims(t *testing.T) {
+	t.Parallel()
+
+	for path, want := range map[string]string{
+		"/usr/local/software":   "local-claim--usr-local-software",
+		"/usr/local/software//": "local-claim--usr-local-software",
+		"software":              "local-claim-software",
+		"/opt/v1.2":             "local-claim--opt-v1.2",
+		"/a//b":                 "local-claim--a--b",
+	} {
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+
+			parsed, err := render.Parse([]byte("{apiVersion: v1, kind: Pod, metadata: {name: x}, spec: " +
+				"{containers: [{name: web, image: x, volumeMounts: [{name: local, mountPath: " + path + "}]}]}}"))
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			pod, _, err := render.Pod(parsed, render.Request{User: "alice"})
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			if got := pod.Spec.Volumes[0].PersistentVolumeClaim.ClaimName; got != want {
+				t.Errorf("%q, want %q", got, want)
+			}
+
+			if address, storage := pod.Annotations["berth.dev/data-address"]; storage {
+				t.Errorf("the pod is marked with %q", address)
+			}
+		})
+	}
+}
+
+// TestStorageOf: what a pod mounts is judged again before it is launched, since it
+// may have been changed after it was rendered.
+func TestStorageOf(t *testing.T) {
+	t.Parallel()
+
+	site := render.Site{NFSStorageRoot: "/tank"}
+	at := map[string]string{"berth.dev/data-address": "10.2.0.1"}
+	tests := map[string]struct {
+		claims      []string
+		annotations map[string]string
+		site        render.Site
+		want, says  string
+	}{
+		"none":                   {claims: []string{"site-shared"}, site: site},
+		"the user's":             {claims: []string{"site-shared", "user-storage-a-b"}, annotations: at, site: site, want: "user-storage-a-b"},
+		"another user's":         {claims: []string{"user-storage-c-d"}, annotations: at, site: site, says: "user-storage-c-d"},
+		"the user's and another": {claims: []string{"user-storage-a-b", "user-storage-c-d"}, annotations: at, site: site, says: "user-storage-c-d"},
+		"nobody knows where":     {claims: []string{"user-storage-a-b"}, site: site, says: "berth.dev/data-address"},
+		"no storage any more":    {claims: []string{"user-storage-a-b"}, annotations: at, says: "nfsStorageRoot"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			pod := &corev1.Pod{}
+			pod.Annotations = tt.annotations
+
+			for _, claim := range tt.claims {
+				pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: claim, VolumeSource: corev1.VolumeSource{
+					PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: claim},
+				}})
+			}
+
+			storage, err := render.StorageOf(pod, "a@b", "n", tt.site)
+			if tt.says != "" {
+				wantFault(t, err, render.ReasonStorageFailed, tt.says)
+
+				return
+			}
+
+			if err != nil || storage.Name != tt.want {
+				t.Fatalf("%+v, %v; want %q", storage, err, tt.want)
+			}
+
+			// Another user has the name: the pod mounts the other one of its user's.
+			storage.Name = "user-storage-a-b-hash"
+			storage.Mount(pod)
+
+			for i, claim := range tt.claims {
+				want := claim
+				if claim == tt.want {
+					want = storage.Name
+				}
+
+				if got := pod.Spec.Volumes[i].PersistentVolumeClaim.ClaimName; got != want {
+					t.Errorf("volume %d is claim %s, want %s", i, got, want)
+				}
 			}
 		})
 	}
