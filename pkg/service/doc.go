@@ -1,8 +1,10 @@
 // Package service is the process kit: what every service of Berth needs around its own work.
 //
 //   - [Program] is a whole main function: flags, environment, configuration, logger, signals, exit codes.
+//   - [Reloads] hands a configuration that was changed to the services while they run.
 //   - [Lifecycle] starts and stops a service: supervised goroutines and named clean-ups.
-//   - [Health] answers /livez, /readyz and /metrics; [Server] is an HTTP server with limits that drains.
+//   - [Health] answers /livez, /readyz and /metrics; [Server] is an HTTP server with limits that drains,
+//     over TLS with a [Certificate].
 //   - [Tracing] makes and exports spans; [InjectTrace] and [ExtractTrace] carry their context.
 //
 // A Program alone touches flags, the environment and signals. A service gets what it needs from

@@ -74,7 +74,8 @@ Environment:
   BACKEND_<KEY>   a key of the configuration, as in BACKEND_TIMEOUTCREATE=2m; wins over the file
   OTEL_*          the variables of OpenTelemetry: OTEL_EXPORTER_OTLP_ENDPOINT turns on traces
 
-Signals: SIGINT or SIGTERM drains and stops; a second one kills.
+Signals: SIGINT or SIGTERM drains and stops; a second one kills. SIGHUP reads the configuration again;
+what has faults changes nothing, and the log names keys that need a restart.
 
 Exit codes: 0 stopped, 1 failed, 2 wrong flags or configuration, 130 killed by a second signal.
 `)

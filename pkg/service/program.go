@@ -57,8 +57,10 @@ type Program struct {
 // Process is what a [Program] has read from its flags, environment and configuration.
 type Process struct {
 	Identity
-	// Config is valid.
+	// Config is valid. It is the one that the process was started with.
 	Config config.Config
+	// Reloads tells of later ones, which SIGHUP asks for. It may be nil.
+	Reloads *Reloads
 	// Log is the logger of the service. The context of Run has it too.
 	Log zerolog.Logger
 	// Traces makes the spans of the service.
@@ -91,11 +93,12 @@ func Main(name string, run func(ctx context.Context, p Process) error) int {
 
 // Main runs the program with the arguments, environment, streams and signals of the process, and
 // returns the exit code. The first SIGINT or SIGTERM ends the context of Run, with a
-// [SignalError] as the cause; the second makes Main return at once.
+// [SignalError] as the cause; the second makes Main return at once. SIGHUP reloads the configuration, see
+// [Reloads].
 func (p Program) Main() int {
 	TuneMemory()
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)
 	return p.main(call{
 		args: os.Args[1:], environ: os.Environ(), getenv: os.Getenv,
@@ -134,7 +137,10 @@ func (p Program) main(c call) int {
 			process.Log.Warn().Err(err).Msg("Last traces lost")
 		}
 	}()
-	return p.supervise(process, c.signals)
+	reload := func() {
+		process.Reloads.Reload(func() (config.Config, []config.Notice, error) { return config.Load(o.config, c.environ) }, process.Log)
+	}
+	return p.supervise(process, c.signals, reload)
 }
 
 // process makes what Run gets. Its errors are faults of whoever called the program.
@@ -157,12 +163,9 @@ func (p Program) process(c call, o options) (Process, func(context.Context) erro
 	if err != nil {
 		return Process{}, nil, err
 	}
-	for _, notice := range notices {
-		log.Warn().Str("file", notice.File).Int("line", notice.Line).Str("key", notice.Path).Str("notice", notice.Message).
-			Msg("Configuration noticed")
-	}
+	logNotices(log, notices)
 	return Process{
-		Identity: id, Config: settings, Log: log, Traces: traces, Listen: o.listen,
+		Identity: id, Config: settings, Reloads: NewReloads(settings), Log: log, Traces: traces, Listen: o.listen,
 		NATSURL:  cmp.Or(c.getenv("NATS_URL"), defaultNATSURL),
 		NATSUser: user, NATSPassword: password,
 		Kubeconfig:  c.getenv("KUBECONFIG"),
@@ -203,8 +206,9 @@ func natsUser(service string, getenv func(string) string) (user, password string
 	return user, password, nil
 }
 
-// supervise runs the service until it returns, or a second signal or the time to give up comes.
-func (p Program) supervise(process Process, signals <-chan os.Signal) int {
+// supervise runs the service until it returns, or a second signal or the time to give up comes. reload
+// is called for each SIGHUP.
+func (p Program) supervise(process Process, signals <-chan os.Signal, reload func()) int {
 	ctx, cancel := context.WithCancelCause(process.Log.WithContext(context.Background()))
 	defer cancel(nil)
 	ended := make(chan error, 1)
@@ -219,6 +223,10 @@ func (p Program) supervise(process Process, signals <-chan os.Signal) int {
 			}
 			return ExitClean
 		case s := <-signals:
+			if s == syscall.SIGHUP {
+				reload()
+				continue
+			}
 			if expired != nil {
 				process.Log.Error().Stringer("signal", s).Msg("Killed by a second signal")
 				return ExitKilled

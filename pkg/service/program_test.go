@@ -14,6 +14,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rs/zerolog"
+
+	"berth/pkg/service/config"
 )
 
 // outcome is what a program has done.
@@ -253,7 +255,15 @@ func TestProgramSignals(t *testing.T) {
 	os.Args = []string{"creator"}
 	t.Cleanup(func() { os.Args = args })
 	t.Setenv("BACKEND_WHITELISTMANIFESTREGEX", "https://example\\.org/.*")
-	code := Main("creator", func(ctx context.Context, _ Process) error {
+	code := Main("creator", func(ctx context.Context, p Process) error {
+		reloaded := make(chan config.Config, 1)
+		defer p.Reloads.Subscribe(func(c config.Config) { reloaded <- c })()
+		if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+			return err
+		}
+		if diff := cmp.Diff(p.Config.Namespace, (<-reloaded).Namespace); diff != "" {
+			t.Errorf("namespace after a reload (-want +got):\n%s", diff)
+		}
 		if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
 			return err
 		}

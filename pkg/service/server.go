@@ -39,14 +39,29 @@ type Server struct {
 // from then on, and wait until [Server.Serve]. The caller closes the server if it never serves.
 //
 // Headers, requests, answers and idle connections have time limits; bodies have none of size
-// (see [http.MaxBytesReader]). Handlers see the values of the context, but not its end.
+// (see [http.MaxBytesReader]). Of connections that nothing is asked over there are so many at the most;
+// then the oldest one of the address with most of them is closed for another. Handlers see the values of the
+// context, but not its end.
 func Listen(ctx context.Context, address string, handler http.Handler, log zerolog.Logger) (*Server, error) {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", address, err)
 	}
-	base := context.WithoutCancel(ctx)
-	return &Server{http: newHTTPServer(base, handler, log), listener: listener, log: log, drain: drainTimeout}, nil
+	base, conns := context.WithoutCancel(ctx), newConns()
+	s := &Server{http: newHTTPServer(base, conns.handler(handler), log), listener: conns.listener(listener), log: log, drain: drainTimeout}
+	s.http.ConnContext = withConn
+	return s, nil
+}
+
+// ListenTLS is [Listen] over TLS 1.2 and later. Clients are asked for a certificate; whether they show
+// one, and whose it is, is for the handler to judge: the handshake proves only that they have its key.
+func ListenTLS(ctx context.Context, address string, certificate *Certificate, handler http.Handler, log zerolog.Logger) (*Server, error) {
+	s, err := Listen(ctx, address, handler, log)
+	if err != nil {
+		return nil, err
+	}
+	s.http.TLSConfig = certificate.config()
+	return s, nil
 }
 
 func newHTTPServer(base context.Context, handler http.Handler, logger zerolog.Logger) *http.Server {
@@ -70,7 +85,13 @@ func (s *Server) Addr() string { return s.listener.Addr().String() }
 // when the listener fails. It is called once.
 func (s *Server) Serve(ctx context.Context) error {
 	served := make(chan error, 1)
-	go func() { served <- s.http.Serve(s.listener) }()
+	go func() {
+		if s.http.TLSConfig != nil {
+			served <- s.http.ServeTLS(s.listener, "", "")
+			return
+		}
+		served <- s.http.Serve(s.listener)
+	}()
 	select {
 	case err := <-served:
 		if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {

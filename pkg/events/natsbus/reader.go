@@ -129,6 +129,7 @@ func (r *reader) load() {
 		}
 	}
 	t.view = fresh
+	t.loads++
 	for key := range t.waiters {
 		t.wake(key)
 	}

@@ -37,6 +37,8 @@ type Table struct {
 	// this life of the stream. Only the reader uses it.
 	told uint64
 
+	loads uint64 // How often the log has been read; see [Epoch].
+
 	// checked is when the leader last confirmed the stream, in Unix nanoseconds;
 	// 0 means that it has not.
 	checked atomic.Int64

@@ -52,14 +52,23 @@ type Config struct {
 	// TestingHost is the silo address assumed for calls from loopback, invalid where none is set.
 	TestingHost netip.Addr
 
-	// The keys below are read and checked; nothing acts on them yet.
-
-	// Silos are the servers that may call.
+	// Silos are the servers that may call. With none, the api serves loopback alone.
 	Silos []Silo
 	// AdminTokenHash is what the token of an administrator must hash to, empty for no administrator.
 	AdminTokenHash Hash
 	// TrustedProxies are the networks whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix
+	// AllowedHosts are the names by which callers without credentials may call the api, in lower case
+	// and without a port; localhost and addresses are always allowed.
+	AllowedHosts []string
+	// TLSListen is where the api answers over TLS too, host:port; empty for nowhere.
+	TLSListen string
+	// TLSCertificateFile and TLSKeyFile are its certificate, with the chain, and its key, in PEM form.
+	TLSCertificateFile, TLSKeyFile string
+	// AuditRetention is how long audit records are kept.
+	AuditRetention time.Duration
+	// SweepInterval is the time between two searches for what belongs to no pod.
+	SweepInterval time.Duration
 	// RateLimits bound the calls of a silo and of a user.
 	RateLimits RateLimits
 	// PodSubnetCIDR holds the networks of the pods, one a family.
@@ -100,7 +109,7 @@ type Silo struct {
 	UserDomains []string
 }
 
-// Credentials of a silo: None, or at least one of the hashes.
+// Credentials of a silo: None, or at least one of the hashes. With both, a caller needs both.
 type Credentials struct {
 	// None means that the source networks alone identify the silo.
 	None bool
@@ -129,6 +138,8 @@ const (
 	defaultCreateDeadline   = 10 * time.Second
 	defaultResyncInterval   = 10 * time.Minute
 	defaultLogRetention     = 14 * 24 * time.Hour
+	defaultAuditRetention   = 90 * 24 * time.Hour
+	defaultSweepInterval    = time.Hour
 	defaultTokenByteLimit   = 4096
 	defaultPullBackOffs     = 3
 )
@@ -149,6 +160,8 @@ func Default() Config {
 		LogRetention:         defaultLogRetention,
 		Replicas:             1,
 		TokenByteLimit:       defaultTokenByteLimit,
+		AuditRetention:       defaultAuditRetention,
+		SweepInterval:        defaultSweepInterval,
 	}
 }
 

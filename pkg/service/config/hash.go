@@ -28,14 +28,22 @@ func ParseHash(text string) (Hash, error) {
 	return Hash{sum: [sha256.Size]byte(sum), set: true}, nil
 }
 
+// Sum returns the hash of a secret, to compare it with many by [Hash.Same].
+func Sum(secret []byte) Hash { return Hash{sum: sha256.Sum256(secret), set: true} }
+
+// Same tells whether two hashes are of the same secret, in a time that does not depend on where
+// they differ. An empty hash is that of no secret.
+func (h Hash) Same(other Hash) bool {
+	return subtle.ConstantTimeCompare(h.sum[:], other.sum[:]) == 1 && h.set && other.set
+}
+
 // IsZero tells whether there is no hash.
 func (h Hash) IsZero() bool { return !h.set }
 
 // Matches tells whether the hash is that of the secret, in a time that does not depend on
 // where they differ. An empty hash matches nothing.
 func (h Hash) Matches(secret []byte) bool {
-	sum := sha256.Sum256(secret)
-	return subtle.ConstantTimeCompare(sum[:], h.sum[:]) == 1 && h.set
+	return h.Same(Sum(secret))
 }
 
 // Equal makes hashes comparable by go-cmp.

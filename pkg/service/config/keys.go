@@ -2,6 +2,8 @@ package config
 
 import (
 	"net/netip"
+	"reflect"
+	"strings"
 	"time"
 )
 
@@ -10,8 +12,10 @@ type key struct {
 	name string
 	// read decodes the value of the key into a field, or adds its faults to the source.
 	read func(v value, c *Config)
-	// later marks a key that is checked but does nothing yet.
-	later bool
+	// of returns what the key has set, to compare two configurations by.
+	of func(c *Config) any
+	// live marks a key that a running service takes over; others need a restart.
+	live bool
 	// verbatim keeps the text of an environment variable from being read as YAML.
 	verbatim bool
 }
@@ -33,24 +37,40 @@ func keys() []key {
 		duration("resyncInterval", func(c *Config) *time.Duration { return &c.ResyncInterval }),
 		duration("logRetention", func(c *Config) *time.Duration { return &c.LogRetention }),
 		integer("replicas", func(c *Config) *int { return &c.Replicas }),
-		{name: "whitelistManifestRegex", read: readManifestPattern, verbatim: true},
+		live(key{
+			name: "whitelistManifestRegex", read: readManifestPattern, verbatim: true,
+			of: func(c *Config) any { return c.WhitelistManifestRegex.String() },
+		}),
 		text("localRegistryURL", func(c *Config) *string { return &c.LocalRegistryURL }),
 		text("localRegistrySecret", func(c *Config) *string { return &c.LocalRegistrySecret }),
-		{name: "hostnameList", read: readHostnames},
-		{name: "testingHost", read: func(v value, c *Config) { c.TestingHost = v.address() }, verbatim: true},
+		live(key{name: "hostnameList", read: readHostnames, of: func(c *Config) any { return c.HostnameList }}),
+		live(key{
+			name: "testingHost", read: func(v value, c *Config) { c.TestingHost = v.address() }, verbatim: true,
+			of: func(c *Config) any { return c.TestingHost },
+		}),
 
-		later(key{name: "silos", read: readSilos}),
-		later(key{name: "adminTokenHash", read: func(v value, c *Config) { c.AdminTokenHash = v.hash() }, verbatim: true}),
-		later(networks("trustedProxies", func(c *Config) *[]netip.Prefix { return &c.TrustedProxies })),
-		later(key{name: "rateLimits", read: readRateLimits}),
-		later(networks("podSubnetCidr", func(c *Config) *[]netip.Prefix { return &c.PodSubnetCIDR })),
-		later(integer("tokenByteLimit", func(c *Config) *int { return &c.TokenByteLimit })),
-		later(text("nfsStorageRoot", func(c *Config) *string { return &c.NFSStorageRoot })),
-		later(text("ingressDomain", func(c *Config) *string { return &c.IngressDomain })),
-		later(text("ingressWildcardSecret", func(c *Config) *string { return &c.IngressWildcardSecret })),
-		later(text("ingressClass", func(c *Config) *string { return &c.IngressClass })),
-		later(key{name: "ingressAnnotations", read: readAnnotations}),
-		{name: keyPodCacheDir, read: func(v value, _ *Config) { v.text() }, verbatim: true},
+		live(key{name: "silos", read: readSilos, of: func(c *Config) any { return c.Silos }}),
+		live(key{
+			name: "adminTokenHash", read: func(v value, c *Config) { c.AdminTokenHash = v.hash() }, verbatim: true,
+			of: func(c *Config) any { return c.AdminTokenHash },
+		}),
+		live(networks("trustedProxies", func(c *Config) *[]netip.Prefix { return &c.TrustedProxies })),
+		live(key{name: "allowedHosts", read: readAllowedHosts, of: func(c *Config) any { return c.AllowedHosts }}),
+		live(key{name: "rateLimits", read: readRateLimits, of: func(c *Config) any { return c.RateLimits }}),
+		text("tlsListen", func(c *Config) *string { return &c.TLSListen }),
+		live(text("tlsCertificateFile", func(c *Config) *string { return &c.TLSCertificateFile })),
+		live(text("tlsKeyFile", func(c *Config) *string { return &c.TLSKeyFile })),
+		duration("auditRetention", func(c *Config) *time.Duration { return &c.AuditRetention }),
+		duration("sweepInterval", func(c *Config) *time.Duration { return &c.SweepInterval }),
+
+		networks("podSubnetCidr", func(c *Config) *[]netip.Prefix { return &c.PodSubnetCIDR }),
+		integer("tokenByteLimit", func(c *Config) *int { return &c.TokenByteLimit }),
+		text("nfsStorageRoot", func(c *Config) *string { return &c.NFSStorageRoot }),
+		text("ingressDomain", func(c *Config) *string { return &c.IngressDomain }),
+		text("ingressWildcardSecret", func(c *Config) *string { return &c.IngressWildcardSecret }),
+		text("ingressClass", func(c *Config) *string { return &c.IngressClass }),
+		{name: "ingressAnnotations", read: readAnnotations, of: func(c *Config) any { return c.IngressAnnotations }},
+		{name: keyPodCacheDir, read: func(v value, _ *Config) { v.text() }, verbatim: true, of: func(*Config) any { return nil }},
 	}
 }
 
@@ -63,25 +83,49 @@ func keyNames(all []key) []string {
 	return names
 }
 
-func later(k key) key {
-	k.later = true
+func live(k key) key {
+	k.live = true
 	return k
 }
 
+// RestartKeys returns the names of the keys whose values differ and that a running service does not
+// take over, in the order of the keys: those that need a restart.
+func RestartKeys(before, after Config) []string {
+	var names []string
+	for _, k := range keys() {
+		if !k.live && !reflect.DeepEqual(k.of(&before), k.of(&after)) {
+			names = append(names, k.name)
+		}
+	}
+	return names
+}
+
 func text(name string, field func(*Config) *string) key {
-	return key{name: name, verbatim: true, read: func(v value, c *Config) { *field(c) = v.text() }}
+	return key{
+		name: name, verbatim: true, read: func(v value, c *Config) { *field(c) = v.text() },
+		of: func(c *Config) any { return *field(c) },
+	}
 }
 
 func integer(name string, field func(*Config) *int) key {
-	return key{name: name, verbatim: true, read: func(v value, c *Config) { *field(c) = v.integer() }}
+	return key{
+		name: name, verbatim: true, read: func(v value, c *Config) { *field(c) = v.integer() },
+		of: func(c *Config) any { return *field(c) },
+	}
 }
 
 func duration(name string, field func(*Config) *time.Duration) key {
-	return key{name: name, verbatim: true, read: func(v value, c *Config) { *field(c) = v.duration() }}
+	return key{
+		name: name, verbatim: true, read: func(v value, c *Config) { *field(c) = v.duration() },
+		of: func(c *Config) any { return *field(c) },
+	}
 }
 
 func networks(name string, field func(*Config) *[]netip.Prefix) key {
-	return key{name: name, read: func(v value, c *Config) { *field(c) = v.networks() }}
+	return key{
+		name: name, read: func(v value, c *Config) { *field(c) = v.networks() },
+		of: func(c *Config) any { return *field(c) },
+	}
 }
 
 func readManifestPattern(v value, c *Config) {
@@ -117,6 +161,20 @@ func readSilos(v value, c *Config) {
 		})
 		return s
 	})
+}
+
+// readAllowedHosts reads a list, or one text with commas.
+func readAllowedHosts(v value, c *Config) {
+	if !v.isScalar() {
+		c.AllowedHosts = list(v, "a list of host names", value.text)
+		return
+	}
+	c.AllowedHosts = nil
+	for part := range strings.SplitSeq(v.text(), ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			c.AllowedHosts = append(c.AllowedHosts, part)
+		}
+	}
 }
 
 func readCredentials(v value) Credentials {

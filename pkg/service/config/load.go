@@ -183,13 +183,11 @@ func (l *loader) finish() {
 
 // notice returns what there is to say about a key that was given, or "".
 func (l *loader) notice(k key) string {
-	switch {
-	case k.name == keyPodCacheDir:
+	switch k.name {
+	case keyPodCacheDir:
 		return "is ignored: nothing is cached on disk any more; remove it"
-	case k.name == "whitelistManifestRegex":
+	case "whitelistManifestRegex":
 		return l.config.WhitelistManifestRegex.prefixNotice()
-	case k.later:
-		return "has no effect yet"
 	default:
 		return ""
 	}

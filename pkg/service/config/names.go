@@ -1,9 +1,11 @@
 package config
 
 import (
+	"net"
 	"path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -63,6 +65,23 @@ func userDomain(name string) string {
 		return quote(name) + " begins with @: write the domain alone, or * for every user"
 	}
 	return subdomain(name)
+}
+
+// hostName wants the name of a host as it stands in a URL, without a port.
+func hostName(name string) string {
+	if lower := strings.ToLower(name); lower != name && subdomain(lower) == "" {
+		return quote(name) + " has capitals: write " + quote(lower)
+	}
+	return subdomain(name)
+}
+
+// listenAddress wants host:port, whose host may be empty for every address.
+func listenAddress(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if _, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil || strings.ContainsAny(host, " /") {
+		return quote(address) + " is no address: write one like :8443 or 10.0.0.5:8443"
+	}
+	return ""
 }
 
 // annotationKey wants a qualified name of Kubernetes: [domain/]name.

@@ -38,6 +38,13 @@ func (c Config) Validate() Faults {
 
 	v.silos(c.Silos)
 	v.networks("trustedProxies", c.TrustedProxies)
+	v.secrets(c)
+	for i, host := range c.AllowedHosts {
+		v.check(fmt.Sprintf("allowedHosts[%d]", i), hostName(host))
+	}
+	v.tls(c)
+	v.between("auditRetention", c.AuditRetention, time.Hour, 3650*day)
+	v.between("sweepInterval", c.SweepInterval, time.Minute, 7*day)
 	v.rateLimit("rateLimits.perSilo", c.RateLimits.PerSilo)
 	v.rateLimit("rateLimits.perUser", c.RateLimits.PerUser)
 	v.networks("podSubnetCidr", c.PodSubnetCIDR)
@@ -161,6 +168,50 @@ func (v *validator) credentials(path string, silo Silo) {
 		v.check(path+".credentials", "is missing: write {tokenHash: HASH}, {certificateHash: HASH}, or none")
 	case silo.Credentials.None && len(silo.SourceNetworks) == 0:
 		v.check(path+".sourceNetworks", "is missing: without credentials it is all that tells the silo from others")
+	}
+}
+
+// secrets refuses one secret for two callers: it would be luck who they are.
+func (v *validator) secrets(c Config) {
+	tokens, certificates := map[Hash]string{}, map[Hash]string{}
+	once := func(known map[Hash]string, hash Hash, path string) {
+		if hash.IsZero() {
+			return
+		}
+		if other, twice := known[hash]; twice {
+			v.check(path, "is that of "+other+" too: give each a secret of its own")
+			return
+		}
+		known[hash] = path
+	}
+	for i, silo := range c.Silos {
+		path := fmt.Sprintf("silos[%d].credentials", i)
+		once(tokens, silo.Credentials.TokenHash, path+".tokenHash")
+		once(certificates, silo.Credentials.CertificateHash, path+".certificateHash")
+	}
+	once(tokens, c.AdminTokenHash, "adminTokenHash")
+}
+
+// tls checks the keys of the TLS listener, which make sense together alone. The files are opened by the api.
+func (v *validator) tls(c Config) {
+	if c.TLSListen == "" {
+		if c.TLSCertificateFile != "" || c.TLSKeyFile != "" {
+			v.check("tlsListen", "is missing: write where to answer over TLS, like :8443, or remove tlsCertificateFile and tlsKeyFile")
+		}
+		for i, silo := range c.Silos {
+			if !silo.Credentials.CertificateHash.IsZero() {
+				v.check(fmt.Sprintf("silos[%d].credentials.certificateHash", i),
+					"is of no use without TLS: set tlsListen, tlsCertificateFile and tlsKeyFile")
+			}
+		}
+		return
+	}
+	v.check("tlsListen", listenAddress(c.TLSListen))
+	if c.TLSCertificateFile == "" {
+		v.check("tlsCertificateFile", "is missing: write the file that holds the certificate of tlsListen")
+	}
+	if c.TLSKeyFile == "" {
+		v.check("tlsKeyFile", "is missing: write the file that holds the key of tlsCertificateFile")
 	}
 }
 

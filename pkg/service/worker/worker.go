@@ -18,6 +18,7 @@ import (
 
 	"berth/pkg/events/natsbus"
 	"berth/pkg/service"
+	"berth/pkg/service/config"
 )
 
 // Options are what a service is made from.
@@ -80,7 +81,7 @@ func (w *Worker) start(ctx context.Context, start func(context.Context, *Worker)
 
 	bus, err := natsbus.Connect(natsbus.Options{
 		URL: w.NATSURL, User: w.NATSUser, Password: w.NATSPassword, InProcess: w.InProcess, Service: w.Service, Instance: w.Instance,
-		Cluster: w.Config.Cluster, Replicas: w.Config.Replicas, Logger: w.Log,
+		Cluster: w.Config.Cluster, Replicas: w.Config.Replicas, AuditRetention: w.Config.AuditRetention, Logger: w.Log,
 	})
 	if err != nil {
 		return err
@@ -101,6 +102,13 @@ func (w *Worker) start(ctx context.Context, start func(context.Context, *Worker)
 
 // Addr is the address that the service listens on; it is known after Start.
 func (w *Worker) Addr() string { return w.server.Addr() }
+
+// OnReload calls take with each configuration that is reloaded, until the service stops; see
+// [service.Reloads].
+func (w *Worker) OnReload(take func(config.Config)) {
+	cancel := w.Reloads.Subscribe(take)
+	w.OnStop("end reloads", func(context.Context) error { cancel(); return nil })
+}
 
 // Consume carries out the commands of stages until the service stops. All of
 // them stop together.

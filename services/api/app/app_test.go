@@ -54,7 +54,16 @@ type bench struct {
 func newBench(t *testing.T, change ...func(*config.Config)) *bench {
 	t.Helper()
 	server := eventstest.NewServer(t)
-	b := &bench{t: t, server: server, bus: eventstest.NewBus(t, server, "test"), App: New(options(server, change...))}
+	return startBench(t, server, options(server, change...))
+}
+
+// startBench starts an api; prepare changes it before that.
+func startBench(t *testing.T, server *eventstest.Server, opts worker.Options, prepare ...func(*App)) *bench {
+	t.Helper()
+	b := &bench{t: t, server: server, bus: eventstest.NewBus(t, server, "test"), App: New(opts)}
+	for _, f := range prepare {
+		f(b.App)
+	}
 	transport := &http.Transport{}
 	b.client = &http.Client{Transport: transport}
 	if err := b.Start(t.Context()); err != nil {
@@ -73,9 +82,15 @@ func newBench(t *testing.T, change ...func(*config.Config)) *bench {
 func compared(t *testing.T, change ...func(*config.Config)) *bench {
 	t.Helper()
 	b := newBench(t, change...)
-	eventstest.MarkComplete(t, b.bus)
-	eventstest.Eventually(t, "the api is ready", func() bool { return b.Health.Ready(t.Context()) == nil })
+	b.compare()
 	return b
+}
+
+// compare plays the watcher that has compared the log with the cluster.
+func (b *bench) compare() {
+	b.t.Helper()
+	eventstest.MarkComplete(b.t, b.bus)
+	eventstest.Eventually(b.t, "the api is ready", func() bool { return b.Health.Ready(b.t.Context()) == nil })
 }
 
 type object = map[string]any

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"berth/pkg/events"
 	"berth/pkg/events/natsbus"
 	"berth/pkg/service/config"
@@ -16,6 +18,12 @@ type backend struct {
 	bus    *natsbus.Bus
 	table  *natsbus.Table
 	config config.Config
+	// owners finds pods by address, pulse says whether that can be trusted, and confirms asks the cluster.
+	owners   *owners
+	pulse    *pulse
+	confirms *confirms
+	// ownerWait is how long an address is waited for that is nobody's at first.
+	ownerWait time.Duration
 	// draining ends when the replica begins to stop.
 	draining context.Context //nolint:containedctx // It is the replica's life, not a request's.
 }
@@ -24,14 +32,11 @@ var (
 	_ silo.Lists   = (*backend)(nil)
 	_ silo.Creates = (*backend)(nil)
 	_ silo.Deletes = (*backend)(nil)
+	_ silo.Cleans  = (*backend)(nil)
 )
 
 // errDraining ends the waits of a replica that stops.
 var errDraining = errors.New("this replica is stopping; ask again")
-
-// errNotYours is the answer for what does not exist and for what is another
-// user's: the two must not differ.
-var errNotYours = silo.Fault(events.NotFound, "you have no such pod")
 
 // waiting returns a context that ends also when the replica drains or after d.
 func (b *backend) waiting(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
@@ -59,16 +64,63 @@ func (b *backend) Pods(ctx context.Context, user string) ([]silo.PodInfo, error)
 			return nil, unavailable(err)
 		}
 	}
+	tokens, err := b.tokens(ctx, entries)
+	if err != nil {
+		return nil, err
+	}
 	now := time.Now()
 	pods := make([]silo.PodInfo, 0, len(entries))
-	for _, e := range entries {
-		pods = append(pods, silo.InfoOf(e.Record, now))
+	for i, e := range entries {
+		info := silo.InfoOf(e.Record, b.config.IngressDomain, now)
+		info.Tokens = tokens[i].values
+		info.Warnings = append(info.Warnings, tokens[i].warnings...)
+		pods = append(pods, info)
 	}
 	return pods, nil
 }
 
+// tokenReads is how many pods' tokens are read at a time for one request.
+const tokenReads = 8
+
+// podTokens are what is shown of a pod's tokens.
+type podTokens struct {
+	values   map[string]string
+	warnings []string
+}
+
+// tokens reads the tokens of those pods that have some. A list that lacks a token would look like a pod
+// without one, so when the bucket cannot be asked the whole answer is "unknown". What the bucket does
+// not have, or nobody can read, is left out with a warning: the creator copies lost tokens again, and a
+// list must not wait for that.
+func (b *backend) tokens(ctx context.Context, entries []natsbus.Entry) ([]podTokens, error) {
+	all := make([]podTokens, len(entries))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(tokenReads)
+	for i, e := range entries {
+		all[i].values = map[string]string{}
+		if len(e.TokenKeys) == 0 || e.TokensAt.IsZero() || e.Event.Over() {
+			continue
+		}
+		group.Go(func() error {
+			values, known, err := b.bus.Tokens(ctx, e.Pod, e.Generation)
+			switch {
+			case errors.Is(err, events.ErrMalformed):
+				all[i].warnings = []string{"the tokens that are kept cannot be read"}
+			case err != nil:
+				return unavailable(err)
+			case !known:
+				all[i].warnings = []string{"no tokens are kept; lost ones are copied again"}
+			case values != nil:
+				all[i].values = values
+			}
+			return nil
+		})
+	}
+	return all, group.Wait()
+}
+
 // own returns the newest record of a user's pod as the log's leader has it, or
-// errNotYours. The table alone would not do, however good its record looks: on a
+// silo.ErrNoPod. The table alone would not do, however good its record looks: on a
 // replica that lags it may be of an earlier life of the name, which is ready,
 // being deleted or gone while the caller's pod is not.
 func (b *backend) own(ctx context.Context, user, pod string) (natsbus.Entry, error) {
@@ -77,7 +129,7 @@ func (b *backend) own(ctx context.Context, user, pod string) (natsbus.Entry, err
 		return natsbus.Entry{}, unavailable(err)
 	}
 	if e.Event == "" || e.User != user {
-		return natsbus.Entry{}, errNotYours
+		return natsbus.Entry{}, silo.ErrNoPod
 	}
 	return e, nil
 }

@@ -10,6 +10,7 @@ import (
 	"berth/pkg/events"
 	"berth/pkg/events/natsbus"
 	"berth/pkg/service"
+	"berth/services/api/internal/audit"
 	"berth/services/api/internal/silo"
 )
 
@@ -25,6 +26,7 @@ func (b *backend) Create(ctx context.Context, r silo.CreateRequest) (string, err
 		return "", unavailable(err)
 	}
 	command := b.command(ctx, r)
+	audit.SetCommand(ctx, command.ID)
 	outcomes := b.table.ExpectOutcome(command.ID)
 	defer outcomes.Close()
 	if err := b.bus.Publish(ctx, command, "create"); err != nil {
@@ -64,16 +66,12 @@ func (b *backend) Create(ctx context.Context, r silo.CreateRequest) (string, err
 }
 
 func (b *backend) command(ctx context.Context, r silo.CreateRequest) events.Command {
-	address := r.Caller
-	if b.config.TestingHost.IsValid() {
-		address = b.config.TestingHost
-	}
 	return events.Command{
 		Stage: events.StageCreate, ID: natsbus.NewID(), Cluster: b.bus.Cluster(), User: r.User,
 		Traceparent: service.Traceparent(ctx),
 		Create: &events.CreateRequest{
 			ManifestURL: r.ManifestURL, Settings: r.Settings, Deadline: time.Now().Add(b.config.CreateDeadline).UTC(),
-			Silo: events.Silo{Name: "loopback", DataAddress: address.String(), HostName: b.config.HostnameOf(address)},
+			Silo: r.Silo,
 		},
 	}
 }
@@ -136,7 +134,7 @@ var errUnknown = &silo.Error{
 // not the user's the answer is false at once.
 func (b *backend) AwaitReady(ctx context.Context, user, pod string) (bool, error) {
 	e, err := b.own(ctx, user, pod)
-	if errors.Is(err, errNotYours) {
+	if errors.Is(err, silo.ErrNoPod) {
 		return false, nil
 	}
 	if err != nil {

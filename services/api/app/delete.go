@@ -7,6 +7,8 @@ import (
 
 	"berth/pkg/events"
 	"berth/pkg/events/natsbus"
+	"berth/services/api/internal/audit"
+	"berth/services/api/internal/silo"
 )
 
 // deleteWait is how long a delete may take to get into the log.
@@ -20,13 +22,15 @@ func (b *backend) Delete(ctx context.Context, user, pod string) error {
 	case err != nil:
 		return err
 	case e.Event == events.Gone:
-		return errNotYours
+		return silo.ErrNoPod
 	case e.Event == events.Deleting:
 		return nil
 	}
 	generation := e.Generation
+	id := natsbus.NewID()
+	audit.SetCommand(ctx, id)
 	err = b.bus.Publish(ctx, events.Command{
-		Stage: events.StageDelete, ID: natsbus.NewID(), Cluster: b.bus.Cluster(), User: user,
+		Stage: events.StageDelete, ID: id, Cluster: b.bus.Cluster(), User: user,
 		Pod: pod, Generation: generation, After: e.Known(), Delete: &events.DeleteRequest{},
 	}, "user")
 	if err != nil {
@@ -49,7 +53,7 @@ func (b *backend) Delete(ctx context.Context, user, pod string) error {
 func (b *backend) AwaitGone(ctx context.Context, user, pod string) (bool, error) {
 	e, err := b.own(ctx, user, pod)
 	switch {
-	case errors.Is(err, errNotYours):
+	case errors.Is(err, silo.ErrNoPod):
 		return true, nil
 	case err != nil:
 		return false, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strconv"
 	"strings"
 	"testing"
@@ -12,6 +13,8 @@ import (
 	"github.com/rs/zerolog"
 
 	"berth/pkg/events"
+	"berth/pkg/service/config"
+	"berth/services/api/internal/access"
 	"berth/services/api/internal/silo"
 )
 
@@ -22,10 +25,12 @@ func (m memory) Pods(_ context.Context, user string) ([]silo.PodInfo, error) {
 	now := time.Now()
 	pods := []silo.PodInfo{}
 	for _, r := range m[user] {
-		pods = append(pods, silo.InfoOf(r, now))
+		pods = append(pods, silo.InfoOf(r, "", now))
 	}
 	return pods, nil
 }
+
+func (memory) Owner(context.Context, netip.Addr, func(string) bool) (string, error) { return "", nil }
 
 // What a silo asks most often: the pods of a user, out of memory.
 func BenchmarkGetPods(b *testing.B) {
@@ -40,7 +45,7 @@ func BenchmarkGetPods(b *testing.B) {
 				})
 			}
 			mux := http.NewServeMux()
-			h := &silo.Handler{Lists: known, Log: zerolog.Nop()}
+			h := &silo.Handler{Guard: access.New(config.Default(), time.Now), Lists: known, Log: zerolog.Nop()}
 			h.Register(mux)
 			b.ReportAllocs()
 			for b.Loop() {

@@ -1,7 +1,12 @@
 package silo
 
 import (
+	"cmp"
 	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
 	"time"
 
 	"berth/pkg/events"
@@ -30,16 +35,28 @@ type PodInfo struct {
 	Warnings   []string      `json:"warnings,omitempty"`
 }
 
-// InfoOf returns what is shown of a pod at a time.
-func InfoOf(r events.Record, now time.Time) PodInfo {
+// InfoOf returns what is shown of a pod at a time, but for its tokens, which the record does not have.
+// Without a domain a pod has no URLs.
+func InfoOf(r events.Record, ingressDomain string, now time.Time) PodInfo {
 	info := PodInfo{
 		Name: r.Pod, Container: r.Container, Image: r.Image, NodeIP: r.Observed.NodeIP, Owner: r.User,
 		Age: age(r.Observed.StartTime, now), Status: status(r),
 		Tokens: map[string]string{}, Kubernetes: map[string]string{},
-		Event: r.Event, Reason: r.Reason, Message: r.Message, Generation: r.Generation, Warnings: r.Warnings,
+		Event: r.Event, Reason: r.Reason, Message: r.Message, Generation: r.Generation, Warnings: slices.Clone(r.Warnings),
 	}
 	if len(r.Observed.IPs) > 0 {
 		info.IP = r.Observed.IPs[0]
+	}
+	if r.HTTP && ingressDomain != "" {
+		info.URL = "https://" + r.Pod + "." + ingressDomain
+	}
+	if r.SSHPort != 0 {
+		port := strconv.Itoa(r.SSHPort)
+		info.Kubernetes["sshPort"] = port
+		if ingressDomain != "" {
+			login := url.URL{Scheme: "ssh", User: url.User(cmp.Or(r.SSHUser, "root")), Host: net.JoinHostPort(ingressDomain, port)}
+			info.SSHURL = login.String()
+		}
 	}
 	return info
 }

@@ -1,19 +1,15 @@
 // Package silo answers the HTTP requests of silos: it reads and checks what
 // comes in and writes what goes out, as the old clients expect it. What the
-// requests mean is its backend's business.
+// requests mean is its backend's business, and who may ask for what the guard's.
 package silo
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"io"
-	"mime"
-	"net"
 	"net/http"
 	"net/netip"
-	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
@@ -22,16 +18,8 @@ import (
 
 	"berth/pkg/events"
 	"berth/pkg/service"
-)
-
-// The limits of a request that a stranger chooses.
-const (
-	maxBody     = 256 << 10
-	maxUserID   = 190
-	maxURL      = 2048
-	maxSettings = 1000
-	// retryAfter is what a client is told to wait before it asks again.
-	retryAfter = time.Second
+	"berth/services/api/internal/access"
+	"berth/services/api/internal/audit"
 )
 
 // CreateRequest is what /create_pod asks for.
@@ -40,14 +28,17 @@ type CreateRequest struct {
 	User        string
 	// Settings are variables by container and name.
 	Settings map[string]map[string]string
-	// Caller is the address that the request came from.
-	Caller netip.Addr
+	// Silo is the server that asks.
+	Silo events.Silo
 }
 
 // Lists tells which pods there are.
 type Lists interface {
 	// Pods returns what is shown of a user's pods, sorted by name.
 	Pods(ctx context.Context, user string) ([]PodInfo, error)
+	// Owner returns the user whose pod has an address, "" for nobody's, after some seconds if there is none
+	// at first. A user for whom mayName is false counts as nobody.
+	Owner(ctx context.Context, address netip.Addr, mayName func(user string) bool) (user string, err error)
 }
 
 // Creates makes pods. Its errors carry their reason; see [Error].
@@ -66,12 +57,30 @@ type Deletes interface {
 	AwaitGone(ctx context.Context, user, pod string) (bool, error)
 }
 
+// Cleans removes what there is in all.
+type Cleans interface {
+	// DeleteUser removes everything of a user. It returns true when all is gone, false when that takes too long.
+	DeleteUser(ctx context.Context, user string) (bool, error)
+	// Sweep looks for what outlived its pod, and removes it unless dryRun is set.
+	Sweep(ctx context.Context, dryRun bool) (events.Report, error)
+}
+
+// Guard says who calls and what they may ask for. Its errors are *[access.Denial].
+type Guard interface {
+	Admit(r *http.Request) (access.Caller, error)
+	User(c access.Caller, user string) error
+}
+
 // Handler answers the silo endpoints. It is safe for concurrent use.
 type Handler struct {
+	Guard   Guard
 	Lists   Lists
 	Creates Creates
 	Deletes Deletes
+	Cleans  Cleans
 	Log     zerolog.Logger
+	// Audit, if set, gets a record of each request that has been answered. It must not block.
+	Audit func(events.AuditRecord)
 	// Traces, if set, makes a span of each request.
 	Traces trace.TracerProvider
 	// Observe, if set, is told of each answer.
@@ -80,245 +89,129 @@ type Handler struct {
 	Waiting func(endpoint string, change float64)
 }
 
+// routes are the endpoints by their paths.
+func (h *Handler) routes() map[string]route {
+	return map[string]route{
+		"/get_pods":         {http.MethodPost, nil, h.getPods},
+		"/create_pod":       {http.MethodPost, map[string]any{"pod_name": ""}, h.createPod},
+		"/watch_create_pod": {http.MethodPost, map[string]any{"ready": false}, h.watchCreatePod},
+		"/delete_pod":       {http.MethodPost, map[string]any{"requested": false}, h.deletePod},
+		"/watch_delete_pod": {http.MethodPost, map[string]any{"deleted": false}, h.watchDeletePod},
+		"/delete_all_user":  {http.MethodPost, map[string]any{"deleted": false}, h.deleteAllUser},
+		"/clean_all_unused": {http.MethodPost, map[string]any{"removed": 0}, h.cleanAllUnused},
+		"/get_podip_owner":  {http.MethodGet, nil, h.getPodIPOwner},
+	}
+}
+
+// route is an endpoint.
+type route struct {
+	method string
+	// zero is the field of its answer at its zero value, for failures.
+	zero map[string]any
+	// serve returns the body of the answer: JSON, or a [plain] text.
+	serve func(q *query) (any, error)
+}
+
 // Register adds the endpoints to a mux.
 func (h *Handler) Register(mux *http.ServeMux) {
-	h.add(mux, "/get_pods", h.getPods)
-	h.add(mux, "/create_pod", h.createPod)
-	h.add(mux, "/watch_create_pod", h.watchCreatePod)
-	h.add(mux, "/delete_pod", h.deletePod)
-	h.add(mux, "/watch_delete_pod", h.watchDeletePod)
+	routes := h.routes()
+	for path, r := range routes {
+		mux.HandleFunc(r.method+" "+path, func(w http.ResponseWriter, request *http.Request) { h.answer(w, request, path, r) })
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		status := http.StatusNotFound
-		message := "there is no such endpoint; see the README for those that there are"
-		if h.known(r.URL.Path) {
-			w.Header().Set("Allow", http.MethodPost)
-			status, message = http.StatusMethodNotAllowed, "this endpoint takes POST"
+		status, message := http.StatusNotFound, "there is no such endpoint; see the README for those that there are"
+		if known, ok := routes[r.URL.Path]; ok {
+			w.Header().Set("Allow", known.method)
+			status, message = http.StatusMethodNotAllowed, "this endpoint takes "+known.method
 		}
 		write(w, status, map[string]any{"error": errorBody{Code: string(events.RequestInvalid), Message: message}})
 	})
 }
 
-func (h *Handler) known(path string) bool {
-	switch path {
-	case "/get_pods", "/create_pod", "/watch_create_pod", "/delete_pod", "/watch_delete_pod":
-		return true
-	}
-	return false
+// query is a request on its way to its answer.
+type query struct {
+	w    http.ResponseWriter
+	r    *http.Request
+	path string
+	// caller is who asks, once that is known.
+	caller access.Caller
+	// user and pod are what the request turned out to be about.
+	user, pod string
 }
 
-// endpoint answers one request: a status and a body.
-type endpoint func(w http.ResponseWriter, r *http.Request) (status int, body any)
+// answer admits, answers and notes one request.
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request, path string, route route) {
+	begun := time.Now()
+	ctx := service.ExtractTrace(r.Context(), r.Header.Get)
+	if h.Traces != nil {
+		var span trace.Span
+		ctx, span = h.Traces.Tracer("berth/services/api").Start(ctx, route.method+" "+path, trace.WithSpanKind(trace.SpanKindServer))
+		defer span.End()
+	}
+	ctx, note := audit.WithNote(ctx)
+	record := events.AuditRecord{Request: rand.Text(), Time: begun.UTC(), Action: strings.TrimPrefix(path, "/"), Status: http.StatusOK}
+	w.Header().Set("X-Request-Id", record.Request)
 
-func (h *Handler) add(mux *http.ServeMux, path string, serve endpoint) {
-	mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
-		begun := time.Now()
-		ctx := service.ExtractTrace(r.Context(), r.Header.Get)
-		if h.Traces != nil {
-			var span trace.Span
-			ctx, span = h.Traces.Tracer("berth/services/api").Start(ctx, "POST "+path, trace.WithSpanKind(trace.SpanKindServer))
-			defer span.End()
+	q := &query{w: w, r: r.WithContext(ctx), path: path}
+	body, err := h.serve(q, route)
+	if err != nil {
+		fault := asError(err)
+		fault.head(w.Header())
+		record.Status, record.Reason = fault.Status, fault.Reason
+		if fault.Status >= http.StatusInternalServerError && ctx.Err() == nil {
+			h.Log.Warn().Err(err).Str("endpoint", path).Str("request_id", record.Request).Int("status", fault.Status).Msg("Request failed")
 		}
-		status, body := serve(w, r.WithContext(ctx))
-		if status == http.StatusServiceUnavailable {
-			w.Header().Set("Retry-After", strconv.Itoa(int(retryAfter/time.Second)))
+		body = fault.body(route.zero)
+	}
+	write(w, record.Status, body)
+
+	took := time.Since(begun)
+	if h.Observe != nil {
+		h.Observe(path, record.Status, took)
+	}
+	if h.Audit != nil {
+		record.Silo, record.Admin, record.Address = q.caller.Silo.Name, q.caller.Admin, q.address()
+		record.User, record.Pod, record.Command, record.Took = q.user, q.pod, note.Command(), took.Seconds()
+		h.Audit(record)
+	}
+	h.Log.Debug().Str("endpoint", path).Str("request_id", record.Request).Int("status", record.Status).Dur("took_ms", took).Msg("Answered")
+}
+
+// serve answers a request whose caller may call.
+func (h *Handler) serve(q *query, route route) (any, error) {
+	caller, err := h.Guard.Admit(q.r)
+	if err != nil {
+		if denial, ok := errors.AsType[*access.Denial](err); !ok || denial.Reason != events.RateLimited {
+			q.w.Header().Set("Connection", "close") // A stranger's connection is not kept.
 		}
-		write(w, status, body)
-		if h.Observe != nil {
-			h.Observe(path, status, time.Since(begun))
-		}
-		h.Log.Debug().Str("endpoint", path).Int("status", status).Dur("took_ms", time.Since(begun)).Msg("Answered")
-	})
+		return nil, err
+	}
+	q.caller = caller
+	q.r = q.r.WithContext(access.With(q.r.Context(), caller))
+	return route.serve(q)
 }
 
-type podRequest struct {
-	User     string                       `json:"user_id"`
-	Pod      string                       `json:"pod_name"`
-	URL      string                       `json:"yaml_url"`
-	Settings map[string]map[string]string `json:"settings"`
+// address is where the request is from: the client's address, or the peer's where no caller is known.
+func (q *query) address() string {
+	if q.caller.Address.IsValid() {
+		return q.caller.Address.String()
+	}
+	return q.r.RemoteAddr
 }
 
-type errorBody struct {
-	Code    string `json:"code"`
-	Message string `json:"message"`
-}
-
-func (h *Handler) getPods(w http.ResponseWriter, r *http.Request) (int, any) {
-	var req podRequest
-	if err := h.read(w, r, &req); err != nil {
-		return h.failed(r, err, map[string]any{})
-	}
-	pods, err := h.Lists.Pods(r.Context(), req.User)
-	if err != nil {
-		return h.failed(r, err, map[string]any{})
-	}
-	if pods == nil {
-		pods = []PodInfo{}
-	}
-	return http.StatusOK, pods
-}
-
-func (h *Handler) createPod(w http.ResponseWriter, r *http.Request) (int, any) {
-	var req podRequest
-	err := h.read(w, r, &req)
-	if err == nil {
-		err = req.checkCreate()
-	}
-	name := ""
-	if err == nil {
-		name, err = h.Creates.Create(r.Context(), CreateRequest{
-			ManifestURL: req.URL, User: req.User, Settings: req.Settings, Caller: caller(r),
-		})
-	}
-	if err != nil {
-		return h.failed(r, err, map[string]any{"pod_name": ""})
-	}
-	return http.StatusOK, map[string]any{"pod_name": name}
-}
-
-func (h *Handler) watchCreatePod(w http.ResponseWriter, r *http.Request) (int, any) {
-	return h.watch(w, r, "ready", h.Creates.AwaitReady)
-}
-
-func (h *Handler) watchDeletePod(w http.ResponseWriter, r *http.Request) (int, any) {
-	return h.watch(w, r, "deleted", h.Deletes.AwaitGone)
-}
-
-func (h *Handler) watch(w http.ResponseWriter, r *http.Request, field string, await func(context.Context, string, string) (bool, error)) (int, any) {
-	var req podRequest
-	if err := h.read(w, r, &req); err != nil {
-		return h.failed(r, err, map[string]any{field: false})
-	}
-	// The server's own limits are for requests that do not wait. Without a read
-	// deadline it still notices when the client goes away.
-	control := http.NewResponseController(w)
-	if err := errors.Join(control.SetReadDeadline(time.Time{}), control.SetWriteDeadline(time.Time{})); err != nil {
-		h.Log.Debug().Err(err).Msg("Cannot lift the time limits of a long poll")
-	}
-	if h.Waiting != nil {
-		h.Waiting(r.URL.Path, 1)
-		defer h.Waiting(r.URL.Path, -1)
-	}
-	result, err := await(r.Context(), req.User, req.Pod)
-	if limitErr := control.SetWriteDeadline(time.Now().Add(writeLimit)); limitErr != nil {
-		h.Log.Debug().Err(limitErr).Msg("Cannot limit the time of an answer")
-	}
-	if err != nil {
-		return h.failed(r, err, map[string]any{field: false})
-	}
-	return http.StatusOK, map[string]any{field: result}
-}
-
-// writeLimit is how long a client may take to read an answer.
-const writeLimit = 30 * time.Second
-
-func (h *Handler) deletePod(w http.ResponseWriter, r *http.Request) (int, any) {
-	var req podRequest
-	err := h.read(w, r, &req)
-	if err == nil {
-		err = h.Deletes.Delete(r.Context(), req.User, req.Pod)
-	}
-	if err != nil {
-		return h.failed(r, err, map[string]any{"requested": false})
-	}
-	return http.StatusOK, map[string]any{"requested": true}
-}
-
-// userID is what a user id must match.
-var userID = regexp.MustCompile(`^[a-z0-9][-a-z0-9._]*[@]?[-a-z0-9._]*[a-z0-9]$`)
-
-// read takes a request's body in and checks what all endpoints have in common.
-func (h *Handler) read(w http.ResponseWriter, r *http.Request, req *podRequest) error {
-	if addr := caller(r); !addr.IsLoopback() {
-		return Fault(events.Forbidden, "only callers on this machine are served; no silo is known at your address")
-	}
-	if !localHost(r.Host) {
-		return Fault(events.Forbidden, "the Host header must be localhost or an address: a name could be any web page's")
-	}
-	// A browser sends this type to another site only after asking, so that a web
-	// page cannot act as a silo on the machine that it is shown on.
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		return &Error{Status: http.StatusUnsupportedMediaType, Reason: events.RequestInvalid, Message: "Content-Type must be application/json"}
-	}
-	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
-	if err := decoder.Decode(req); err != nil {
-		return bodyFault(err)
-	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return Fault(events.RequestInvalid, "the body has more than one JSON value")
-	}
-	if len(req.User) > maxUserID || !userID.MatchString(req.User) {
-		return Fault(events.RequestInvalid, "user_id must match "+userID.String()+" and have at most "+strconv.Itoa(maxUserID)+" characters")
-	}
-	return nil
-}
-
-func bodyFault(err error) error {
-	var large *http.MaxBytesError
-	var kind *json.UnmarshalTypeError
-	switch {
-	case errors.As(err, &large):
-		return &Error{Status: http.StatusRequestEntityTooLarge, Reason: events.RequestInvalid, Message: "the body is larger than " + strconv.Itoa(maxBody) + " bytes"}
-	case errors.As(err, &kind) && kind.Field == "":
-		return Fault(events.RequestInvalid, "the body must be a JSON object")
-	case errors.As(err, &kind):
-		return Fault(events.RequestInvalid, kind.Field+" must not be a JSON "+kind.Value)
-	case errors.Is(err, io.EOF):
-		return Fault(events.RequestInvalid, "the body is empty; it must be a JSON object")
-	default:
-		return Fault(events.RequestInvalid, "the body is not JSON: "+err.Error())
-	}
-}
-
-func (r *podRequest) checkCreate() error {
-	switch {
-	case r.URL == "":
-		return Fault(events.RequestInvalid, "yaml_url is missing")
-	case len(r.URL) > maxURL:
-		return Fault(events.RequestInvalid, "yaml_url is longer than "+strconv.Itoa(maxURL)+" bytes")
-	}
-	count := 0
-	for _, variables := range r.Settings {
-		count += len(variables)
-	}
-	if count > maxSettings || len(r.Settings) > maxSettings {
-		return Fault(events.SettingsInvalid, "settings has more than "+strconv.Itoa(maxSettings)+" variables")
-	}
-	return nil
-}
-
-// localHost says whether a Host header is localhost or an address. A web page
-// whose own name is made to point to this machine sends that name (DNS rebinding).
-func localHost(host string) bool {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
-	}
-	_, err := netip.ParseAddr(strings.Trim(host, "[]"))
-	return err == nil || host == "localhost"
-}
-
-// caller is the address that a request came from.
-func caller(r *http.Request) netip.Addr {
-	addr, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Addr{}
-	}
-	return addr.Addr().Unmap()
-}
-
-// failed answers a failure with the field at its zero value and the error.
-func (h *Handler) failed(r *http.Request, err error, body map[string]any) (int, any) {
-	e := asError(err)
-	if e.Status >= http.StatusInternalServerError && r.Context().Err() == nil {
-		h.Log.Warn().Err(err).Str("endpoint", r.URL.Path).Int("status", e.Status).Msg("Request failed")
-	}
-	body["error"] = errorBody{Code: string(e.Reason), Message: e.Message}
-	return e.Status, body
-}
+// plain is an answer that is no JSON.
+type plain string
 
 func write(w http.ResponseWriter, status int, body any) {
-	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if text, isText := body.(plain); isText {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		w.WriteHeader(status)
+		_, _ = w.Write([]byte(text)) // A client that has gone away cannot be told.
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body) //nolint:errchkjson // A client that has gone away cannot be told.
+	_ = json.NewEncoder(w).Encode(body) //nolint:errchkjson // As above.
 }

@@ -17,16 +17,37 @@ import (
 	"github.com/rs/zerolog"
 
 	"berth/pkg/events"
+	"berth/pkg/service/config"
+	"berth/services/api/internal/access"
 	"berth/services/api/internal/silo"
 )
 
 // backend notes what it is asked, and answers what it was given.
 type backend struct {
-	asked []string
-	pods  []silo.PodInfo
-	name  string
-	yes   bool
-	err   error
+	asked  []string
+	pods   []silo.PodInfo
+	name   string
+	yes    bool
+	report events.Report
+	err    error
+}
+
+func (b *backend) Owner(_ context.Context, address netip.Addr, mayName func(string) bool) (string, error) {
+	b.asked = append(b.asked, "owner of "+address.String())
+	if !mayName(b.name) {
+		return "", b.err
+	}
+	return b.name, b.err
+}
+
+func (b *backend) DeleteUser(_ context.Context, user string) (bool, error) {
+	b.asked = append(b.asked, "delete "+user)
+	return b.yes, b.err
+}
+
+func (b *backend) Sweep(_ context.Context, dryRun bool) (events.Report, error) {
+	b.asked = append(b.asked, fmt.Sprintf("sweep, dry run %t", dryRun))
+	return b.report, b.err
 }
 
 func (b *backend) Pods(_ context.Context, user string) ([]silo.PodInfo, error) {
@@ -35,7 +56,7 @@ func (b *backend) Pods(_ context.Context, user string) ([]silo.PodInfo, error) {
 }
 
 func (b *backend) Create(_ context.Context, r silo.CreateRequest) (string, error) {
-	b.asked = append(b.asked, fmt.Sprintf("create %s for %s with %v from %s", r.ManifestURL, r.User, r.Settings, r.Caller))
+	b.asked = append(b.asked, fmt.Sprintf("create %s for %s with %v from %s", r.ManifestURL, r.User, r.Settings, r.Silo.DataAddress))
 	return b.name, b.err
 }
 
@@ -54,9 +75,19 @@ func (b *backend) AwaitGone(_ context.Context, user, pod string) (bool, error) {
 	return b.yes, b.err
 }
 
+// adminToken is that of the administrators.
+const adminToken = "a-token-of-administrators"
+
+// site has no silos: callers on this machine are one.
+func site() config.Config {
+	c := config.Default()
+	c.AdminTokenHash = config.Sum([]byte(adminToken))
+	return c
+}
+
 func mux(b *backend) *http.ServeMux {
 	m := http.NewServeMux()
-	h := &silo.Handler{Lists: b, Creates: b, Deletes: b, Log: zerolog.Nop()}
+	h := &silo.Handler{Guard: access.New(site(), time.Now), Lists: b, Creates: b, Deletes: b, Cleans: b, Log: zerolog.Nop()}
 	h.Register(m)
 	return m
 }
@@ -90,11 +121,11 @@ func answer(t *testing.T, b *backend, r *http.Request) (*httptest.ResponseRecord
 
 type object = map[string]any
 
-// endpoints are the five with their field at its zero value.
+// endpoints are those about a user with their field at its zero value.
 func endpoints() map[string]object {
 	return map[string]object{
 		"/get_pods": {}, "/create_pod": {"pod_name": ""}, "/watch_create_pod": {"ready": false},
-		"/delete_pod": {"requested": false}, "/watch_delete_pod": {"deleted": false},
+		"/delete_pod": {"requested": false}, "/watch_delete_pod": {"deleted": false}, "/delete_all_user": {"deleted": false},
 	}
 }
 
@@ -125,11 +156,13 @@ func TestAnswers(t *testing.T) {
 			object{"pod_name": "n-alice"},
 			"create https://example.org/n.yaml for alice with map[] from 127.0.0.1",
 		},
-		"says ready":     {"/watch_create_pod", alice, backend{yes: true}, object{"ready": true}, "await ready of notebook-alice of alice@example.org"},
-		"says not ready": {"/watch_create_pod", alice, backend{}, object{"ready": false}, "await ready of notebook-alice of alice@example.org"},
-		"deletes":        {"/delete_pod", alice, backend{}, object{"requested": true}, "delete notebook-alice of alice@example.org"},
-		"says gone":      {"/watch_delete_pod", alice, backend{yes: true}, object{"deleted": true}, "await gone of notebook-alice of alice@example.org"},
-		"says not gone":  {"/watch_delete_pod", alice, backend{}, object{"deleted": false}, "await gone of notebook-alice of alice@example.org"},
+		"says ready":        {"/watch_create_pod", alice, backend{yes: true}, object{"ready": true}, "await ready of notebook-alice of alice@example.org"},
+		"says not ready":    {"/watch_create_pod", alice, backend{}, object{"ready": false}, "await ready of notebook-alice of alice@example.org"},
+		"deletes":           {"/delete_pod", alice, backend{}, object{"requested": true}, "delete notebook-alice of alice@example.org"},
+		"says gone":         {"/watch_delete_pod", alice, backend{yes: true}, object{"deleted": true}, "await gone of notebook-alice of alice@example.org"},
+		"says not gone":     {"/watch_delete_pod", alice, backend{}, object{"deleted": false}, "await gone of notebook-alice of alice@example.org"},
+		"deletes a user":    {"/delete_all_user", alice, backend{yes: true}, object{"deleted": true}, "delete alice@example.org"},
+		"a user takes long": {"/delete_all_user", alice, backend{}, object{"deleted": false}, "delete alice@example.org"},
 		"ignores members that it does not know": {
 			"/delete_pod", `{"user_id":"alice","pod_name":"n","remote_ip":"10.0.0.1"}`, backend{}, object{"requested": true}, "delete n of alice",
 		},
@@ -156,7 +189,7 @@ func TestAnswers(t *testing.T) {
 func TestEveryReasonHasAStatus(t *testing.T) {
 	t.Parallel()
 	want := map[events.Reason]int{
-		events.RequestInvalid: 400, events.Forbidden: 403, events.ManifestForbidden: 403, events.NotFound: 404,
+		events.RequestInvalid: 400, events.Unauthorized: 401, events.RateLimited: 429, events.Forbidden: 403, events.ManifestForbidden: 403, events.NotFound: 404,
 		events.ManifestInvalid: 422, events.SettingsInvalid: 422, events.PodRejected: 422, events.PatchInvalid: 422,
 		events.ManifestUnreachable: 502, events.NameExhausted: 409, events.LicenseExhausted: 409, events.QuotaExceeded: 409,
 		events.DeletedOutside: 409, events.Unavailable: 503, events.Expired: 503,
@@ -337,7 +370,7 @@ func TestCallers(t *testing.T) {
 		r.RemoteAddr = remote
 		b := &backend{}
 		answer(t, b, r)
-		if len(b.asked) != 1 || !strings.HasSuffix(b.asked[0], " from "+netip.MustParseAddr(want).String()) {
+		if len(b.asked) != 1 || !strings.HasSuffix(b.asked[0], " from "+want) {
 			t.Errorf("%s: asked %v, want from %s", remote, b.asked, want)
 		}
 	}
@@ -350,7 +383,7 @@ func TestMeasures(t *testing.T) {
 	waiting, most := 0.0, 0.0
 	b := &backend{yes: true}
 	h := &silo.Handler{
-		Lists: b, Creates: b, Deletes: b, Log: zerolog.Nop(),
+		Guard: access.New(site(), time.Now), Lists: b, Creates: b, Deletes: b, Cleans: b, Log: zerolog.Nop(),
 		Observe: func(endpoint string, status int, _ time.Duration) {
 			observed = append(observed, fmt.Sprint(endpoint, " ", status))
 		},

@@ -1,0 +1,8 @@
+module berth/pkg/client
+
+go 1.26.0
+
+require (
+	github.com/google/go-cmp v0.7.0
+	go.uber.org/goleak v1.3.0
+)

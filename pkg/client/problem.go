@@ -1,0 +1,106 @@
+package client
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Problem is why the service does not do what it was asked: a problem detail
+// (RFC 9457).
+type Problem struct { //nolint:errname // What RFC 9457 calls it.
+	Type   string `json:"type"`
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail"`
+	// Reason is the cause for programs, like NOT_FOUND or IMAGE_PULL. It is empty
+	// for an answer that is not the service's own, as that of a proxy.
+	Reason string `json:"reason"`
+	// Pod is the pod that was made for the request, if one was.
+	Pod string `json:"pod_name"`
+
+	// RetryAfter is when the service asks to be asked again; 0 where it does not.
+	RetryAfter time.Duration `json:"-"`
+}
+
+// Error returns reason and detail.
+func (p *Problem) Error() string {
+	if p.Reason == "" {
+		return fmt.Sprintf("answered %d %s, which is no answer of Berth", p.Status, cmp.Or(http.StatusText(p.Status), "(unknown status)"))
+	}
+	return p.Reason + ": " + p.Detail
+}
+
+// Busy says that the service has done nothing and may be asked again later.
+func (p *Problem) Busy() bool {
+	return p.Status == http.StatusTooManyRequests || p.Status == http.StatusServiceUnavailable
+}
+
+// NotFound says that an error means: there is no such pod, or it is another's.
+func NotFound(err error) bool {
+	var p *Problem
+	return errors.As(err, &p) && p.Status == http.StatusNotFound && p.Reason != ""
+}
+
+// problemOf reads the answer to a request that did not succeed.
+func problemOf(response *http.Response, body []byte) *Problem {
+	p := &Problem{}
+	if kind, _, _ := strings.Cut(response.Header.Get("Content-Type"), ";"); kind == "application/problem+json" {
+		if json.Unmarshal(body, p) != nil {
+			p = &Problem{}
+		}
+	}
+	p.Status = response.StatusCode
+	p.RetryAfter = retryAfter(response.Header.Get("Retry-After"), time.Now())
+	return p
+}
+
+// retryAfter reads the header: seconds or a date
+// (https://www.rfc-editor.org/rfc/rfc9110#name-retry-after), never beyond maxWait.
+func retryAfter(text string, now time.Time) time.Duration {
+	text = strings.TrimSpace(text)
+	if seconds, err := strconv.Atoi(text); err == nil {
+		return time.Duration(min(max(seconds, 0), int(maxWait/time.Second))) * time.Second
+	}
+	if date, err := http.ParseTime(text); err == nil {
+		return min(max(date.Sub(now), 0), maxWait)
+	}
+	return 0
+}
+
+// What may go wrong besides what the service tells.
+var (
+	// ErrNotSent is wrapped by errors of this side: no token can be read.
+	ErrNotSent = errors.New("the request was not sent")
+	// ErrNoAnswer is wrapped where the service was not reached, or its answer was lost.
+	ErrNoAnswer = errors.New("no answer")
+	// ErrForeign is wrapped where what answered is not Berth.
+	ErrForeign = errors.New("the answer is not one of Berth")
+	// ErrStreamEnded is wrapped where a stream has ended in good order, as when a
+	// replica is stopped.
+	ErrStreamEnded = errors.New("the stream has ended")
+)
+
+// Unsent says that an error means that the request has not reached the service.
+func Unsent(err error) bool {
+	var op *net.OpError
+	return errors.Is(err, ErrNotSent) || errors.As(err, &op) && op.Op == "dial"
+}
+
+// noAnswer is the error of a request without an answer, without its URL.
+func noAnswer(err error) error {
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		err = e.Err
+	}
+	return fmt.Errorf("%w: %w", ErrNoAnswer, err)
+}
+
+// foreign is the error of an answer that Berth would not give.
+func foreign(err error) error { return fmt.Errorf("%w: %w", ErrForeign, err) }

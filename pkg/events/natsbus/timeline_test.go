@@ -1,0 +1,90 @@
+package natsbus_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"berth/pkg/events"
+	"berth/pkg/events/eventstest"
+	"berth/pkg/events/natsbus"
+)
+
+// TestAfter: a scope's records after a position, and nobody else's.
+func TestAfter(t *testing.T) {
+	t.Parallel()
+	bus := eventstest.NewBus(t, eventstest.NewServer(t), "test")
+	created, err := bus.Created(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := eventstest.Bring(t, bus, "a", "alice", events.Gone)
+	eventstest.Bring(t, bus, "a", "bob", events.Licensed)
+	eventstest.Bring(t, bus, "b", "alice", events.Claimed)
+	tests := map[string]struct {
+		after uint64
+		scope natsbus.Scope
+		limit int
+		want  []string
+	}{
+		"a name and user":   {first.Sequence - 2, natsbus.Scope{Pod: "a", User: "alice"}, 100, []string{"a alice deleting", "a alice gone"}},
+		"the other user":    {0, natsbus.Scope{Pod: "a", User: "bob"}, 100, []string{"a bob claimed", "a bob licensed"}},
+		"a user":            {first.Sequence - 1, natsbus.Scope{User: "alice"}, 100, []string{"a alice gone", "b alice claimed"}},
+		"everything, some":  {first.Sequence, natsbus.Scope{}, 2, []string{"a bob claimed", "a bob licensed"}},
+		"after the end":     {first.Sequence + 100, natsbus.Scope{}, 100, nil},
+		"a wildcard's name": {0, natsbus.Scope{User: "*"}, 100, nil},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			steps, err := bus.After(t.Context(), events.At(created, tt.after), tt.scope, tt.limit)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, s := range steps {
+				got = append(got, s.Pod+" "+s.User+" "+string(s.Event))
+				if s.Source != "berth/test/test" || s.Generation == "" {
+					t.Errorf("source %q, generation %q", s.Source, s.Generation)
+				}
+			}
+			if d := cmp.Diff(tt.want, got); d != "" {
+				t.Errorf("records (-want +got):\n%s", d)
+			}
+		})
+	}
+	if _, err := bus.After(t.Context(), events.Position{Created: 1}, natsbus.Scope{}, 1); !errors.Is(err, natsbus.ErrUnavailable) {
+		t.Errorf("records of another log: %v", err)
+	}
+	for what, p := range map[string]events.Position{"a record": events.At(created, first.Sequence), "none": events.At(created, first.Sequence+100), "another log's": {Created: 1, Sequence: first.Sequence}} {
+		appended, there, err := bus.RecordAt(t.Context(), p)
+		if err != nil || there != (what == "a record") || there && time.Since(appended) > time.Minute {
+			t.Errorf("%s: %v, %v, %v", what, appended, there, err)
+		}
+	}
+}
+
+// TestEpoch: it changes when the log is read again, and then only.
+func TestEpoch(t *testing.T) {
+	t.Parallel()
+	server := eventstest.NewServer(t)
+	bus := eventstest.NewBus(t, server, "test")
+	eventstest.MarkComplete(t, bus)
+	table := bus.NewTable(false, nil)
+	eventstest.RunTable(t, table)
+	first := table.Epoch()
+	eventstest.Bring(t, bus, "a", "alice", events.Ready)
+	pods, err := table.FreshPods(t.Context())
+	if err != nil || len(pods) != 1 || pods[0].Event != events.Ready {
+		t.Errorf("pods %v, %v", pods, err)
+	}
+	if got := table.Epoch(); got != first || first.Created == 0 || first.Loads != 1 {
+		t.Errorf("epoch %v after %v", got, first)
+	}
+	server.Restart()
+	eventstest.Eventually(t, "the log is read again", func() bool { return table.Epoch().Loads > first.Loads })
+	if got := table.Epoch(); got.Created != first.Created {
+		t.Errorf("epoch %v after %v: the log is the same", got, first)
+	}
+}

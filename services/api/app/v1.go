@@ -1,0 +1,343 @@
+package app
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"berth/pkg/events"
+	"berth/pkg/events/natsbus"
+	"berth/services/api/internal/silo"
+	"berth/services/api/internal/v1"
+)
+
+// resources answers the requests below /v1 from the log. It is safe for concurrent use.
+type resources struct{ b *backend }
+
+var (
+	_ v1.State   = resources{}
+	_ v1.Own     = resources{}
+	_ v1.Past    = resources{}
+	_ v1.Makes   = resources{}
+	_ v1.Removes = resources{}
+)
+
+// newV1 returns the handler of /v1. The caller fills in what it measures, and sees
+// to it that the hub is told of each record of the table; see tellV1.
+func newV1(b *backend, guard v1.Guard, hub *v1.Hub) *v1.Handler {
+	r := resources{b}
+	return &v1.Handler{
+		Guard: guard, State: r, Own: r, Past: r, Makes: r, Removes: r, Hub: hub,
+		Draining: b.draining, IngressDomain: b.config.IngressDomain, Retention: b.config.LogRetention,
+	}
+}
+
+// tellV1 hands a record of the table on to the streams of /v1. It is called within
+// the table's onChange.
+func tellV1(hub *v1.Hub, table *natsbus.Table, e natsbus.Entry) {
+	epoch := table.Epoch()
+	hub.Tell(v1.Epoch(epoch), entryIn(epoch.Created, e))
+}
+
+// entryIn is an entry of a log of an age.
+func entryIn(created int64, e natsbus.Entry) v1.Entry {
+	return v1.Entry{Record: e.Record, Position: events.Position{Created: created, Sequence: e.Sequence}, Time: e.Time}
+}
+
+func (r resources) entry(e natsbus.Entry) v1.Entry { return entryIn(r.b.table.Created(), e) }
+
+// told makes a fault of /v1 out of the backend's.
+func told(err error) error {
+	var e *silo.Error
+	switch {
+	case errors.As(err, &e):
+		return &v1.Fault{Status: e.Status, Reason: e.Reason, Message: e.Message}
+	case errors.Is(err, natsbus.ErrUnavailable), errors.Is(err, errDraining), errors.Is(err, errTimeout):
+		return &v1.Fault{Reason: events.Unavailable, Message: err.Error()}
+	}
+	return err
+}
+
+// Ready implements [v1.State].
+func (r resources) Ready() error { return told(r.b.table.Ready()) }
+
+// Epoch implements [v1.State].
+func (r resources) Epoch() v1.Epoch { return v1.Epoch(r.b.table.Epoch()) }
+
+// Pods implements [v1.State].
+func (r resources) Pods(ctx context.Context, user string) ([]v1.Entry, error) {
+	read := r.b.table.FreshPods
+	if user != "" {
+		read = func(ctx context.Context) ([]natsbus.Entry, error) { return r.b.table.FreshUser(ctx, user) }
+	}
+	entries, err := read(ctx)
+	if err != nil {
+		return nil, told(err)
+	}
+	created := r.b.table.Created()
+	pods := make([]v1.Entry, len(entries))
+	for i, e := range entries {
+		pods[i] = entryIn(created, e)
+	}
+	return pods, nil
+}
+
+// Pod implements [v1.Own].
+func (r resources) Pod(ctx context.Context, user, name string) (v1.Entry, error) {
+	e, err := r.b.own(ctx, user, name)
+	if err == nil && e.Event == events.Gone {
+		err = silo.ErrNoPod
+	}
+	if err != nil {
+		return v1.Entry{}, told(err)
+	}
+	return r.entry(e), nil
+}
+
+// Tokens implements [v1.Own].
+func (r resources) Tokens(ctx context.Context, e v1.Entry) (map[string]string, error) {
+	if len(e.TokenKeys) == 0 || e.Event.Over() {
+		return nil, nil
+	}
+	tokens, known, err := r.b.bus.Tokens(ctx, e.Pod, e.Generation)
+	switch {
+	case err != nil:
+		return nil, told(err)
+	case !known:
+		// They are being copied for the first time, or again after the bucket was lost.
+		return nil, &v1.Fault{
+			Reason: events.Unavailable, Message: "the tokens are still to be copied out of the pod; ask again", RetryAfter: tokenPause,
+		}
+	}
+	return tokens, nil
+}
+
+// tokenPause is when to ask again for tokens that are being copied.
+const tokenPause = 2 * time.Second
+
+// maxHistory is how many records of a name and user a timeline is made of at the
+// most: more than the log keeps.
+const maxHistory = 1024
+
+// History implements [v1.Past].
+func (r resources) History(ctx context.Context, user, name string) ([]v1.Step, error) {
+	if err := r.b.table.Ready(); err != nil {
+		return nil, told(err)
+	}
+	return r.after(ctx, events.Position{Created: r.b.table.Created()}, natsbus.Scope{Pod: name, User: user}, maxHistory)
+}
+
+// After implements [v1.Past].
+func (r resources) After(ctx context.Context, after events.Position, scope v1.Scope, limit int) ([]v1.Step, error) {
+	return r.after(ctx, after, natsbus.Scope(scope), limit)
+}
+
+func (r resources) after(ctx context.Context, after events.Position, scope natsbus.Scope, limit int) ([]v1.Step, error) {
+	found, err := r.b.bus.After(ctx, after, scope, limit)
+	if err != nil {
+		return nil, told(err)
+	}
+	steps := make([]v1.Step, len(found))
+	for i, s := range found {
+		steps[i] = v1.Step{Entry: entryIn(after.Created, s.Entry), Source: s.Source}
+	}
+	return steps, nil
+}
+
+// RecordAt implements [v1.Past].
+func (r resources) RecordAt(ctx context.Context, p events.Position) (time.Time, bool, error) {
+	appended, there, err := r.b.bus.RecordAt(ctx, p)
+	return appended, there, told(err)
+}
+
+// Create implements [v1.Makes].
+func (r resources) Create(ctx context.Context, c v1.Create) (v1.Entry, string, error) {
+	if err := r.b.table.Ready(); err != nil {
+		return v1.Entry{}, "", told(err)
+	}
+	command := r.b.command(ctx, silo.CreateRequest{ManifestURL: c.ManifestURL, User: c.User, Settings: c.Settings, Silo: c.Caller.Silo})
+	var decided events.Outcome
+	if c.Key != "" {
+		var err error
+		if command.ID, decided, err = r.attempt(ctx, c, command.ID); err != nil {
+			return v1.Entry{}, command.ID, told(err)
+		}
+	}
+	name, err := r.carryOut(ctx, command, c.Key != "", decided)
+	if err != nil {
+		return v1.Entry{Record: events.Record{Pod: name}}, command.ID, told(err)
+	}
+	e, err := r.b.table.Fresh(ctx, name)
+	switch {
+	case err != nil:
+		return v1.Entry{Record: events.Record{Pod: name}}, command.ID, told(err)
+	case e.Command != command.ID, e.Event == events.Gone:
+		return v1.Entry{}, command.ID, errPodGone
+	}
+	return r.entry(e), command.ID, nil
+}
+
+// errPodGone is the answer to a key whose pod has come and gone.
+var errPodGone = &v1.Fault{
+	Status: http.StatusGone, Reason: events.NotFound,
+	Message: "the pod that was made for this request is gone; use another Idempotency-Key for a new one",
+}
+
+// attempt returns the id of the command that a key stands for, and what is known of
+// its outcome. proposed is the id for a key that nobody has used within the hour.
+func (r resources) attempt(ctx context.Context, c v1.Create, proposed string) (id string, decided events.Outcome, err error) {
+	key := v1.KeyID(c.Caller.Silo.Name, c.User, c.Key)
+	mine := v1.Reservation{Body: c.Body, Command: proposed}
+	holds, err := r.b.bus.Decide(ctx, events.Outcome{Verdict: events.Done, Command: key, User: c.User, Message: mine.String()})
+	if err == nil {
+		return proposed, events.Outcome{}, nil
+	}
+	if !errors.Is(err, events.ErrDecided) {
+		return "", events.Outcome{}, err
+	}
+	first, ok := v1.ParseReservation(holds.Message)
+	switch {
+	case !ok:
+		return "", events.Outcome{}, &v1.Fault{
+			Reason: events.RequestInvalid, Message: "another version of this service has used this Idempotency-Key; use another",
+		}
+	case first.Body != c.Body:
+		return "", events.Outcome{}, &v1.Fault{
+			Status: http.StatusUnprocessableEntity, Reason: events.RequestInvalid,
+			Message: "this Idempotency-Key has been used with another body within the last hour; use another key",
+		}
+	}
+	for n := range v1.Attempts {
+		id = first.Attempt(n)
+		if decided, err = r.b.bus.Outcome(ctx, id); err != nil {
+			return "", events.Outcome{}, err
+		}
+		// Of what expired or was refused nothing is made, whatever is delivered again.
+		if decided.Verdict == "" || decided.Verdict == events.Accepted {
+			return id, decided, nil
+		}
+	}
+	return id, decided, nil
+}
+
+// carryOut is [backend.Create] for a command that may be shared: published before,
+// here or on another replica, with an outcome that may be known. With an error it
+// returns the name of the pod that failed, if there was one.
+func (r resources) carryOut(ctx context.Context, command events.Command, shared bool, decided events.Outcome) (string, error) {
+	b := r.b
+	outcomes := b.table.ExpectOutcome(command.ID)
+	defer outcomes.Close()
+	if decided.Verdict == "" {
+		if err := b.bus.Publish(ctx, command, "create"); err != nil {
+			if errors.Is(err, events.ErrTooLarge) {
+				return "", silo.Fault(events.RequestInvalid, "the request is too large")
+			}
+			return b.expire(ctx, command) // It may have been stored all the same.
+		}
+	}
+	if shared {
+		var err error
+		if decided, err = r.earlier(ctx, command.ID); err != nil {
+			return "", err
+		}
+	}
+	waiting, cancel := b.waiting(ctx, time.Until(command.Create.Deadline))
+	defer cancel()
+	for {
+		outcome, err := outcomes.Now()
+		if outcome.Verdict == "" {
+			outcome = decided
+		}
+		switch {
+		case err != nil:
+			return "", unavailable(err)
+		case outcome.Verdict == events.Accepted:
+			name, err := b.accepted(waiting, outcome)
+			switch {
+			case err != nil:
+				return outcome.Pod, err
+			case name != "":
+				return name, nil
+			case waiting.Err() != nil:
+				return b.claimed(ctx, outcome)
+			}
+			continue // The name was lost to another; the next outcome says which it is.
+		case outcome.Verdict != "":
+			return "", silo.Fault(outcome.Reason, outcome.Message)
+		}
+		select {
+		case <-outcomes.Changed():
+		case <-waiting.Done():
+			if ctx.Err() != nil {
+				return "", context.Cause(ctx) // Nobody listens any more; the create goes on.
+			}
+			return b.expire(ctx, command)
+		}
+	}
+}
+
+// earlier returns the outcome that a command had before this replica listened, if
+// it had one, and errPodGone where its pod has come and gone since. It brings the
+// table up to date about that pod.
+func (r resources) earlier(ctx context.Context, command string) (events.Outcome, error) {
+	outcome, err := r.b.bus.Outcome(ctx, command)
+	if err != nil || outcome.Verdict != events.Accepted {
+		return outcome, unavailable(err)
+	}
+	// In this order: a claim that comes in between must not look like one that is over.
+	had, err := r.b.bus.Claimed(ctx, outcome.Pod, command)
+	if err != nil {
+		return outcome, unavailable(err)
+	}
+	e, err := r.b.table.Fresh(ctx, outcome.Pod)
+	if err == nil && had && e.Command != command {
+		err = errPodGone
+	}
+	return outcome, unavailable(err)
+}
+
+// AwaitReady implements [v1.Makes].
+func (r resources) AwaitReady(ctx context.Context, e v1.Entry) (v1.Entry, error) {
+	b := r.b
+	// The create timer ends a create long before this; it is for the case that
+	// every deleter is away.
+	waiting, cancel := b.waiting(ctx, b.config.TimeoutCreateMax+time.Minute)
+	defer cancel()
+	found, err := b.table.Await(waiting, e.Pod, func(n natsbus.Entry) bool {
+		return n.Generation != e.Generation || !n.ReadyAt.IsZero() || n.Event.Over() || n.Event == events.Ended
+	})
+	switch {
+	case err != nil:
+		return v1.Entry{}, told(err)
+	case found.Generation == e.Generation && !found.ReadyAt.IsZero() && !found.Event.Over() && found.Event != events.Ended:
+		return r.entry(found), nil
+	case found.Generation != e.Generation:
+		return v1.Entry{}, &v1.Fault{Reason: events.DeletedOutside, Message: "the pod was deleted while it was being made"}
+	}
+	return v1.Entry{}, &v1.Fault{
+		Reason: cmp.Or(found.Reason, events.DeletedOutside), Message: cmp.Or(found.Message, "the pod was deleted while it was being made"),
+	}
+}
+
+// Delete implements [v1.Removes].
+func (r resources) Delete(ctx context.Context, user, name string) (v1.Entry, error) {
+	if err := r.b.Delete(ctx, user, name); err != nil {
+		return v1.Entry{}, told(err)
+	}
+	e, err := r.b.own(ctx, user, name)
+	switch {
+	case errors.Is(err, silo.ErrNoPod):
+		return v1.Entry{}, nil // It is gone, and another has the name.
+	case err != nil:
+		return v1.Entry{}, told(err)
+	}
+	return r.entry(e), nil
+}
+
+// AwaitGone implements [v1.Removes].
+func (r resources) AwaitGone(ctx context.Context, user, name string) (bool, error) {
+	gone, err := r.b.AwaitGone(ctx, user, name)
+	return gone, told(err)
+}

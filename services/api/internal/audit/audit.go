@@ -1,0 +1,168 @@
+// Package audit keeps who asked what for whom, and what came of it: as a line of the log of the
+// process, and as a message of the audit stream.
+package audit
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"berth/pkg/events"
+)
+
+const (
+	// queued is how many records wait for the stream at the most.
+	queued = 4096
+	// writers is how many are on their way to it at a time.
+	writers = 4
+	// attempts is how often one is tried, with pause in between: about as long as a broker takes to
+	// come back after a restart.
+	attempts = 10
+	pause    = time.Second
+	// flushLimit is how long the last ones may take at the end.
+	flushLimit = 2 * time.Second
+	// spared lines are logged in each second of those that a stranger or a limit makes as many of as anybody likes.
+	spared = 5
+)
+
+// Store keeps records.
+type Store interface {
+	// Audit returns when the record is kept. A record that is given again after an error may be kept
+	// twice; its request id tells.
+	Audit(ctx context.Context, record events.AuditRecord) error
+}
+
+// Trail takes records in. It never blocks: what cannot be kept in the stream is counted, and is in the
+// log all the same. It is safe for concurrent use.
+type Trail struct {
+	store   Store
+	log     zerolog.Logger
+	sampled zerolog.Logger
+	lost    func()
+	queue   chan events.AuditRecord
+	pause   time.Duration
+}
+
+// New returns a trail. Records wait until [Trail.Run] is called. lost is called for each one that does
+// not get into the store.
+func New(store Store, log zerolog.Logger, lost func()) *Trail {
+	return &Trail{
+		store: store, log: log, lost: lost, queue: make(chan events.AuditRecord, queued), pause: pause,
+		sampled: log.Sample(&zerolog.BurstSampler{Burst: spared, Period: time.Second}),
+	}
+}
+
+// Record takes a record of a request that has been answered. Requests of strangers, and those above a
+// rate, are in the log alone, and a few of them each second.
+func (t *Trail) Record(r events.AuditRecord) {
+	if r.Silo == "" && !r.Admin || r.Reason == events.RateLimited {
+		write(t.sampled.Info(), r)
+		return
+	}
+	write(t.log.Info(), r)
+	select {
+	case t.queue <- r:
+	default:
+		t.lost()
+	}
+}
+
+func write(line *zerolog.Event, r events.AuditRecord) {
+	line = line.Bool("audit", true).Str("request_id", r.Request).Str("silo", r.Silo).Str("address", r.Address).Str("action", r.Action).
+		Str("user_id", r.User).Str("pod_name", r.Pod).Int("status", r.Status).Float64("took_seconds", r.Took)
+	if r.Admin {
+		line = line.Bool("admin", true)
+	}
+	if r.Command != "" {
+		line = line.Str("command_id", r.Command)
+	}
+	if r.Reason != "" {
+		line = line.Str("reason", string(r.Reason))
+	}
+	line.Msg("Request answered")
+}
+
+// Run keeps records until the context ends, and then for a short time those that still wait. It is
+// called once, and returns nil.
+func (t *Trail) Run(ctx context.Context) error {
+	var group sync.WaitGroup
+	for range writers {
+		group.Go(func() {
+			for {
+				select {
+				case r := <-t.queue:
+					t.keep(ctx, r)
+				case <-ctx.Done():
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushLimit)
+	defer cancel()
+	for {
+		select {
+		case r := <-t.queue:
+			if last.Err() != nil || t.store.Audit(last, r) != nil {
+				t.lost()
+			}
+		default:
+			return nil
+		}
+	}
+}
+
+// keep tries to store a record for a while.
+func (t *Trail) keep(ctx context.Context, r events.AuditRecord) {
+	for attempt := range attempts {
+		// A record on its way is not lost because the service stops.
+		own, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushLimit)
+		err := t.store.Audit(own, r)
+		cancel()
+		if err == nil {
+			return
+		}
+		t.log.Debug().Err(err).Int("attempt", attempt+1).Str("request_id", r.Request).Msg("Audit record not stored")
+		select {
+		case <-ctx.Done():
+			t.lost()
+			return
+		case <-time.After(t.pause):
+		}
+	}
+	t.lost()
+}
+
+// Note is what is learnt of a request while it is answered.
+type Note struct {
+	mu      sync.Mutex
+	command string
+}
+
+type noteKey struct{}
+
+// WithNote returns a context that [SetCommand] writes through to the note.
+func WithNote(ctx context.Context) (context.Context, *Note) {
+	n := &Note{}
+	return context.WithValue(ctx, noteKey{}, n), n
+}
+
+// SetCommand notes the id of the command that the request of a context has led to. Without a note it
+// does nothing.
+func SetCommand(ctx context.Context, id string) {
+	if n, ok := ctx.Value(noteKey{}).(*Note); ok {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.command = id
+	}
+}
+
+// Command returns the id of the command, or "".
+func (n *Note) Command() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.command
+}

@@ -1,0 +1,260 @@
+package v1
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"berth/pkg/events"
+	"berth/pkg/events/eventstest"
+	"berth/services/api/internal/access"
+)
+
+// quiet is a log in which nothing has happened, and from which nobody is kept.
+type quiet struct {
+	caller access.Caller
+	ready  atomic.Pointer[Fault]
+}
+
+func (q *quiet) Admit(*http.Request) (access.Caller, error)              { return q.caller, nil }
+func (q *quiet) User(access.Caller, string) error                        { return nil }
+func (q *quiet) Epoch() Epoch                                            { return Epoch{Created: 1, Loads: 1} }
+func (q *quiet) Pods(context.Context, string) ([]Entry, error)           { return nil, nil }
+func (q *quiet) History(context.Context, string, string) ([]Step, error) { return nil, nil }
+func (q *quiet) After(context.Context, events.Position, Scope, int) ([]Step, error) {
+	return nil, nil
+}
+
+func (q *quiet) RecordAt(context.Context, events.Position) (time.Time, bool, error) {
+	return time.Now(), true, nil
+}
+
+func (q *quiet) Ready() error {
+	if f := q.ready.Load(); f != nil {
+		return f
+	}
+	return nil
+}
+
+// streams is a handler of streams alone, behind a real server.
+type streams struct {
+	*testing.T
+	h      *Handler
+	log    *quiet
+	server *httptest.Server
+	drain  context.CancelFunc
+	ended  chan int
+	n      uint64
+}
+
+func newStreams(t *testing.T, change func(*Handler)) *streams {
+	t.Helper()
+	// The caller that may name anybody is the one of loopback, whom a guard makes.
+	everybody, err := access.New(defaultConfig(), time.Now).Admit(localRequest())
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := &quiet{caller: everybody}
+	draining, drain := context.WithCancel(context.Background())
+	s := &streams{T: t, log: log, drain: drain, ended: make(chan int, 100), h: &Handler{
+		Guard: log, State: log, Past: log, Hub: &Hub{}, Draining: draining, Retention: time.Hour, Log: zerolog.Nop(),
+	}}
+	s.h.Audit = func(r events.AuditRecord) { s.ended <- r.Status }
+	change(s.h)
+	mux := http.NewServeMux()
+	if err := s.h.Register(mux); err != nil {
+		t.Fatal(err)
+	}
+	s.server = httptest.NewServer(mux)
+	t.Cleanup(func() { drain(); s.server.CloseClientConnections(); s.server.Close() })
+	return s
+}
+
+// happen tells the hub of records of a size.
+func (s *streams) happen(count, size int) {
+	for range count {
+		s.n++
+		s.h.Hub.Tell(Epoch{Created: 1, Loads: 1}, Entry{
+			Record: events.Record{Event: events.Ready, Pod: "p", User: "alice", Message: strings.Repeat("x", size)}, Position: events.Position{Created: 1, Sequence: s.n},
+		})
+	}
+}
+
+// open opens a stream and reads its beginning, after which events come.
+func (s *streams) open(header string) (net.Conn, *bufio.Scanner) {
+	s.Helper()
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(s.Context(), "tcp", strings.TrimPrefix(s.server.URL, "http://"))
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(func() { _ = conn.Close() })
+	fmt.Fprintf(conn, "GET /v1/events HTTP/1.1\r\nHost: localhost\r\n%s\r\n", header)
+	lines := bufio.NewScanner(conn)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		if lines.Text() == "event: synced" {
+			return conn, lines
+		}
+		if strings.HasPrefix(lines.Text(), "HTTP/1.1 ") && lines.Text() != "HTTP/1.1 200 OK" {
+			return conn, nil
+		}
+	}
+	s.Fatal("the stream ended before it began")
+	return nil, nil
+}
+
+// TestSlowReader is cut, and holds nobody up.
+func TestSlowReader(t *testing.T) {
+	t.Parallel()
+	s := newStreams(t, func(h *Handler) { h.WriteLimit = 200 * time.Millisecond })
+	_, _ = s.open("") // Reads no further.
+	_, lines := s.open("")
+	const batch, size = 100, 20 << 10
+	read := make(chan int, 1)
+	go func() {
+		count := 0
+		for lines.Scan() {
+			if lines.Text() == "event: pod" {
+				if count++; count%batch == 0 {
+					read <- count
+				}
+			}
+		}
+	}()
+	told := 0
+	for len(s.ended) == 0 {
+		if told > 100_000 {
+			t.Fatal("the slow reader has not been cut after 2 GB")
+		}
+		s.happen(batch, size)
+		told += batch
+		if count := eventstest.Receive(t, "the events of the other reader", read); count != told {
+			t.Fatalf("the other reader has %d events of %d", count, told)
+		}
+	}
+	s.h.mu.Lock()
+	defer s.h.mu.Unlock()
+	if s.h.streams[s.log.caller.Silo.Name] != 1 {
+		t.Errorf("streams: %v", s.h.streams)
+	}
+}
+
+// TestStreamsAreCounted: a silo has no more than its share, and gets it back.
+func TestStreamsAreCounted(t *testing.T) {
+	t.Parallel()
+	s := newStreams(t, func(h *Handler) { h.MaxStreams = 2 })
+	first, _ := s.open("")
+	s.open("")
+	if _, lines := s.open(""); lines != nil {
+		t.Error("a third stream was opened")
+	}
+	if status := eventstest.Receive(t, "the refusal", s.ended); status != http.StatusTooManyRequests {
+		t.Errorf("the third stream was answered with %d", status)
+	}
+	_ = first.Close()
+	eventstest.Receive(t, "the end of the first", s.ended)
+	if _, lines := s.open(""); lines == nil {
+		t.Error("no stream after one was closed")
+	}
+}
+
+// TestHeartbeat: a stream says that it is alive, and ends when the log cannot be
+// trusted any more or the replica stops, so that its client asks another.
+func TestHeartbeat(t *testing.T) {
+	t.Parallel()
+	tests := map[string]func(*streams){
+		"the log is away": func(s *streams) { s.log.ready.Store(&Fault{Reason: events.Unavailable, Message: "away"}) },
+		"it stops":        func(s *streams) { s.drain() },
+	}
+	for name, happens := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStreams(t, func(h *Handler) { h.Heartbeat = 10 * time.Millisecond })
+			_, lines := s.open("")
+			beats := 0
+			for beats < 3 && lines.Scan() {
+				if lines.Text() == ": still here" {
+					beats++
+				}
+			}
+			happens(s)
+			for lines.Scan() {
+				if strings.HasPrefix(lines.Text(), "event: ") {
+					t.Errorf("%s", lines.Text())
+				}
+				if lines.Text() == "0" { // The last chunk.
+					break
+				}
+			}
+			if beats < 3 {
+				t.Errorf("%d heartbeats", beats)
+			}
+			eventstest.Receive(t, "the end", s.ended)
+		})
+	}
+}
+
+// TestHub hands on what each wants, in order, and says where something may be missing.
+func TestHub(t *testing.T) {
+	t.Parallel()
+	h := &Hub{}
+	tell := func(loads, sequence uint64, user string) {
+		h.Tell(Epoch{Created: 1, Loads: loads}, Entry{Record: events.Record{Pod: "p", User: user}, Position: events.Position{Created: 1, Sequence: sequence}})
+	}
+	took := func(s *subscription) (sequences []uint64, err error) {
+		queue, err := s.take()
+		for _, n := range queue {
+			sequences = append(sequences, n.Position.Sequence)
+		}
+		return sequences, err
+	}
+	every := func(Entry) bool { return true }
+	tell(1, 1, "alice")
+	all, endAll := h.subscribe(Epoch{1, 1}, "", every)
+	alice, endAlice := h.subscribe(Epoch{1, 1}, "alice", every)
+	picky, endPicky := h.subscribe(Epoch{1, 1}, "", func(e Entry) bool { return e.User == "bob" })
+	if all.from.Sequence != 1 {
+		t.Errorf("subscribed from %v", all.from)
+	}
+	tell(1, 2, "alice")
+	tell(1, 3, "bob")
+	tell(2, 7, "alice") // The log was read again.
+	tell(2, 7, "bob")
+	tell(2, 8, "alice")
+	for name, tt := range map[string]struct {
+		s    *subscription
+		want string
+	}{"all": {all, "[2 3]"}, "of alice": {alice, "[2]"}, "picky": {picky, "[3]"}} {
+		got, err := took(tt.s)
+		if fmt.Sprint(got) != tt.want || err != nil {
+			t.Errorf("%s: %v, %v; want %s", name, got, err, tt.want)
+		}
+		if got, err := took(tt.s); len(got) > 0 || err != errGap { //nolint:errorlint // The very one.
+			t.Errorf("%s: %v, %v; want a gap", name, got, err)
+		}
+	}
+	endAll()
+	endAlice()
+	endPicky()
+	slow, end := h.subscribe(Epoch{1, 2}, "alice", every)
+	defer end()
+	for i := range uint64(maxQueued + 1) {
+		tell(2, 10+i, "alice")
+	}
+	if got, err := took(slow); len(got) > 0 || err != errSlow { //nolint:errorlint // The very one.
+		t.Errorf("a queue that is full: %v, %v", got, err)
+	}
+	if len(h.all) != 0 || len(h.byUser) != 1 {
+		t.Errorf("subscriptions are left: %v, %v", h.all, h.byUser)
+	}
+}
