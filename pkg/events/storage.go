@@ -156,6 +156,9 @@ func NextStorage(before Storage, fact StorageFact) (Storage, bool, error) {
 		case StorageUsed:
 			return before, false, fmt.Errorf("%s of storage that is used: %w", fact.Kind, ErrOrder)
 		case StorageRemoving:
+			if !before.Remover.same(fact.Use) {
+				return before, false, nil // The end of an earlier removal, told late.
+			}
 		}
 		next.State, next.Claim, next.Uses, next.Remover = StorageAbsent, "", nil, Use{}
 		return next, true, nil

@@ -68,6 +68,7 @@ func TestNextStorage(t *testing.T) {
 		"a use while removing":   {facts: []events.StorageFact{one, release(1)}, fact: two, same: true, err: events.ErrRemoving},
 		"removed":                {facts: []events.StorageFact{one, release(1)}, fact: gone, want: events.Storage{State: events.StorageAbsent}},
 		"removed twice":          {facts: []events.StorageFact{one, release(1), gone}, fact: gone, same: true},
+		"removed, told too late": {facts: []events.StorageFact{one, release(1), gone, two, release(2)}, fact: gone, same: true},
 		"removed while used":     {facts: []events.StorageFact{one}, fact: gone, same: true, err: events.ErrOrder},
 		"used again":             {facts: []events.StorageFact{one, release(1), gone}, fact: other, want: events.Storage{State: events.StorageUsed, Claim: "another", Uses: []events.Use{use(2)}}},
 		"reclaimed by a sweep":   {fact: reclaim, want: events.Storage{State: events.StorageRemoving, Claim: "claim"}},

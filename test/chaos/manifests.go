@@ -5,7 +5,8 @@ import "math/rand/v2"
 // kinds are the samples that users make pods from, and how often each is taken.
 func kinds() []kind {
 	return []kind{
-		{"notebook", 60},
+		{"notebook", 46},
+		{"full", 14}, // Storage, services, ingress, token.
 		{"slow-pull", 8},
 		{"fails", 6},
 		{"completes", 6},

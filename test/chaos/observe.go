@@ -150,7 +150,7 @@ func (o *observer) take(ctx context.Context, m *jetstream.RawStreamMsg) {
 // probe looks for a pod that was said to be gone, as soon as the API server answers.
 func (o *observer) probe(ctx context.Context, pod, generation string) {
 	for ctx.Err() == nil {
-		found, err := o.look(ctx, pod)
+		found, err := o.look(ctx, pod, generation)
 		if err == nil {
 			o.mu.Lock()
 			defer o.mu.Unlock()
@@ -161,17 +161,34 @@ func (o *observer) probe(ctx context.Context, pod, generation string) {
 	}
 }
 
-func (o *observer) look(ctx context.Context, pod string) (generation string, err error) {
+// look says whether anything is there of a life of a pod; found is its generation
+// then.
+func (o *observer) look(ctx context.Context, pod, was string) (found string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	p, err := o.kube.CoreV1().Pods(namespace).Get(ctx, pod, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return "", nil
+	core := o.kube.CoreV1()
+	// What belongs to the pod must be gone, too.
+	for _, get := range []func() (metav1.Object, error){
+		func() (metav1.Object, error) { return core.Pods(namespace).Get(ctx, pod, metav1.GetOptions{}) },
+		func() (metav1.Object, error) {
+			return core.Services(namespace).Get(ctx, pod+kube.SuffixHTTP, metav1.GetOptions{})
+		},
+		func() (metav1.Object, error) {
+			return core.Services(namespace).Get(ctx, pod+kube.SuffixSSH, metav1.GetOptions{})
+		},
+		func() (metav1.Object, error) {
+			return o.kube.NetworkingV1().Ingresses(namespace).Get(ctx, pod+kube.SuffixIngress, metav1.GetOptions{})
+		},
+	} {
+		object, err := get()
+		switch {
+		case err == nil && object.GetAnnotations()[kube.AnnotationGeneration] == was:
+			return was, nil
+		case err != nil && !apierrors.IsNotFound(err):
+			return "", err
+		}
 	}
-	if err != nil {
-		return "", err
-	}
-	return p.Annotations[kube.AnnotationGeneration], nil
+	return "", nil
 }
 
 // watchPods follows the pods of the namespace, and lists them again where the
@@ -340,11 +357,50 @@ func (o *observer) left(ctx context.Context) (verdict.Left, error) {
 	for _, pod := range list.Items {
 		left.Pods = append(left.Pods, fmt.Sprintf("%s uid %s", pod.Name, pod.UID))
 	}
+	if left.Belongings, err = o.belongings(ctx); err != nil {
+		return left, err
+	}
 	if left.Commands, err = o.stored(ctx, events.CommandStream); err != nil {
 		return left, err
 	}
 	left.DeadLetters, err = o.stored(ctx, events.DeadLetterStream)
 	return left, err
+}
+
+// belongings returns what there is besides pods that belongs to one.
+func (o *observer) belongings(ctx context.Context) (all []string, err error) {
+	add := func(kind string, object metav1.Object) { all = append(all, kind+" "+object.GetName()) }
+	core, options := o.kube.CoreV1(), metav1.ListOptions{}
+	services, err := core.Services(namespace).List(ctx, options)
+	if err != nil {
+		return nil, fmt.Errorf("list services: %w", err)
+	}
+	for i := range services.Items {
+		add("service", &services.Items[i])
+	}
+	ingresses, err := o.kube.NetworkingV1().Ingresses(namespace).List(ctx, options)
+	if err != nil {
+		return nil, fmt.Errorf("list ingresses: %w", err)
+	}
+	for i := range ingresses.Items {
+		add("ingress", &ingresses.Items[i])
+	}
+	claims, err := core.PersistentVolumeClaims(namespace).List(ctx, options)
+	if err != nil {
+		return nil, fmt.Errorf("list claims: %w", err)
+	}
+	for i := range claims.Items {
+		add("claim", &claims.Items[i])
+	}
+	volumes, err := core.PersistentVolumes().List(ctx, options)
+	if err != nil {
+		return nil, fmt.Errorf("list volumes: %w", err)
+	}
+	for i := range volumes.Items {
+		add("volume", &volumes.Items[i])
+	}
+	tokens, err := o.stored(ctx, events.TokenStream)
+	return append(all, tokens...), err
 }
 
 // stored returns the subjects of a stream's messages, and the headers that say why.

@@ -51,6 +51,9 @@ timeoutCreate: %s
 timeoutCreateMax: %s
 timeoutDelete: %s
 imagePullBackOffs: %d
+nfsStorageRoot: /tank/storage
+ingressDomain: pods.example.org
+sweepInterval: 1m
 `
 
 // replica is one process of a service, with the networks between it and the
@@ -127,7 +130,7 @@ func (s *site) build(ctx context.Context, p Plan) error {
 }
 
 func (s *site) startCluster(ctx context.Context, _ Plan) error {
-	cluster, err := kubetest.Start(ctx, kubetest.Options{Dir: filepath.Join(s.dir, "kube"), Restart: true})
+	cluster, err := kubetest.Start(ctx, kubetest.Options{Dir: filepath.Join(s.dir, "kube"), Restart: true, Exec: true})
 	if err != nil {
 		return err
 	}
@@ -162,7 +165,7 @@ func (s *site) startBroker(ctx context.Context, _ Plan) error {
 
 // startServices starts all replicas and waits until every api answers.
 func (s *site) startServices(ctx context.Context, p Plan) error {
-	if err := s.serveManifests(ctx); err != nil {
+	if err := errors.Join(s.serveManifests(ctx), manifests.WriteToken()); err != nil {
 		return err
 	}
 	file := filepath.Join(s.dir, "berth.yaml")

@@ -40,10 +40,7 @@ func TestAdoptsAtTheStart(t *testing.T) {
 	t.Parallel()
 	const user = "carol@old.org"
 	p := newParts(t, hasty)
-	eventually(t, "the namespace takes pods", func() bool {
-		_, err := p.kube.CoreV1().ServiceAccounts(p.namespace).Get(t.Context(), "default", metav1.GetOptions{})
-		return err == nil
-	})
+	p.namespaceReady(t)
 	made := p.put(t, oldPod("desk-carol-old-org", "carol", "old.org"))
 	p.put(t, oldPod("stuck-carol-old-org", "carol", "old.org", func(pod *corev1.Pod) {
 		pod.Annotations = map[string]string{kubetest.StageAnnotation: kubetest.StageNeverReady}

@@ -13,6 +13,7 @@ import (
 	"flag"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -123,12 +124,20 @@ func (s suite) run(settings config.Config) int {
 // manifests is the folder of the manifests that the tests make pods from.
 const manifests = "testdata/manifests"
 
+// adminToken is that of the site's administrator.
+const adminToken = "the administrator's token of the tests"
+
 // settings are those of the shared stack: what takes long in life is over soon.
 func settings() config.Config {
 	c := config.Default()
 	c.TimeoutCreate = 30 * time.Second
 	c.TimeoutDelete = 20 * time.Second
 	c.CreateDeadline = 5 * time.Second
+	c.NFSStorageRoot, c.IngressDomain, c.IngressWildcardSecret = "/tank/storage", "pods.example.org", "wildcard-tls"
+	c.LocalRegistryURL, c.LocalRegistrySecret = "registry.example.org:5000", "registry-pull"
+	c.TestingHost = netip.MustParseAddr("10.2.0.12")
+	c.HostnameList = []config.Hostname{{Hostname: "silo1.example.org", Address: c.TestingHost}}
+	c.AdminTokenHash = config.Sum([]byte(adminToken))
 	return c
 }
 

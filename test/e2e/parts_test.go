@@ -40,6 +40,8 @@ type parts struct {
 	nats     *eventstest.Server
 	settings config.Config
 	logs     zerolog.Logger
+	// faults, where set, are on the way of creators and deleters to the API server.
+	faults *faults
 }
 
 // all are the services in the order in which devstack starts them.
@@ -152,6 +154,9 @@ func (p *parts) replica(t *testing.T, name string) *replica {
 	for _, cluster := range kubeconfig.Clusters {
 		r.cluster = newRoad(t, strings.TrimPrefix(cluster.Server, "https://"))
 		cluster.Server = "https://" + r.cluster.address()
+		if p.faults != nil && (name == "creator" || name == "deleter") {
+			cluster.Server, cluster.CertificateAuthority, cluster.CertificateAuthorityData = p.faults.URL, "", nil
+		}
 	}
 	path := filepath.Join(t.TempDir(), "kubeconfig")
 	if err := clientcmd.WriteToFile(*kubeconfig, path); err != nil {

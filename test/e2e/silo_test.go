@@ -52,6 +52,8 @@ type podInfo struct {
 	Warnings   []string          `json:"warnings"`
 	Tokens     map[string]string `json:"tokens"`
 	Kubernetes map[string]string `json:"k8s_pod_info"`
+	URL        string            `json:"url"`
+	SSHURL     string            `json:"ssh_url"`
 }
 
 // post sends a body as it is.

@@ -13,9 +13,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 )
 
@@ -29,6 +27,7 @@ const (
 // berth is the way to a pod through Berth's API. It is safe for concurrent use.
 type berth struct {
 	url, manifest string
+	token         string // The key that every pod must have a token of; empty for none.
 	http          *http.Client
 	clients       kubernetes.Interface
 	namespace     string
@@ -115,12 +114,17 @@ func (b *berth) list(ctx context.Context, user, name string) error {
 		Name   string `json:"pod_name"`
 		Owner  string `json:"owner"`
 		Status string `json:"status"`
+
+		Tokens map[string]string `json:"tokens"`
 	}
 	if err := b.post(ctx, "/get_pods", map[string]any{"user_id": user}, &pods); err != nil {
 		return err
 	}
 	if len(pods) != 1 || pods[0].Name != name || pods[0].Owner != user || !strings.HasPrefix(pods[0].Status, "Running:") {
-		return fmt.Errorf("/get_pods: %+v, want %s of %s, running", pods, name, user)
+		return fmt.Errorf("/get_pods: %d pods, want just %s of %s, running", len(pods), name, user)
+	}
+	if b.token != "" && pods[0].Tokens[b.token] == "" {
+		return fmt.Errorf("/get_pods: %s has no token %s", name, b.token)
 	}
 	return nil
 }
@@ -209,26 +213,14 @@ func (b *berth) learn(ctx context.Context) (*corev1.Pod, error) {
 
 // leftover asks for everything that Berth may make.
 func (b *berth) leftover(ctx context.Context) error {
-	var errs []error
-	count := func(kind string, list runtime.Object, err error) {
-		if err != nil {
-			errs = append(errs, fmt.Errorf("list %s: %w", kind, err))
-		} else if n := meta.LenList(list); n > 0 {
-			errs = append(errs, fmt.Errorf("%d %s are left in the cluster", n, kind))
-		}
+	pods, err := b.clients.CoreV1().Pods(b.namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return fmt.Errorf("list pods: %w", err)
 	}
-	core, all := b.clients.CoreV1(), metav1.ListOptions{}
-	pods, err := core.Pods(b.namespace).List(ctx, all)
-	count("pods", pods, err)
-	services, err := core.Services(b.namespace).List(ctx, all)
-	count("services", services, err)
-	ingresses, err := b.clients.NetworkingV1().Ingresses(b.namespace).List(ctx, all)
-	count("ingresses", ingresses, err)
-	claims, err := core.PersistentVolumeClaims(b.namespace).List(ctx, all)
-	count("claims", claims, err)
-	volumes, err := core.PersistentVolumes().List(ctx, all)
-	count("volumes", volumes, err)
-	return errors.Join(errs...)
+	if n := len(pods.Items); n > 0 {
+		err = fmt.Errorf("%d pods are left in the cluster", n)
+	}
+	return errors.Join(err, nothingLeft(ctx, b.clients, b.namespace))
 }
 
 // absent returns an error unless the API server says that there is no such pod.

@@ -38,7 +38,7 @@ func measurePods(ctx context.Context, l lab, r *report) error {
 			return err
 		}
 		defer berth.close()
-		b := bench{plan: l.plan, meter: newMeter(s.clients), progress: l.progress, floor: floor, berth: berth}
+		b := bench{plan: l.plan, meter: newMeter(s.clients), progress: l.progress, floor: floor, berth: berth, overspent: overspent}
 		got, failures, err := b.run(ctx)
 		r.Pods, r.Failures = got, append(r.Failures, failures...)
 		return err
@@ -51,6 +51,8 @@ type bench struct {
 	meter        *meter
 	progress     io.Writer
 	floor, berth side
+	// overspent says what Berth has asked of the API server that it must not.
+	overspent func(own map[string]int, pods int) []string
 }
 
 func (b *bench) run(ctx context.Context) (r *load, failures []string, err error) {
@@ -131,7 +133,7 @@ func (b *bench) round(ctx context.Context, n int, kind string) (got round, failu
 	}
 	diff := after.since(before)
 	if kind == kindBerth && b.plan.Processes == "" {
-		failures = append(failures, overspent(diff.own, b.plan.Users)...)
+		failures = append(failures, b.overspent(diff.own, b.plan.Users)...)
 	}
 	return t.round(n, kind, took, diff), failures, nil
 }

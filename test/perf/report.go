@@ -19,6 +19,7 @@ type report struct {
 	Replicas  int        `json:"replicas"`
 	Processes bool       `json:"processes"`
 	Pods      *load      `json:"pods,omitempty"`
+	Full      *load      `json:"full,omitempty"`
 	Alone     *alone     `json:"alone,omitempty"`
 	Polls     *polls     `json:"polls,omitempty"`
 	Abandon   *abandoned `json:"abandon,omitempty"`

@@ -16,6 +16,7 @@ import (
 
 	"github.com/rs/zerolog"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 
 	"berth/cmd/devstack/stack"
 	"berth/pkg/kube/client"
@@ -33,6 +34,7 @@ type scenario struct {
 func scenarios() []scenario {
 	return []scenario{
 		{"pods", "users, many at once, make, watch, list and delete a pod each", measurePods},
+		{"full", "the same with pods that have storage, a service, an ingress and a token", measureFull},
 		{"alone", "a user alone makes and deletes one pod after the other", measureAlone},
 		{"polls", "many long polls are open when their pods become ready", measurePolls},
 		{"abandon", "many long polls are opened and abandoned", measureAbandon},
@@ -116,6 +118,7 @@ type site struct {
 	// watching is for watches alone: events do not queue behind answers on the
 	// same connection. Berth's watcher has one of its own, too.
 	watching  kubernetes.Interface
+	config    *rest.Config // For commands in pods.
 	namespace string // Where Berth makes its pods.
 }
 
@@ -147,7 +150,7 @@ func (l lab) withSite(ctx context.Context, manifests string, f func(ctx context.
 		err = errors.Join(err, running.Stop(stopCtx))
 	}()
 	options := client.Options{Kubeconfig: running.Kubeconfig, Service: "perf", Version: service.Version(), QPS: -1}
-	clients, _, err := client.New(options)
+	clients, restConfig, err := client.New(options)
 	if err != nil {
 		return err
 	}
@@ -155,7 +158,7 @@ func (l lab) withSite(ctx context.Context, manifests string, f func(ctx context.
 	if err != nil {
 		return err
 	}
-	return f(ctx, &site{Stack: running, clients: clients, watching: watching, namespace: settings.Namespace})
+	return f(ctx, &site{Stack: running, clients: clients, watching: watching, config: restConfig, namespace: settings.Namespace})
 }
 
 // sides are the two ways to a pod on a site, with as many lives at once.

@@ -29,7 +29,7 @@ func table(w io.Writer, r report) error {
 		disk = "fsync at every write"
 	}
 	s.say("CPUs: %d; replicas of each service: %d; NATS and etcd: %s; ms are p50/p99", r.CPUs, r.Replicas, disk)
-	for _, part := range []interface{ table(s *sheet) }{r.Pods, r.Alone, r.Polls, r.Abandon, r.List, r.Start} {
+	for _, part := range []interface{ table(s *sheet) }{named{"pods", r.Pods}, named{"full", r.Full}, r.Alone, r.Polls, r.Abandon, r.List, r.Start} {
 		part.table(s)
 	}
 	s.say("\n%d failures", len(r.Failures))
@@ -42,11 +42,18 @@ func table(w io.Writer, r report) error {
 	return nil
 }
 
-func (l *load) table(s *sheet) {
+// named is the load of a scenario.
+type named struct {
+	scenario string
+	load     *load
+}
+
+func (n named) table(s *sheet) {
+	l := n.load
 	if l == nil {
 		return
 	}
-	s.say("\npods: %d users, %d at once; rounds each: %d, in turn; medians (lowest-highest)\n", l.Users, l.Concurrency, len(l.Rounds)/2)
+	s.say("\n"+n.scenario+": %d users, %d at once; rounds each: %d, in turn; medians (lowest-highest)\n", l.Users, l.Concurrency, len(l.Rounds)/2)
 	s.row("", kindFloor, kindBerth)
 	s.row("pods/s", l.rates(kindFloor), l.rates(kindBerth))
 	s.row("create to ready, ms", l.Floor.Ready, l.Berth.Ready)

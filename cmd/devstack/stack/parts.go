@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -80,15 +81,47 @@ func (s *Stack) startManifests(ctx context.Context) error {
 	s.OnStop("close the manifest server", func(context.Context) error { return server.Close() })
 	s.Go("serve manifests", server.Serve)
 	s.ManifestsURL = "http://" + server.Addr()
+	s.opts.Config, err = s.withSamples(s.opts.Config)
+	return err
+}
 
+// What the samples need of a site that configures nothing. No file server is
+// behind it: simulated nodes mount nothing.
+const (
+	sampleStorage = "/tank/storage"
+	sampleDomain  = "pods.berth.localhost"
+)
+
+// withSamples is a site's configuration with what the samples need.
+func (s *Stack) withSamples(c config.Config) (config.Config, error) {
 	pattern := regexp.QuoteMeta(s.ManifestsURL) + "/.*"
-	if site := s.opts.Config.WhitelistManifestRegex; !site.IsZero() {
+	if site := c.WhitelistManifestRegex; !site.IsZero() {
 		pattern = "(?:" + site.String() + ")|" + pattern
 	}
-	if s.opts.Config.WhitelistManifestRegex, err = config.ParseManifestPattern(pattern); err != nil {
-		return fmt.Errorf("allow the sample manifests: %w", err)
+	var err error
+	if c.WhitelistManifestRegex, err = config.ParseManifestPattern(pattern); err != nil {
+		return c, fmt.Errorf("allow the sample manifests: %w", err)
 	}
-	return nil
+	c.NFSStorageRoot = cmp.Or(c.NFSStorageRoot, sampleStorage)
+	c.IngressDomain = cmp.Or(c.IngressDomain, sampleDomain)
+	return c, nil
+}
+
+// Reload makes the services take over a configuration that load returns, as
+// SIGHUP does for a program of theirs: what of it can change while they run.
+// Faults are logged, and the configuration before stays.
+func (s *Stack) Reload(load func() (config.Config, []config.Notice, error)) {
+	for _, p := range s.programs {
+		p.process.Load().Signal(syscall.SIGHUP)
+	}
+	s.reloads.Reload(func() (config.Config, []config.Notice, error) {
+		c, notices, err := load()
+		if err != nil {
+			return c, notices, err
+		}
+		c, err = s.withSamples(c)
+		return c, notices, err
+	}, s.opts.Log)
 }
 
 // startCluster starts a Kubernetes, unless there is one to use, and makes the
@@ -101,11 +134,15 @@ func (s *Stack) startCluster(ctx context.Context) error {
 	s.say("starting Kubernetes (about 8 s; the first time its programs are built, about 8 minutes)")
 	cluster, err := kubetest.Start(ctx, kubetest.Options{
 		Dir: filepath.Join(s.opts.Data, "kube"), Nodes: s.opts.Nodes, Durable: s.opts.Durable, Progress: s.opts.Progress,
+		Exec: true, // Tokens are copied out of simulated pods, too: from this machine's folder for temporary files.
 	})
 	if err != nil {
 		return err
 	}
 	s.cluster, s.Kubeconfig = cluster, cluster.Kubeconfig
+	if err := manifests.WriteToken(); err != nil {
+		s.opts.Log.Warn().Err(err).Msg("Pods of the sample full.yaml will wait 10 s for their token")
+	}
 	s.OnStop("stop Kubernetes", func(context.Context) error { return cluster.Stop() })
 	s.Go("watch Kubernetes", cluster.Wait)
 	return s.prepareCluster(ctx)

@@ -46,6 +46,7 @@ func (s *Stack) program(starter *proc.Starter, name string, n int, listen string
 	env := append(os.Environ(),
 		"KUBECONFIG="+s.Kubeconfig, "DATABASE_URL="+s.opts.DatabaseURL,
 		"BACKEND_WHITELISTMANIFESTREGEX="+s.opts.Config.WhitelistManifestRegex.String(),
+		"BACKEND_NFSSTORAGEROOT="+s.opts.Config.NFSStorageRoot, "BACKEND_INGRESSDOMAIN="+s.opts.Config.IngressDomain,
 		"LOG_LEVEL="+s.opts.Log.GetLevel().String(),
 	)
 	if s.nats != nil {

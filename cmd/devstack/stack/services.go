@@ -103,7 +103,7 @@ func (s *Stack) startReplica(
 // inProcess is a replica in this process.
 func (s *Stack) inProcess(name, listen string) (r replica, address func() string) {
 	o := worker.Options{Process: service.Process{
-		Identity: service.NewIdentity(name), Config: s.opts.Config, Listen: listen, NATSURL: s.NATSURL, Kubeconfig: s.Kubeconfig,
+		Identity: service.NewIdentity(name), Config: s.opts.Config, Reloads: s.reloads, Listen: listen, NATSURL: s.NATSURL, Kubeconfig: s.Kubeconfig,
 		DatabaseURL: s.opts.DatabaseURL,
 	}}
 	o.Log = s.opts.Log.With().Str("service", name).Str("instance", o.Instance).Logger()

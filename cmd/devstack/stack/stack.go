@@ -115,6 +115,7 @@ type Stack struct {
 	nats    *server.Server // Nil where the server is another's.
 	users   []eventstest.User
 	cluster *kubetest.Cluster
+	reloads *service.Reloads
 	// programs are the replicas that are processes of their own.
 	programs []*program
 }
@@ -153,6 +154,7 @@ func (s *Stack) start(ctx context.Context) error {
 	if err := s.startManifests(ctx); err != nil {
 		return err
 	}
+	s.reloads = service.NewReloads(s.opts.Config)
 	if err := s.startNATS(); err != nil {
 		return err
 	}

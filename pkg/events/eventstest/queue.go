@@ -72,8 +72,18 @@ func command(tb testing.TB, raw *jetstream.RawStreamMsg) events.Command {
 	return c
 }
 
-// queue returns the messages of the work queue.
-func queue(tb testing.TB, site Site) []*jetstream.RawStreamMsg {
+// DeleteStream loses a stream, as a fault of a disk or of a person does.
+func DeleteStream(tb testing.TB, site Site, name string) {
+	tb.Helper()
+	js, closeConn := connect(tb, site)
+	defer closeConn()
+	if err := js.DeleteStream(tb.Context(), name); err != nil {
+		tb.Fatalf("delete stream %s: %v", name, err)
+	}
+}
+
+// connect connects behind the services' back, as one who may do everything.
+func connect(tb testing.TB, site Site) (js jetstream.JetStream, closeConn func()) {
 	tb.Helper()
 	opts := site.Options()
 	var natsOptions []nats.Option
@@ -87,11 +97,19 @@ func queue(tb testing.TB, site Site) []*jetstream.RawStreamMsg {
 	if err != nil {
 		tb.Fatalf("connect to NATS: %v", err)
 	}
-	defer nc.Close()
-	js, err := jetstream.New(nc)
+	js, err = jetstream.New(nc)
 	if err != nil {
+		nc.Close()
 		tb.Fatalf("use JetStream: %v", err)
 	}
+	return js, nc.Close
+}
+
+// queue returns the messages of the work queue.
+func queue(tb testing.TB, site Site) []*jetstream.RawStreamMsg {
+	tb.Helper()
+	js, closeConn := connect(tb, site)
+	defer closeConn()
 	ctx, cancel := context.WithTimeout(tb.Context(), pollTimeout)
 	defer cancel()
 	stream, err := js.Stream(ctx, events.CommandStream)

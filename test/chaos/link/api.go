@@ -82,6 +82,10 @@ func NewAPI(ctx context.Context, config *rest.Config, seed uint64) (*API, error)
 		return nil, fmt.Errorf("read credentials: %w", err)
 	}
 	transport := &http.Transport{TLSClientConfig: upstream, ForceAttemptHTTP2: true}
+	// Commands in pods take a connection over (RFC 9110, section 7.8), which HTTP/2 has not.
+	plain := upstream.Clone()
+	plain.NextProtos = []string{"http/1.1"}
+	upgrades := &http.Transport{TLSClientConfig: plain, DisableKeepAlives: true}
 	a := &API{
 		Link: New(), random: mathrand.New(mathrand.NewPCG(seed, 1)), counts: map[string]int{}, idle: transport.CloseIdleConnections,
 	}
@@ -90,7 +94,12 @@ func NewAPI(ctx context.Context, config *rest.Config, seed uint64) (*API, error)
 			r.SetURL(target)
 			r.Out.Header.Del("Authorization")
 		},
-		Transport: transport, FlushInterval: -1, ModifyResponse: a.spoil, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
+		Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+			if r.Header.Get("Upgrade") != "" {
+				return upgrades.RoundTrip(r)
+			}
+			return transport.RoundTrip(r)
+		}), FlushInterval: -1, ModifyResponse: a.spoil, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 		ErrorHandler: func(_ http.ResponseWriter, r *http.Request, err error) {
 			if r.Context().Err() == nil && !errors.Is(err, errSpoiled) {
 				a.Cut() // The server is away: so are its connections.
@@ -116,6 +125,11 @@ func NewAPI(ctx context.Context, config *rest.Config, seed uint64) (*API, error)
 	a.serving.Go(func() { _ = a.server.ServeTLS(listener, "", "") })
 	return a, nil
 }
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+// RoundTrip implements [http.RoundTripper].
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // Close ends all connections and waits until nothing runs any more.
 func (a *API) Close() error {
@@ -162,6 +176,9 @@ func describe(r *http.Request) (verb, resource string) {
 		if part == "namespaces" && i+2 < len(parts) {
 			resource, named = parts[i+2], i+3 < len(parts)
 		}
+	}
+	if len(parts) > 2 && parts[0] == "api" && parts[2] == "persistentvolumes" {
+		resource, named = parts[2], len(parts) > 3 // They are in no namespace.
 	}
 	verb = r.Method
 	watch := r.URL.Query().Get("watch")
@@ -210,7 +227,7 @@ func (a *API) spoil(r *http.Response) error {
 	answer, _ := r.Request.Context().Value(answerKey{}).(Answer)
 	verb, _ := describe(r.Request)
 	switch {
-	case answer == "":
+	case answer == "", r.StatusCode == http.StatusSwitchingProtocols:
 		return nil
 	case answer == Timeout && verb != "WATCH":
 		r.StatusCode, r.Status = http.StatusGatewayTimeout, ""

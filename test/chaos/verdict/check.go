@@ -257,7 +257,7 @@ func (c *trial) gone() {
 	for _, left := range []struct {
 		what  string
 		names []string
-	}{{"pod in the cluster", c.Left.Pods}, {"command", c.Left.Commands}, {"dead letter", c.Left.DeadLetters}} {
+	}{{"pod in the cluster", c.Left.Pods}, {"belonging", c.Left.Belongings}, {"command", c.Left.Commands}, {"dead letter", c.Left.DeadLetters}} {
 		for _, name := range left.names {
 			pod, _, _ := strings.Cut(name, " ")
 			if left.what != "pod in the cluster" {

@@ -206,6 +206,7 @@ func TestCheck(t *testing.T) {
 		}, 0, ""},
 		"never gone":      {func(s *scene) { s.Log = slices.Delete(s.Log, 7, 8) }, GoneIsGone, "not gone"},
 		"a pod is left":   {func(s *scene) { s.Left.Pods = []string{pod + " uid u1"} }, GoneIsGone, "left over: pod"},
+		"a claim is left": {func(s *scene) { s.Left.Belongings = []string{"claim user-storage-alice"} }, GoneIsGone, "left over: belonging"},
 		"a timer is left": {func(s *scene) { s.Left.Commands = []string{"cmd.main.timer.c1.create"} }, GoneIsGone, "left over: command"},
 		"a dead letter":   {func(s *scene) { s.Left.DeadLetters = []string{"dead.main.launch.c1"} }, GoneIsGone, "left over: dead letter"},
 

@@ -142,6 +142,7 @@ type Fault struct {
 // Left is what there was at the end.
 type Left struct {
 	Pods        []string `json:"pods,omitempty"`         // In Kubernetes.
+	Belongings  []string `json:"belongings,omitempty"`   // Services, ingresses, claims, volumes, tokens.
 	Commands    []string `json:"commands,omitempty"`     // Subjects, timers too.
 	DeadLetters []string `json:"dead_letters,omitempty"` // Subjects and causes.
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -51,6 +52,8 @@ Environment:
   LOG_LEVEL            trace, debug, info, warn or error (default info)
   BERTH_ROOT           a checkout of Berth, to build the control plane from
 
+SIGHUP reloads the configuration: silos, limits and the allow-list.
+
 Exit codes: 0 stopped, 1 failed, 2 wrong flags or configuration, 130 killed by a
 second signal.
 `
@@ -59,7 +62,7 @@ second signal.
 func Main() int {
 	service.TuneMemory()
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)
 	return run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr, signals)
 }
@@ -69,10 +72,13 @@ func run(args, environ []string, stdout, stderr io.Writer, signals <-chan os.Sig
 	if done {
 		return code
 	}
+	interactive := hasTerminal()
+	load := func() (config.Config, []config.Notice, error) { return config.Load(opts.ConfigFile, environ) }
+	var running atomic.Pointer[stack.Stack]
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	ended := make(chan error, 1)
-	go func() { ended <- serve(ctx, opts, stdout, stderr) }()
+	go func() { ended <- serve(ctx, opts, stdout, stderr, running.Store) }()
 	var expired <-chan time.Time
 	for {
 		select {
@@ -83,6 +89,12 @@ func run(args, environ []string, stdout, stderr io.Writer, signals <-chan os.Sig
 			}
 			return service.ExitClean
 		case s := <-signals:
+			if s == syscall.SIGHUP && !(interactive && !hasTerminal()) {
+				if s := running.Load(); s != nil {
+					s.Reload(load)
+				}
+				continue
+			}
 			if expired != nil {
 				fmt.Fprintln(stderr, "devstack: killed by a second signal")
 				return service.ExitKilled
@@ -97,9 +109,20 @@ func run(args, environ []string, stdout, stderr io.Writer, signals <-chan os.Sig
 	}
 }
 
-// serve starts the stack, says how to use it, and stops it when ctx ends or a
-// part of it fails.
-func serve(ctx context.Context, opts stack.Options, stdout, stderr io.Writer) error {
+// hasTerminal says whether the process has a terminal: one that is closed sends
+// SIGHUP too, and nobody is left then to stop devstack.
+func hasTerminal() bool {
+	terminal, err := os.Open("/dev/tty")
+	if err != nil {
+		return false
+	}
+	_ = terminal.Close()
+	return true
+}
+
+// serve starts the stack, says how to use it, tells started, and stops it when ctx
+// ends or a part of it fails.
+func serve(ctx context.Context, opts stack.Options, stdout, stderr io.Writer, started func(*stack.Stack)) error {
 	s, err := stack.Start(ctx, opts)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -107,6 +130,7 @@ func serve(ctx context.Context, opts stack.Options, stdout, stderr io.Writer) er
 		}
 		return err
 	}
+	started(s)
 	fmt.Fprintf(stdout, "ready %s\n", s.URL)
 	fmt.Fprint(stderr, s.Hint())
 	s.Wait(ctx)
