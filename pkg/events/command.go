@@ -90,6 +90,9 @@ type Command struct {
 type SweepRequest struct {
 	// DryRun means to report what there is and to remove nothing.
 	DryRun bool `json:"dry_run,omitempty"`
+	// Spare is the age, in seconds, below which something is left alone. For what Berth
+	// makes the log is enough to go by; it is for whoever makes objects without it.
+	Spare int `json:"spare_seconds,omitempty"`
 }
 
 // Known is a record with its place in the log.

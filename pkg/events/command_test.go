@@ -37,7 +37,7 @@ func commands() map[events.Stage]events.Command {
 	user, sweep := base(events.StageDeleteUser), base(events.StageSweep)
 	user.Pod, user.Generation = "", ""
 	sweep.User, sweep.Pod, sweep.Generation = "", "", ""
-	sweep.Sweep = &events.SweepRequest{DryRun: true}
+	sweep.Sweep = &events.SweepRequest{DryRun: true, Spare: 60}
 	return map[events.Stage]events.Command{
 		events.StageCreate: create, events.StageLicense: license, events.StageLaunch: launch, events.StageFinish: base(events.StageFinish),
 		events.StageDelete: remove, events.StageDeleteUser: user, events.StageSweep: sweep,

@@ -38,6 +38,7 @@ func TestAfter(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			steps, err := bus.After(t.Context(), events.At(created, tt.after), tt.scope, tt.limit)
 			if err != nil {
 				t.Fatal(err)

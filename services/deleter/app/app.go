@@ -1,6 +1,7 @@
-// Package app is the deleter as a service: it removes pods from the cluster,
-// ends creates that take too long, and forgets the history of pods that have
-// been gone for long.
+// Package app is the deleter as a service: it removes pods from the cluster with
+// all that belongs to them, and users with all that is theirs; it ends creates that
+// take too long, looks at intervals for what no pod needs any more, and forgets the
+// history of pods that have been gone for long.
 package app
 
 import (
@@ -40,12 +41,29 @@ func (a *App) start(_ context.Context, w *worker.Worker) error {
 	if err != nil {
 		return err
 	}
+	objects := cluster.New(clients, w.Config.Namespace)
 	d := &deleter{
-		bus: w.Bus, pods: cluster.New(clients, w.Config.Namespace),
+		bus: w.Bus, pods: objects, objects: objects,
 		limits:        reap.Limits{Create: w.Config.TimeoutCreate, CreateMax: w.Config.TimeoutCreateMax},
 		timeoutDelete: w.Config.TimeoutDelete, launchAttempt: launchAttempt,
 	}
-	w.Consume(natsbus.Stage{Stage: events.StageDelete, Handler: d.handle, Fail: d.fail, Concurrency: 32})
+	s := &sweeper{bus: w.Bus, lister: objects, objects: objects, log: w.Log, metrics: newMetrics(w.Health.Registry())}
+	u := &remover{bus: w.Bus, sweep: s.sweep}
+	w.Consume(
+		natsbus.Stage{Stage: events.StageDelete, Handler: d.handle, Fail: d.fail, Concurrency: 32},
+		natsbus.Stage{
+			Stage: events.StageDeleteUser, Handler: u.handle, Fail: u.fail, Concurrency: 8, Attempts: userAttempts,
+		},
+		// One at a time: the second would find what the first is removing.
+		natsbus.Stage{
+			Stage: events.StageSweep, Handler: s.handle, Fail: s.fail, Concurrency: 1, AckWait: sweepTime, Attempts: sweepAttempts,
+		},
+	)
+	w.Go("sweep at intervals", func(ctx context.Context) error {
+		return sweepEvery(ctx, w.Bus, w.Config.SweepInterval, func(err error) {
+			w.Log.Warn().Err(err).Msg("Cannot ask for a sweep; trying again at the next time")
+		})
+	})
 	w.Go("forget old history", a.forget)
 	return nil
 }

@@ -22,13 +22,22 @@ const vanishDelay = 500 * time.Millisecond
 // pods removes pods from the cluster; see package cluster.
 type pods interface {
 	Find(ctx context.Context, name, generation string) (uid string, err error)
+	Exists(ctx context.Context, name, uid string) (bool, error)
 	Delete(ctx context.Context, name, uid string) (vanished bool, err error)
+}
+
+// belongings removes what belongs to pods and users; see package cluster.
+type belongings interface {
+	Belonging(ctx context.Context, pod string) ([]reap.Object, error)
+	Storage(ctx context.Context, user, name string) ([]reap.Object, error)
+	Remove(ctx context.Context, o reap.Object) (vanished bool, err error)
 }
 
 // deleter carries out the delete stage.
 type deleter struct {
 	bus           *natsbus.Bus
 	pods          pods
+	objects       belongings
 	limits        reap.Limits
 	timeoutDelete time.Duration
 	launchAttempt time.Duration
@@ -57,7 +66,8 @@ func (d *deleter) handle(ctx context.Context, c natsbus.Delivery) error {
 			return err
 		}
 	}
-	if entry.Event != events.Deleting { // After which nothing comes but the end.
+	begun := entry.Event == events.Deleting // After which nothing comes but the end.
+	if !begun {
 		var err error
 		entry, _, err = d.bus.AppendAfter(ctx, entry, c.Pod, events.Fact{
 			Kind: events.FactDelete, Generation: c.Generation, At: time.Now().UTC(),
@@ -76,6 +86,14 @@ func (d *deleter) handle(ctx context.Context, c natsbus.Delivery) error {
 			return err
 		}
 	}
+	// The news that the pod is gone is about the services, which go next.
+	alone, err := d.storageAlone(ctx, entry, begun && !request.EndOf(entry.Record))
+	if err != nil {
+		return err
+	}
+	if alone {
+		return d.finish(ctx, entry)
+	}
 	vanished, err := d.remove(ctx, entry, request)
 	if err != nil {
 		return err
@@ -91,19 +109,24 @@ func (d *deleter) handle(ctx context.Context, c natsbus.Delivery) error {
 	if !reap.Settled(entry.Record, request.LaunchOver, time.Now(), d.launchAttempt) {
 		return natsbus.Again(time.Second, errors.New("a launch may still be under way"))
 	}
+	if err := d.removeBelongings(ctx, entry, c.Attempt); err != nil {
+		return err
+	}
 	return d.finish(ctx, entry)
 }
 
 // usable says whether what the sender of a command knew will do instead of what
 // the log says. It does where the next thing is an append, which fails if it is
 // not the newest. That a pod is being deleted it may say only with the news that
-// its object is gone: then, too, nothing is done but an append.
+// its object is gone, and of a pod to which nothing else belongs: then, too, nothing
+// is done but an append.
 func usable(entry natsbus.Entry, request events.DeleteRequest) bool {
 	switch {
 	case entry.Event == "" || request.Timer != "" || request.Found != "":
 		return false
 	case entry.Event == events.Deleting:
-		return request.EndOf(entry.Record)
+		bare := len(entry.Objects) == 0 && entry.Storage == "" && len(entry.TokenKeys) == 0
+		return bare && !entry.LaunchedAt.IsZero() && request.EndOf(entry.Record)
 	}
 	return true
 }
@@ -151,9 +174,20 @@ func (d *deleter) remove(ctx context.Context, entry natsbus.Entry, request event
 	return d.pods.Delete(ctx, entry.Pod, uid)
 }
 
-// finish appends gone, last of all.
+// finish removes what outlives a pod's objects, and appends gone, last of all. It
+// returns nil, too, while claim and volume are being removed: the watcher says when
+// they are no more, and the delete timer asks again.
 func (d *deleter) finish(ctx context.Context, entry natsbus.Entry) error {
-	_, _, err := d.bus.AppendAfter(ctx, entry, entry.Pod, events.Fact{
+	released, err := d.releaseStorage(ctx, entry)
+	if err != nil || !released {
+		return err
+	}
+	if len(entry.TokenKeys) > 0 {
+		if err := d.bus.DropTokens(ctx, entry.Pod, entry.Generation); err != nil {
+			return err
+		}
+	}
+	_, _, err = d.bus.AppendAfter(ctx, entry, entry.Pod, events.Fact{
 		Kind: events.FactGone, Generation: entry.Generation, At: time.Now().UTC(),
 	})
 	if err != nil && !errors.Is(err, events.ErrGeneration) {

@@ -38,6 +38,13 @@ func (p *fakePods) Find(_ context.Context, name, _ string) (string, error) {
 	return p.objects[name], p.err
 }
 
+func (p *fakePods) Exists(_ context.Context, name, uid string) (bool, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.calls = append(p.calls, "exists "+name+" "+uid)
+	return p.objects[name] == uid, p.err
+}
+
 func (p *fakePods) Delete(_ context.Context, name, uid string) (bool, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -75,7 +82,7 @@ func newBench(t *testing.T, last events.Type) *bench {
 		}
 	}
 	b.deleter = &deleter{
-		bus: bus, pods: b.pods, timeoutDelete: time.Minute, launchAttempt: 100 * time.Hour * 24 * 365,
+		bus: bus, pods: b.pods, objects: newFakeObjects(), timeoutDelete: time.Minute, launchAttempt: 100 * time.Hour * 24 * 365,
 		limits: reap.Limits{Create: 90 * time.Second, CreateMax: 15 * time.Minute},
 	}
 	return b

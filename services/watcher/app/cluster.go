@@ -28,8 +28,27 @@ type cluster struct {
 // seen is a pod. Its object is kept only as long as an event can say more about
 // it than its status does: until it is ready.
 type seen struct {
-	pod    diff.Pod
-	object *corev1.Pod
+	pod     diff.Pod
+	object  *corev1.Pod
+	demands demands
+}
+
+// demands are what a pod asks for besides itself. They do not change, and are read
+// while its variables are there.
+type demands struct {
+	storage   string
+	tokenKeys []string
+	sshUser   string
+}
+
+func demandsOf(pod *corev1.Pod) demands {
+	user, _ := kube.Owner(pod)
+	// What no manifest of ours can ask for is asked for by nobody.
+	keys, err := kube.TokenKeys(pod.Annotations)
+	if err != nil {
+		keys = nil
+	}
+	return demands{storage: kube.StorageClaim(pod, user), tokenKeys: keys, sshUser: kube.SSHUser(pod)}
 }
 
 // vanished is a pod that the watch shows no more. It is certain that it is gone
@@ -75,7 +94,7 @@ func (c *cluster) Seen(pod *corev1.Pod) {
 	if known.pod.UID != "" && known.pod.UID != string(pod.UID) {
 		c.forget(pod.Name, known.pod.UID, true)
 	}
-	c.put(slim(pod))
+	c.put(pod, demandsOf(pod))
 	c.mu.Unlock()
 	c.changed(pod.Name)
 }
@@ -85,7 +104,7 @@ func (c *cluster) Offered(pod *corev1.Pod) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.pods[pod.Name].pod.UID == "" && c.vanished[pod.Name].uid != string(pod.UID) {
-		c.put(slim(pod))
+		c.put(pod, demandsOf(pod))
 	}
 }
 
@@ -109,7 +128,7 @@ func (c *cluster) Signalled(name, uid string, signal kube.Signal) {
 		}
 	}
 	if waits {
-		c.put(known.object)
+		c.put(known.object, known.demands)
 	}
 	c.mu.Unlock()
 	if waits {
@@ -118,7 +137,8 @@ func (c *cluster) Signalled(name, uid string, signal kube.Signal) {
 }
 
 // put observes a pod together with the newest event about it; c.mu is held.
-func (c *cluster) put(object *corev1.Pod) {
+func (c *cluster) put(object *corev1.Pod, d demands) {
+	slim(object)
 	var signal *kube.Signal
 	if s, ok := c.signals[string(object.UID)]; ok {
 		signal = &s
@@ -126,10 +146,11 @@ func (c *cluster) put(object *corev1.Pod) {
 	user, _ := kube.Owner(object)
 	command, generation := kube.Life(object)
 	s := seen{
-		object: object,
+		object: object, demands: d,
 		pod: diff.Pod{
 			State: kube.Observe(object, signal), User: user, Command: command, Generation: generation,
 			Silo: object.Annotations[kube.AnnotationSilo], Ours: kube.Ours(object),
+			Storage: d.storage, TokenKeys: d.tokenKeys, SSHUser: d.sshUser, Created: object.CreationTimestamp.Time,
 		},
 	}
 	if s.pod.Ready || s.pod.Ended {
@@ -185,12 +206,11 @@ func (c *cluster) Tidy(now time.Time) {
 }
 
 // slim drops what nobody here reads, variables above all.
-func slim(pod *corev1.Pod) *corev1.Pod {
+func slim(pod *corev1.Pod) {
 	pod.ManagedFields = nil
 	for _, containers := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
 		for i := range containers {
 			containers[i].Env, containers[i].EnvFrom = nil, nil
 		}
 	}
-	return pod
 }

@@ -27,7 +27,41 @@ const (
 type leader struct {
 	app   *App
 	queue workqueue.TypedRateLimitingInterface[string]
-	rec   *reconciler
+	// news are the objects of users' storage that are no more.
+	news       workqueue.TypedRateLimitingInterface[storageNews]
+	rec        *reconciler
+	belongings *belongings
+	bucket     *bucket
+}
+
+// snapshot is what a comparison holds against each other: the log as it was before
+// the lists, and the lists.
+type snapshot struct {
+	known   []natsbus.Entry
+	created int64 // When the log was made.
+	pods    *corev1.PodList
+	claims  *corev1.PersistentVolumeClaimList
+}
+
+// newLeader begins a term.
+func (a *App) newLeader() *leader {
+	l := &leader{
+		app: a, queue: newQueue[string](), news: newQueue[storageNews](),
+		belongings: &belongings{lister: a.watch},
+		bucket:     &bucket{bus: a.Bus, table: a.table, log: a.Log},
+	}
+	stored := newStorages(a.Config.Namespace, l.bound, l.news.Add)
+	l.rec = &reconciler{
+		bus: a.Bus, table: a.table, cluster: newCluster(l.queue.Add), storages: stored, log: a.Log,
+		backOffs: a.Config.ImagePullBackOffs, timeoutCreate: a.Config.TimeoutCreate,
+		committed: a.metrics.appended, later: l.queue.AddAfter, exists: a.watch.Exists,
+		belongings: l.belongings.of, adopted: l.adopted, deletedOutside: a.metrics.claimLost,
+	}
+	return l
+}
+
+func newQueue[T comparable]() workqueue.TypedRateLimitingInterface[T] {
+	return workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[T](firstRetry, mostRetry))
 }
 
 // lead watches the cluster until ctx ends (the lease is lost or the service
@@ -35,46 +69,115 @@ type leader struct {
 func (a *App) lead(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	l := &leader{
-		app: a,
-		queue: workqueue.NewTypedRateLimitingQueue(
-			workqueue.NewTypedItemExponentialFailureRateLimiter[string](firstRetry, mostRetry)),
-	}
-	pods := newCluster(l.queue.Add)
-	l.rec = &reconciler{
-		bus: a.Bus, table: a.table, cluster: pods, log: a.Log, backOffs: a.Config.ImagePullBackOffs,
-		timeoutCreate: a.Config.TimeoutCreate,
-		committed:     a.metrics.appended, later: l.queue.AddAfter, exists: a.watch.Exists,
+	l := a.newLeader()
+	stop := func() {
+		l.queue.ShutDown()
+		l.news.ShutDown()
 	}
 	a.leading.Store(l)
 	defer a.leading.Store(nil)
 
 	if err := a.loaded(ctx); err != nil {
+		stop()
+		return err
+	}
+	// The lists that the first watches begin with are the first comparison.
+	first, volumesFrom, err := l.begin(ctx)
+	if err != nil {
+		stop()
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	// The list that the first watch begins with is the first comparison.
-	known, created := a.table.Pods(), a.table.Created()
-	list, err := a.watch.List(ctx)
+	answered, err := a.Bus.OnConfirm(ctx, confirms, a.confirm)
 	if err != nil {
-		l.queue.ShutDown()
+		stop()
 		return err
 	}
-	version := list.ResourceVersion
-	pods.Listed(list.Items)
+	defer answered()
 	group.Go(func() error {
 		<-ctx.Done()
-		l.queue.ShutDown()
+		stop()
 		return nil
 	})
-	group.Go(func() error { return a.watch.Pods(ctx, version, pods) })
-	group.Go(func() error { return a.watch.Events(ctx, pods) })
+	podsFrom, claimsFrom := first.pods.ResourceVersion, first.claims.ResourceVersion
+	group.Go(func() error { return a.watch.Pods(ctx, podsFrom, l.rec.cluster) })
+	group.Go(func() error { return a.watch.Events(ctx, l.rec.cluster) })
+	group.Go(func() error { return a.watch.Claims(ctx, claimsFrom, claims{l.rec.storages}) })
+	group.Go(func() error { return a.watch.Volumes(ctx, volumesFrom, volumes{l.rec.storages}) })
 	for range workers {
 		group.Go(func() error { l.work(ctx); return nil })
 	}
+	group.Go(func() error { l.workRemovals(ctx); return nil })
 	group.Go(func() error { return l.heartbeat(ctx) })
-	group.Go(func() error { return l.compareAgain(ctx, list, known, created) })
+	group.Go(func() error { return l.bucket.run(ctx) })
+	group.Go(func() error { return l.compareAgain(ctx, first) })
 	return group.Wait()
+}
+
+// begin makes the first lists and hands them on, before anything is watched. It
+// returns where the watch of volumes begins; empty where they cannot be seen.
+func (l *leader) begin(ctx context.Context) (*snapshot, string, error) {
+	first, err := l.look(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	all, err := l.app.watch.ListVolumes(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	from := ""
+	if all != nil {
+		from = all.ResourceVersion
+		volumes{l.rec.storages}.Listed(all.Items)
+	}
+	claims{l.rec.storages}.Listed(first.claims.Items)
+	l.rec.cluster.Listed(first.pods.Items)
+	return first, from, nil
+}
+
+// look makes the lists of a comparison.
+func (l *leader) look(ctx context.Context) (*snapshot, error) {
+	s := &snapshot{known: l.app.table.Pods(), created: l.app.table.Created()}
+	var err error
+	if s.pods, err = l.app.watch.List(ctx); err != nil {
+		return nil, err
+	}
+	if s.claims, err = l.app.watch.ListClaims(ctx); err != nil {
+		return nil, err
+	}
+	return s, l.belongings.list(ctx)
+}
+
+// bound says that a claim has been bound. Nobody depends on hearing it.
+func (l *leader) bound(claim, uid string) {
+	if err := l.app.Bus.SayBound(natsbus.Bound{Claim: claim, UID: uid}); err != nil {
+		l.app.Log.Debug().Err(err).Str("claim", claim).Msg("Cannot say that a claim has been bound")
+	}
+}
+
+// adopted has the tokens of a pod looked after that was taken in.
+func (l *leader) adopted(after natsbus.Entry) {
+	if len(after.TokenKeys) > 0 {
+		l.bucket.due.Store(true)
+	}
+}
+
+// workRemovals looks after the storages of which something is no more.
+func (l *leader) workRemovals(ctx context.Context) {
+	for {
+		news, over := l.news.Get()
+		if over {
+			return
+		}
+		err := l.rec.removal(ctx, news)
+		if err == nil {
+			l.news.Forget(news)
+		} else if ctx.Err() == nil {
+			l.app.Log.Warn().Err(err).Str("claim", news.name).Msg("Cannot tell a delete that a user's storage is gone; trying again")
+			l.news.AddRateLimited(news)
+		}
+		l.news.Done(news)
+	}
 }
 
 // loaded waits until the table has read the log.
@@ -158,7 +261,7 @@ func (l *leader) beat(begun time.Time) error {
 
 // compareAgain compares the cluster with the log at the start, at intervals,
 // and when the log was made anew. A comparison that fails is tried again.
-func (l *leader) compareAgain(ctx context.Context, list *corev1.PodList, known []natsbus.Entry, created int64) error {
+func (l *leader) compareAgain(ctx context.Context, seen *snapshot) error {
 	resync := time.NewTicker(l.app.Config.ResyncInterval)
 	check := time.NewTicker(time.Second)
 	defer resync.Stop()
@@ -166,8 +269,9 @@ func (l *leader) compareAgain(ctx context.Context, list *corev1.PodList, known [
 	due := true
 	for {
 		if due && l.app.table.Loaded() == nil {
-			err := l.compare(ctx, list, known, created)
-			due, list = err != nil, nil
+			err := l.compare(ctx, seen)
+			due, seen = err != nil, nil
+			l.belongings.drop()
 			if err != nil && ctx.Err() == nil {
 				l.app.Log.Warn().Err(err).Msg("Comparison with the cluster failed; trying again")
 			}
@@ -180,35 +284,58 @@ func (l *leader) compareAgain(ctx context.Context, list *corev1.PodList, known [
 		case <-check.C:
 			due = due || l.app.table.Loaded() == nil && l.app.table.Ready() != nil
 		}
-		if due && list == nil {
-			known, created = l.app.table.Pods(), l.app.table.Created()
-			fresh, err := l.app.watch.List(ctx)
+		if due && seen == nil {
+			fresh, err := l.look(ctx)
 			if err != nil {
 				if ctx.Err() == nil {
-					l.app.Log.Warn().Err(err).Msg("Cannot list the pods for a comparison; trying again")
+					l.app.Log.Warn().Err(err).Msg("Cannot list what a comparison needs; trying again")
 				}
 				continue
 			}
-			list = fresh
+			seen = fresh
 		}
 	}
 }
 
-// compare holds the log, as it was before the list, against the list, and marks
+// compare holds the log, as it was before the lists, against them, and marks
 // the log complete. A pod counts as missing only if the log called it launched
 // before the list began, and a GET finds it neither.
-func (l *leader) compare(ctx context.Context, list *corev1.PodList, known []natsbus.Entry, created int64) error {
+func (l *leader) compare(ctx context.Context, seen *snapshot) error {
 	begun := time.Now()
-	names := make(map[string]bool, len(list.Items)+len(known)) // To whether the pod is missing.
-	for _, e := range known {
+	pods := seen.pods.Items
+	names := make(map[string]bool, len(pods)+len(seen.known)) // To whether the pod is missing.
+	for _, e := range seen.known {
 		names[e.Pod] = !e.LaunchedAt.IsZero()
 	}
-	for i := range list.Items {
-		names[list.Items[i].Name] = false
-		l.rec.cluster.Offered(&list.Items[i])
+	for i := range pods {
+		names[pods[i].Name] = false
+		l.rec.cluster.Offered(&pods[i])
 	}
-	uids := make(map[string]string, len(known))
-	for _, e := range known {
+	if err := l.compareEach(ctx, seen, names); err != nil {
+		return err
+	}
+	// Who uses which storage is known by the pods, so they come first.
+	storages, err := l.rec.rebuild(ctx, seen.claims.Items, pods)
+	if err != nil {
+		return err
+	}
+	if err := l.rec.removals(ctx, storages); err != nil {
+		return err
+	}
+	if err := l.app.Bus.MarkComplete(ctx, seen.created, len(pods)); err != nil {
+		return err
+	}
+	l.bucket.due.Store(true)
+	l.app.metrics.compared(time.Since(begun))
+	l.app.Log.Info().Int("pods", len(pods)).Int("records", len(seen.known)).Dur("took_ms", time.Since(begun)).
+		Msg("Compared the cluster with the log")
+	return nil
+}
+
+// compareEach looks at each name, to whether its pod is missing.
+func (l *leader) compareEach(ctx context.Context, seen *snapshot, names map[string]bool) error {
+	uids := make(map[string]string, len(seen.known))
+	for _, e := range seen.known {
 		uids[e.Pod] = e.Observed.UID
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
@@ -225,14 +352,5 @@ func (l *leader) compare(ctx context.Context, list *corev1.PodList, known []nats
 			return l.rec.reconcile(groupCtx, name, true, missing)
 		})
 	}
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	if err := l.app.Bus.MarkComplete(ctx, created, len(list.Items)); err != nil {
-		return err
-	}
-	l.app.metrics.compared(time.Since(begun))
-	l.app.Log.Info().Int("pods", len(list.Items)).Int("records", len(known)).Dur("took_ms", time.Since(begun)).
-		Msg("Compared the cluster with the log")
-	return nil
+	return group.Wait()
 }

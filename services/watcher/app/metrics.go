@@ -12,6 +12,7 @@ import (
 type metrics struct {
 	records    *prometheus.CounterVec
 	comparison prometheus.Histogram
+	lost       prometheus.Counter
 }
 
 func newMetrics(registry *prometheus.Registry, a *App) *metrics {
@@ -24,7 +25,18 @@ func newMetrics(registry *prometheus.Registry, a *App) *metrics {
 			Buckets: prometheus.ExponentialBuckets(0.005, 2, 14),
 		}),
 	}
-	registry.MustRegister(m.records, m.comparison,
+	m.lost = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "berth_watcher_claims_lost_total", Help: "Claims of users' storage that somebody deleted in Kubernetes under their pods.",
+	})
+	registry.MustRegister(m.records, m.comparison, m.lost,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "berth_watcher_volumes_hidden", Help: "1 while the API server does not let the watcher see persistentvolumes.",
+		}, func() float64 {
+			if a.watch.Blind() {
+				return 1
+			}
+			return 0
+		}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "berth_watcher_leading", Help: "1 while this replica leads.",
 		}, func() float64 {
@@ -43,5 +55,7 @@ func newMetrics(registry *prometheus.Registry, a *App) *metrics {
 func (m *metrics) appended(e natsbus.Entry) {
 	m.records.WithLabelValues(string(e.Event), string(e.Reason)).Inc()
 }
+
+func (m *metrics) claimLost() { m.lost.Inc() }
 
 func (m *metrics) compared(took time.Duration) { m.comparison.Observe(took.Seconds()) }

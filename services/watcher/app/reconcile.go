@@ -20,14 +20,21 @@ type reconciler struct {
 	bus      *natsbus.Bus
 	table    *natsbus.Table
 	cluster  *cluster
+	storages *storages
 	log      zerolog.Logger
 	backOffs int
 	// timeoutCreate is how long a pod may take without getting further.
 	timeoutCreate time.Duration
 	// exists asks the API server for a pod; see package watch.
-	exists    func(ctx context.Context, name, uid string) (bool, error)
-	committed func(after natsbus.Entry)
-	later     func(name string, after time.Duration)
+	exists func(ctx context.Context, name, uid string) (bool, error)
+	// belongings asks for what belongs to a pod.
+	belongings func(ctx context.Context, name string, pod diff.Pod) (diff.Belongings, error)
+	committed  func(after natsbus.Entry)
+	later      func(name string, after time.Duration)
+	// adopted is told of each pod that was taken in, deletedOutside of each claim that
+	// somebody deleted under its pods.
+	adopted        func(after natsbus.Entry)
+	deletedOutside func()
 }
 
 // reconcile looks at one name. complete and missing are [diff.Look]'s.
@@ -66,6 +73,17 @@ func (r *reconciler) reconcile(ctx context.Context, name string, complete, missi
 		}
 	}
 	adopts := action.Fact != nil && action.Fact.Kind == events.FactAdopt
+	if adopts {
+		// What the old backend makes for a pod it makes after the pod.
+		if wait := settled - time.Since(pod.Created); !complete && pod.Generation == "" && wait > 0 {
+			r.later(name, wait)
+			return nil
+		}
+		if look.Belongings, err = r.belongings(ctx, name, pod); err != nil {
+			return err
+		}
+		action = diff.Decide(entry.Record, look)
+	}
 	if err := r.carryOut(ctx, name, entry, look, action); err != nil || !adopts && !complete {
 		return err
 	}
@@ -104,27 +122,13 @@ func (r *reconciler) limit(ctx context.Context, name string) error {
 }
 
 func (r *reconciler) carryOut(ctx context.Context, name string, entry natsbus.Entry, look diff.Look, action diff.Action) error {
-	if action.Fact != nil && action.Fact.Kind == events.FactObserve {
-		if _, changed, err := events.Next(entry.Record, *action.Fact); err == nil && !changed {
-			return nil // Most of what a watch says is nothing new.
-		}
-	}
 	if action.Fact != nil {
-		after, changed, err := r.bus.AppendAfter(ctx, entry, name, *action.Fact)
-		switch {
-		case errors.Is(err, events.ErrGeneration), errors.Is(err, events.ErrOver), errors.Is(err, events.ErrOrder):
-			return nil // The log has moved on; its next record brings us back here.
-		case err != nil:
+		after, became, err := r.tell(ctx, name, entry, look, *action.Fact)
+		if err != nil || became == nothingNew {
 			return err
 		}
 		entry = after
-		if changed {
-			r.committed(after)
-		}
-		if action.Fact.Kind == events.FactAdopt && after.LaunchedAt.IsZero() {
-			return fmt.Errorf("adopt %s: %w", name, events.ErrOrder)
-		}
-		if (after.Event == events.Failed || after.Event == events.Deleting) && action.Delete == nil && changed {
+		if (after.Event == events.Failed || after.Event == events.Deleting) && action.Delete == nil && became == appended {
 			action.Delete = &events.DeleteRequest{}
 		}
 	}
@@ -138,4 +142,56 @@ func (r *reconciler) carryOut(ctx context.Context, name string, entry natsbus.En
 		}
 	}
 	return r.bus.AskDelete(ctx, entry, *action.Delete)
+}
+
+// effect is what became of a fact.
+type effect int
+
+const (
+	nothingNew effect = iota // There is nothing more to do.
+	heldBefore               // The log knew it; somebody may have died before the next step.
+	appended
+)
+
+// tell appends a fact, and has the tokens copied of a pod that is ready but for them.
+func (r *reconciler) tell(ctx context.Context, name string, entry natsbus.Entry, look diff.Look, fact events.Fact) (natsbus.Entry, effect, error) {
+	if fact.Kind == events.FactObserve {
+		if _, changed, err := events.Next(entry.Record, fact); err == nil && !changed {
+			// Most of what a watch says is nothing new.
+			return entry, nothingNew, r.finish(ctx, entry, look.Complete)
+		}
+	}
+	before := entry.Record
+	after, changed, err := r.bus.AppendAfter(ctx, entry, name, fact)
+	switch {
+	case errors.Is(err, events.ErrGeneration), errors.Is(err, events.ErrOver), errors.Is(err, events.ErrOrder):
+		return after, nothingNew, nil // The log has moved on; its next record brings us back here.
+	case err != nil:
+		return after, nothingNew, err
+	}
+	if changed {
+		r.committed(after)
+	}
+	if fact.Kind == events.FactAdopt {
+		if after.LaunchedAt.IsZero() {
+			return after, nothingNew, fmt.Errorf("adopt %s: %w", name, events.ErrOrder)
+		}
+		r.adopted(after)
+	}
+	if err := r.finish(ctx, after, look.Complete || !diff.Pending(before)); err != nil {
+		return after, nothingNew, err
+	}
+	if changed {
+		return after, appended, nil
+	}
+	return after, heldBefore, nil
+}
+
+// finish has the tokens of a pod copied that is ready but for them. unasked says that
+// nobody may have been told.
+func (r *reconciler) finish(ctx context.Context, entry natsbus.Entry, unasked bool) error {
+	if !unasked || !diff.Pending(entry.Record) {
+		return nil
+	}
+	return r.bus.AskFinish(ctx, entry, "")
 }

@@ -15,12 +15,15 @@ import (
 	"berth/pkg/events/eventstest"
 	"berth/pkg/events/natsbus"
 	"berth/pkg/kube"
+	"berth/services/watcher/internal/diff"
 )
 
 const (
 	podName = "notebook-alice"
 	owner   = "alice@example.org"
 	podUID  = "uid-" + podName
+
+	namespace = "berth"
 )
 
 // bench is a reconciler between a log and what a watch has said.
@@ -29,6 +32,9 @@ type bench struct {
 	server    *eventstest.Server
 	table     *natsbus.Table
 	committed []events.Type
+	// belonging is what belongs to the pod, claimsLost how often that was complained about.
+	belonging  diff.Belongings
+	claimsLost int
 	// outOfSight makes the API server still have what the watch shows no more.
 	outOfSight bool
 }
@@ -45,6 +51,11 @@ func newBench(t *testing.T) *bench {
 		exists:    func(context.Context, string, string) (bool, error) { return b.outOfSight, nil },
 		committed: func(e natsbus.Entry) { b.committed = append(b.committed, e.Event) },
 		later:     func(string, time.Duration) {},
+		storages:  newStorages(namespace, func(string, string) {}, func(storageNews) {}),
+		belongings: func(context.Context, string, diff.Pod) (diff.Belongings, error) {
+			return b.belonging, nil
+		},
+		adopted: func(natsbus.Entry) {}, deletedOutside: func() { b.claimsLost++ },
 	}
 	return b
 }

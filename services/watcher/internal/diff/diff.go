@@ -18,6 +18,12 @@ type Pod struct {
 	User, Command, Generation, Silo string
 	// Ours is false for pods that Berth must not touch.
 	Ours bool
+	// Storage is the claim of its user's storage that the pod mounts, TokenKeys what is
+	// copied out of it, SSHUser whom to log in as. They are what an adoption needs.
+	Storage   string
+	TokenKeys []string
+	SSHUser   string
+	Created   time.Time
 }
 
 // Look is one look at a name.
@@ -32,6 +38,8 @@ type Look struct {
 	// Missing says that it is certain that no pod of this name was there at a time
 	// when the record was already Launched.
 	Missing bool
+	// Belongings are the services and the ingress of the pod; only an adoption asks.
+	Belongings Belongings
 	// Complete says that this look is part of a comparison of the whole cluster
 	// with the log: what was left undone by a crash is asked for again.
 	Complete bool
@@ -177,7 +185,17 @@ func adopt(look Look) Action {
 		Record: events.Record{
 			Cluster: look.Cluster, Pod: look.Name, User: look.Pod.User, Generation: look.Pod.Generation, Command: look.Pod.Command,
 			Silo: look.Pod.Silo, Container: look.Pod.ContainerName, Image: look.Pod.ContainerImage,
+			Storage: look.Pod.Storage, TokenKeys: look.Pod.TokenKeys,
+			Objects: look.Belongings.Objects, HTTP: look.Belongings.HTTP, SSHPort: look.Belongings.SSHPort,
 		},
+	}
+	if look.Belongings.SSHPort != 0 {
+		fact.Record.SSHUser = look.Pod.SSHUser
+	}
+	// Its users have had it, so it does not become unready because its tokens are to be
+	// read again.
+	if look.Pod.Ready && len(look.Pod.TokenKeys) > 0 {
+		fact.Record.TokensAt = look.At
 	}
 	return Action{Fact: &fact}
 }

@@ -1,6 +1,7 @@
-// Package watch follows the pods of a namespace, and the Kubernetes events about
-// them, over one watch each. It opens a watch that ended or fell silent again
-// where it left off, without a LIST as long as the API server allows.
+// Package watch follows the pods of a namespace, the Kubernetes events about them,
+// and the claims and volumes of the users' storage, over one watch each. It opens a
+// watch that ended or fell silent again where it left off, without a LIST as long as
+// the API server allows.
 package watch
 
 import (
@@ -23,7 +24,7 @@ import (
 
 // The times of a watch.
 const (
-	// silence is how long the watch of pods may say nothing. The API server sends a
+	// silence is how long a watch may say nothing. The API server sends a
 	// bookmark about once a minute. There are none for events, which it does not
 	// cache; that their connection lives shows by its pings (package client).
 	silence = 90 * time.Second
@@ -35,18 +36,18 @@ const (
 	serverTimeout = 10 * time.Minute
 )
 
-// PodSink takes what the watch of pods sees. Its methods are called by one
-// goroutine and must not block for long.
-type PodSink interface {
-	// Listed is called with all pods when a watch begins or begins anew.
-	Listed(pods []corev1.Pod)
-	// Seen is called for each pod that is new or has changed.
-	Seen(pod *corev1.Pod)
-	// Removed is called with the last state of a pod that is no more.
-	Removed(pod *corev1.Pod)
+// Sink takes what the watch of one kind of objects sees. Its methods are called by
+// one goroutine and must not block for long.
+type Sink[T any] interface {
+	// Listed is called with all objects when a watch begins or begins anew.
+	Listed(all []T)
+	// Seen is called for each object that is new or has changed.
+	Seen(object *T)
+	// Removed is called with the last state of an object that is no more.
+	Removed(object *T)
 }
 
-// SignalSink takes what the watch of events sees, like [PodSink].
+// SignalSink takes what the watch of events sees, like [Sink].
 type SignalSink interface {
 	// Signalled is called for a Kubernetes event about the pod with a UID.
 	Signalled(name, uid string, signal kube.Signal)
@@ -60,6 +61,8 @@ type Watch struct {
 
 	// heard is when the watch of pods last heard anything, in Unix nanoseconds.
 	heard atomic.Int64
+	// blind says that volumes cannot be seen.
+	blind atomic.Bool
 }
 
 // New returns a Watch of a namespace.
@@ -100,7 +103,7 @@ func (w *Watch) Exists(ctx context.Context, name, uid string) (bool, error) {
 
 // Pods follows the pods from a list on until ctx ends, or returns an error when
 // a watch cannot be opened for a while.
-func (w *Watch) Pods(ctx context.Context, from string, sink PodSink) error {
+func (w *Watch) Pods(ctx context.Context, from string, sink Sink[corev1.Pod]) error {
 	stream := &stream{
 		name: "pods", log: w.log, heard: &w.heard, silence: silence, version: from,
 		open: func(ctx context.Context, opts metav1.ListOptions) (apiwatch.Interface, error) {
@@ -115,18 +118,26 @@ func (w *Watch) Pods(ctx context.Context, from string, sink PodSink) error {
 			sink.Listed(pods.Items)
 			return pods.ResourceVersion, nil
 		},
-		take: func(kind apiwatch.EventType, object runtime.Object) {
-			pod, ok := object.(*corev1.Pod)
-			switch {
-			case !ok:
-			case kind == apiwatch.Deleted:
-				sink.Removed(pod)
-			default:
-				sink.Seen(pod)
-			}
-		},
+		take: into(sink),
 	}
 	return stream.run(ctx)
+}
+
+// into hands what a watch says to a sink.
+func into[T any, P interface {
+	*T
+	runtime.Object
+}](sink Sink[T]) func(apiwatch.EventType, runtime.Object) {
+	return func(kind apiwatch.EventType, object runtime.Object) {
+		o, ok := object.(P)
+		switch {
+		case !ok:
+		case kind == apiwatch.Deleted:
+			sink.Removed(o)
+		default:
+			sink.Seen(o)
+		}
+	}
 }
 
 // Events follows the Kubernetes events about pods like [Watch.Pods]. It begins
@@ -163,6 +174,8 @@ type stream struct {
 	open    func(context.Context, metav1.ListOptions) (apiwatch.Interface, error)
 	list    func(context.Context) (version string, err error)
 	take    func(apiwatch.EventType, runtime.Object)
+	// fatal, if set, says that there is no use in trying again.
+	fatal func(error) bool
 	// taken counts what came. An API server under load ends a watch whose client
 	// it cannot keep up with, and that is no reason to pause.
 	taken uint64
@@ -203,16 +216,11 @@ func (s *stream) run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			break
 		}
-		if time.Since(working) > giveUp {
+		if time.Since(working) > giveUp || s.fatal != nil && s.fatal(err) {
 			return fmt.Errorf("watch %s: %w", s.name, err)
 		}
 		s.log.Warn().Err(err).Str("kind", s.name).Msg("Watch failed; opening it again")
-		t := time.NewTimer(retry)
-		select {
-		case <-ctx.Done():
-		case <-t.C:
-		}
-		t.Stop()
+		wait(ctx, retry)
 	}
 	return nil
 }

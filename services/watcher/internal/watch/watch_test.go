@@ -106,8 +106,8 @@ func (s *sink) Signalled(name, uid string, signal kube.Signal) {
 }
 
 var (
-	_ watch.PodSink    = (*sink)(nil)
-	_ watch.SignalSink = (*sink)(nil)
+	_ watch.Sink[corev1.Pod] = (*sink)(nil)
+	_ watch.SignalSink       = (*sink)(nil)
 )
 
 func pod(name, version string) *corev1.Pod {
