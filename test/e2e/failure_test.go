@@ -28,7 +28,7 @@ func TestFailsBeforeReady(t *testing.T) {
 		"fails":         {events.Crashed, "exit code 1"},
 		"pull-fails":    {events.ImagePull, "ImagePullBackOff"},
 		"invalid-image": {events.ImagePull, "InvalidImageName"},
-		"rejected":      {events.PodRejected, "nowhere"},
+		"rejected":      {events.PodRejected, "must be unique"},
 	} {
 		t.Run(manifest, func(t *testing.T) {
 			t.Parallel()

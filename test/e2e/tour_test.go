@@ -198,7 +198,7 @@ func TestSettings(t *testing.T) {
 		env[v.Name] = v.Value
 	}
 	want := map[string]string{
-		"WORKING_DIRECTORY": "thesis", "NEW": "1", "SD_UID": user, "HOME_SERVER_IP": "127.0.0.1",
+		"WORKING_DIRECTORY": "thesis", "NEW": "1", "SD_UID": user, "HOME_SERVER_IP": "10.2.0.12", "HOME_SERVER_HOSTNAME": "silo1.example.org",
 	}
 	if diff := cmp.Diff(want, env); diff != "" {
 		t.Errorf("variables (-want +got):\n%s", diff)
