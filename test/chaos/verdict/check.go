@@ -281,7 +281,7 @@ func (c *trial) reasons() {
 		switch {
 		case entry.Record != nil && entry.Record.Event == events.Failed:
 			c.reason(entry.Record.Pod, entry.At, "failed", entry.Record.Reason, entry.Record.Message)
-		case entry.Outcome != nil && entry.Outcome.Verdict != events.Accepted:
+		case entry.Outcome != nil && (entry.Outcome.Verdict == events.Refused || entry.Outcome.Verdict == events.Expiry):
 			c.reason("", entry.At, "outcome "+string(entry.Outcome.Verdict), entry.Outcome.Reason, entry.Outcome.Message)
 		}
 	}
