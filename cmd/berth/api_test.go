@@ -1,103 +1,126 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"path"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"berth/pkg/events"
-	"berth/pkg/events/eventstest"
-	"berth/pkg/events/natsbus"
 )
 
 // fakeAPI plays the service. What becomes of a pod is the base name of its
-// manifest's URL; without one, it is that of the name of the pod.
+// manifest's URL, which is also its name.
 type fakeAPI struct {
-	tb  testing.TB
-	bus *natsbus.Bus
+	tb testing.TB
 
-	mu     sync.Mutex
-	pods   map[string]*fakePod
-	busy   int
-	watch  chan struct{} // Is closed when a long poll comes.
-	closed bool
+	mu   sync.Mutex
+	pods map[string]*fakePod
+	// changed is closed, and made anew, whenever something happens.
+	changed chan struct{}
+	place   int // The last place in the log.
+	busy    int
+	watch   chan struct{} // Is closed when somebody waits.
+	closed  bool
 }
 
 type fakePod struct {
-	user, plan string
-	looked     int // How often it was listed.
-	deleting   int // How often it was listed since its delete; 0 is before that.
+	user, plan, generation string
+	past                   []fakeRecord
+	// next is what happens when somebody follows the pod.
+	next []string
 }
 
-type podRequest struct {
-	User     string                       `json:"user_id"`
-	Pod      string                       `json:"pod_name"`
-	URL      string                       `json:"yaml_url"`
-	Settings map[string]map[string]string `json:"settings"`
+// fakeRecord is a record of the log: an event, its reason and message.
+type fakeRecord struct {
+	place                  int
+	event, reason, message string
+	at                     time.Time
 }
 
-func newFakeAPI(tb testing.TB, bus *natsbus.Bus) (*fakeAPI, string) {
+const failedPull = "failed IMAGE_PULL no such image:\n\x1b[31mjupyter"
+
+// plans are what happens to a pod at its create, and when somebody follows it.
+func plans(plan string) (first, next []string) {
+	first = []string{"claimed", "waiting PULLING"}
+	switch plan {
+	case "fails":
+		return first, []string{failedPull}
+	case "waits":
+		return []string{"claimed", "waiting UNSCHEDULABLE 0/3 nodes are available"}, nil
+	case "life":
+		return []string{"claimed"}, []string{"licensed", "launching", "launched", "waiting PULLING", "running", "ready"}
+	case "crashes":
+		return []string{"claimed"}, []string{"licensed", "launching", "launched", "running", "failed CRASHED jupyter ended with 1", "deleting", "gone"}
+	default:
+		return first, []string{"ready"}
+	}
+}
+
+func newFakeAPI(tb testing.TB) (*fakeAPI, string) {
 	tb.Helper()
-	f := &fakeAPI{tb: tb, bus: bus, pods: map[string]*fakePod{}, watch: make(chan struct{})}
-	// A pod that is there from the start.
-	f.pods["old"] = &fakePod{user: "alice@example.org", plan: "ready", looked: 3}
-	server := httptest.NewServer(f)
-	tb.Cleanup(server.Close)
+	f := &fakeAPI{tb: tb, pods: map[string]*fakePod{}, watch: make(chan struct{}), changed: make(chan struct{})}
+	// A pod that was found: its generation is no place in the log.
+	f.pods["old"] = &fakePod{user: "alice@example.org", plan: "ready", generation: "uid-old"}
+	f.append(f.pods["old"], "ready")
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/pods", f.create)
+	mux.HandleFunc("GET /v1/pods", f.list)
+	mux.HandleFunc("GET /v1/pods/{name}", f.get)
+	mux.HandleFunc("DELETE /v1/pods/{name}", f.delete)
+	mux.HandleFunc("GET /v1/pods/{name}/events", f.follow)
+	mux.HandleFunc("GET /v1/pods/{name}/timeline", f.timeline)
+	mux.HandleFunc("GET /v1/pods/{name}/tokens", f.tokens)
+	mux.HandleFunc("GET /v1/events", f.followAll)
+	for _, name := range []string{"livez", "readyz"} {
+		mux.HandleFunc("GET /"+name, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	}
+	server := httptest.NewServer(mux)
+	tb.Cleanup(func() { server.CloseClientConnections(); server.Close() })
 	return f, server.URL
 }
 
-func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Method == http.MethodGet {
-		f.health(w, r)
-		return
+// append lets something happen; f.mu is held.
+func (f *fakeAPI) append(p *fakePod, happens ...string) {
+	for _, text := range happens {
+		f.place++
+		parts := append(strings.SplitN(text, " ", 3), "", "")
+		p.past = append(p.past, fakeRecord{f.place, parts[0], parts[1], parts[2], time.Now()})
+		if p.generation == "" {
+			p.generation = "1-" + strconv.Itoa(f.place)
+		}
 	}
-	var req podRequest
-	if r.Method != http.MethodPost || r.Header.Get("Content-Type") != "application/json" {
-		f.refuse(w, http.StatusBadRequest, events.RequestInvalid, "no POST of JSON")
-		return
-	}
-	if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
-		f.refuse(w, http.StatusBadRequest, events.RequestInvalid, err.Error())
-		return
-	}
-	_, _ = io.Copy(io.Discard, r.Body) // So that a client that goes away is noticed.
-	switch r.URL.Path {
-	case "/get_pods":
-		f.list(w, req)
-	case "/create_pod":
-		f.create(w, r, req)
-	case "/watch_create_pod":
-		f.await(w, r, "ready", func(p *fakePod) (over, yes bool) { return p != nil && p.looked > 1, p != nil && p.plan != "fails" }, req)
-	case "/delete_pod":
-		f.delete(w, req)
-	case "/watch_delete_pod":
-		f.await(w, r, "deleted", func(p *fakePod) (over, yes bool) { return p == nil || p.deleting > 2, p == nil || p.plan != "stays" }, req)
-	default:
-		http.NotFound(w, r)
-	}
+	close(f.changed)
+	f.changed = make(chan struct{})
 }
 
-// health answers what everybody may ask.
-func (f *fakeAPI) health(w http.ResponseWriter, r *http.Request) {
-	switch r.URL.Path {
-	case "/livez", "/readyz":
-		_, _ = io.WriteString(w, "ok\n")
-	default:
-		http.NotFound(w, r)
+// show is a pod after one of its records.
+func (p *fakePod) show(name string, r fakeRecord) map[string]any {
+	pod := map[string]any{
+		"name": name, "user_id": p.user, "generation": p.generation, "event": r.event, "reason": r.reason, "message": r.message, "image": "jupyter:1",
+		"created_at": p.past[0].at, "updated_at": r.at, "position": "1-" + strconv.Itoa(r.place),
 	}
+	if r.event == "ready" {
+		pod["addresses"], pod["started_at"] = []string{"10.0.0.1"}, time.Now().Add(-2*time.Hour-3*time.Minute-4*time.Second)
+	}
+	return pod
 }
+
+func (p *fakePod) last() fakeRecord { return p.past[len(p.past)-1] }
 
 func (f *fakeAPI) refuse(w http.ResponseWriter, status int, reason events.Reason, message string) {
 	w.Header().Set("Retry-After", "0")
+	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(status)
-	f.answer(w, map[string]any{"error": map[string]any{"code": reason, "message": message}})
+	f.answer(w, map[string]any{"type": "/v1/docs#" + string(reason), "title": "t", "status": status, "detail": message, "reason": reason})
 }
 
 func (f *fakeAPI) answer(w io.Writer, body any) {
@@ -106,145 +129,179 @@ func (f *fakeAPI) answer(w io.Writer, body any) {
 	}
 }
 
-func (f *fakeAPI) create(w http.ResponseWriter, r *http.Request, req podRequest) {
-	plan := strings.TrimSuffix(path.Base(req.URL), ".yaml")
-	if value := req.Settings["notebook"]["TOKEN"]; value != "" && value != "a=b,c d" {
-		plan = "wrong-settings"
+func (f *fakeAPI) create(w http.ResponseWriter, r *http.Request) {
+	var req struct {
+		User     string                       `json:"user_id"`
+		URL      string                       `json:"manifest_url"`
+		Settings map[string]map[string]string `json:"settings"`
 	}
+	if err := json.NewDecoder(r.Body).Decode(&req); err != nil || r.Header.Get("Idempotency-Key") == "" {
+		f.refuse(w, http.StatusBadRequest, events.RequestInvalid, fmt.Sprint("no create: ", err))
+		return
+	}
+	_, _ = io.Copy(io.Discard, r.Body) // So that a client that goes away is noticed.
+	plan := strings.TrimSuffix(path.Base(req.URL), ".yaml")
 	f.mu.Lock()
 	f.busy++
 	busy := f.busy
 	f.mu.Unlock()
-	switch plan {
-	case "invalid":
-		f.refuse(w, http.StatusUnprocessableEntity, events.ManifestInvalid, "line 3: no containers")
-	case "wrong-settings":
+	switch value := req.Settings["notebook"]["TOKEN"]; {
+	case value != "" && value != "a=b,c d":
 		f.refuse(w, http.StatusUnprocessableEntity, events.SettingsInvalid, "not what was meant")
-	case "forbidden":
+	case plan == "token" && r.Header.Get("Authorization") != "Bearer token-of-the-silo":
+		f.refuse(w, http.StatusUnauthorized, events.Unauthorized, "who are you?")
+	case plan == "invalid":
+		f.refuse(w, http.StatusUnprocessableEntity, events.ManifestInvalid, "line 3: no containers")
+	case plan == "forbidden":
 		f.refuse(w, http.StatusForbidden, events.Forbidden, "nothing for you")
-	case "away":
+	case plan == "away":
 		f.refuse(w, http.StatusServiceUnavailable, events.Unavailable, "the log is read")
-	case "busy":
-		if busy < 3 {
-			f.refuse(w, http.StatusTooManyRequests, events.Unavailable, "slow down")
-			return
-		}
-		f.made(w, req, plan)
-	case "hangs":
+	case plan == "busy" && busy < 3:
+		f.refuse(w, http.StatusTooManyRequests, events.RateLimited, "slow down")
+	case plan == "hangs":
 		f.seen()
 		<-r.Context().Done()
 	default:
-		f.made(w, req, plan)
-	}
-}
-
-// made answers with the name of a new pod. Those called logged tell their life
-// in the log alone.
-func (f *fakeAPI) made(w http.ResponseWriter, req podRequest, plan string) {
-	f.mu.Lock()
-	f.pods[plan] = &fakePod{user: req.User, plan: plan}
-	f.mu.Unlock()
-	if strings.HasPrefix(plan, "logged") {
-		eventstest.Bring(f.tb, f.bus, plan, req.User, events.Running)
-	}
-	f.answer(w, map[string]string{"pod_name": plan})
-}
-
-func (f *fakeAPI) list(w http.ResponseWriter, req podRequest) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	pods := []map[string]string{}
-	for name, p := range f.pods {
-		if p.user != req.User || strings.HasPrefix(p.plan, "logged") {
-			continue
-		}
-		p.looked++
-		info := map[string]string{"pod_name": name, "image_name": "jupyter:1", "status": "Creating", "age": "0:0:0"}
-		switch {
-		case p.deleting > 0:
-			p.deleting++
-			info["event"], info["status"] = "deleting", "Deleting"
-			if p.deleting > 2 && p.plan != "stays" {
-				delete(f.pods, name)
-			}
-		case p.plan == "waits":
-			info["event"], info["reason"], info["message"] = "waiting", "UNSCHEDULABLE", "0/3 nodes are available"
-		case p.looked == 1:
-			info["event"], info["reason"] = "waiting", "PULLING"
-		case p.plan == "fails":
-			info["event"], info["reason"], info["message"] = "failed", "IMAGE_PULL", "no such image:\n\x1b[31mjupyter"
-		default:
-			info["event"], info["status"], info["age"], info["pod_ip"] = "ready", "Running:2026-01-02T03:04:05Z", "2:3:4", "10.0.0.1"
-		}
-		pods = append(pods, info)
-	}
-	f.answer(w, pods)
-}
-
-func (f *fakeAPI) delete(w http.ResponseWriter, req podRequest) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	p := f.pods[req.Pod]
-	if p == nil || p.user != req.User {
-		f.refuse(w, http.StatusNotFound, events.NotFound, "there is no such pod, or it is not yours")
-		return
-	}
-	p.deleting = 1
-	f.answer(w, map[string]bool{"requested": true})
-}
-
-// await answers a long poll when the pod has come so far, by being listed.
-func (f *fakeAPI) await(w http.ResponseWriter, r *http.Request, field string, judge func(*fakePod) (over, yes bool), req podRequest) {
-	f.seen()
-	if strings.HasPrefix(req.Pod, "logged") {
-		f.finish(r.Context(), field, req)
-		<-r.Context().Done()
-		return
-	}
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
 		f.mu.Lock()
-		p := f.pods[req.Pod]
-		if p != nil && p.user != req.User {
-			p = nil
+		defer f.mu.Unlock()
+		p := &fakePod{user: req.User, plan: plan}
+		first, next := plans(plan)
+		f.append(p, first...)
+		p.next = next
+		f.pods[plan] = p
+		w.WriteHeader(http.StatusCreated)
+		f.answer(w, p.show(plan, p.last()))
+	}
+}
+
+// own returns a pod of the user who is asked for, nil for none; f.mu is held.
+func (f *fakeAPI) own(w http.ResponseWriter, r *http.Request, gone bool) *fakePod {
+	p := f.pods[r.PathValue("name")]
+	if p == nil || p.user != r.URL.Query().Get("user_id") || !gone && p.last().event == "gone" {
+		f.refuse(w, http.StatusNotFound, events.NotFound, "you have no such pod")
+		return nil
+	}
+	return p
+}
+
+func (f *fakeAPI) list(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	pods := []any{}
+	user := r.URL.Query().Get("user_id")
+	for name, p := range f.pods {
+		if last := p.last(); (user == "" || p.user == user) && last.event != "gone" {
+			pods = append(pods, p.show(name, last))
 		}
-		over, yes := judge(p)
-		over = over && (p == nil || p.plan != "waits")
-		if p != nil && field == "deleted" && p.deleting == 0 {
-			over, yes = true, false
+	}
+	f.answer(w, map[string]any{"pods": pods})
+}
+
+func (f *fakeAPI) get(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if p := f.own(w, r, false); p != nil {
+		f.answer(w, p.show(r.PathValue("name"), p.last()))
+	}
+}
+
+func (f *fakeAPI) delete(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if p := f.own(w, r, false); p != nil {
+		f.append(p, "deleting")
+		if p.next = nil; p.plan != "stays" {
+			p.next = []string{"gone"}
+		}
+		w.WriteHeader(http.StatusAccepted)
+		f.answer(w, p.show(r.PathValue("name"), p.last()))
+	}
+}
+
+func (f *fakeAPI) tokens(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.own(w, r, false) != nil {
+		f.answer(w, map[string]any{"tokens": map[string]string{"key": "its secret", "a": "b"}})
+	}
+}
+
+func (f *fakeAPI) timeline(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := f.own(w, r, true)
+	if p == nil {
+		return
+	}
+	var phases []any
+	for _, past := range p.past {
+		phases = append(phases, map[string]any{
+			"event": past.event, "reason": past.reason, "message": past.message, "by": "watcher", "started_at": past.at, "duration_seconds": 1.5,
+			"position": "1-" + strconv.Itoa(past.place),
+		})
+	}
+	f.answer(w, map[string]any{"name": r.PathValue("name"), "user_id": p.user, "generation": p.generation, "phases": phases, "total_seconds": 3})
+}
+
+func (f *fakeAPI) follow(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	p := f.own(w, r, false)
+	f.mu.Unlock()
+	if p != nil {
+		f.stream(w, r, r.PathValue("name"), p)
+	}
+}
+
+// followAll follows the pod old, which is enough for a test.
+func (f *fakeAPI) followAll(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	p := f.pods["old"]
+	f.mu.Unlock()
+	f.stream(w, r, "old", p)
+}
+
+// stream tells what happened to a pod after Last-Event-ID, then what happens.
+func (f *fakeAPI) stream(w http.ResponseWriter, r *http.Request, name string, p *fakePod) {
+	_, text, _ := strings.Cut(r.Header.Get("Last-Event-ID"), "-")
+	after, _ := strconv.Atoi(text)
+	w.Header().Set("Content-Type", "text/event-stream")
+	_, _ = io.WriteString(w, "retry: 50\n\n")
+	for begun := false; ; begun = true {
+		f.mu.Lock()
+		past, changed := slices.Clone(p.past), f.changed
+		if after == 0 {
+			past = past[len(past)-1:]
+		}
+		for _, happened := range past {
+			if happened.place <= after {
+				continue
+			}
+			after = happened.place
+			data, err := json.Marshal(p.show(name, happened))
+			if err != nil {
+				f.tb.Error(err)
+			}
+			_, _ = fmt.Fprintf(w, "event: pod\nid: 1-%d\ndata: %s\n\n", after, data)
 		}
 		f.mu.Unlock()
-		if over {
-			f.answer(w, map[string]bool{field: yes})
+		if !begun {
+			_, _ = fmt.Fprintf(w, "event: synced\nid: 1-%d\ndata: {}\n\n", after)
+		}
+		if http.NewResponseController(w).Flush() != nil {
 			return
 		}
+		f.seen()
+		f.mu.Lock()
+		if len(p.next) > 0 {
+			happens := p.next[0]
+			p.next = p.next[1:]
+			f.append(p, happens)
+		}
+		f.mu.Unlock()
 		select {
+		case <-changed:
 		case <-r.Context().Done():
 			return
-		case <-tick.C:
-		}
-	}
-}
-
-// finish lets the log tell what a logged pod is waited for.
-func (f *fakeAPI) finish(ctx context.Context, field string, req podRequest) {
-	ctx = context.WithoutCancel(ctx) // The client goes when it has seen the end in the log.
-	last, err := f.bus.Last(ctx, req.Pod)
-	if err != nil {
-		f.tb.Errorf("read the log: %v", err)
-		return
-	}
-	facts := []events.Fact{eventstest.Observe(last.Generation, eventstest.Ready(last.Observed.UID, "900"))}
-	switch {
-	case field == "deleted":
-		facts = []events.Fact{eventstest.Delete(last.Generation), eventstest.Gone(last.Generation)}
-	case req.Pod == "logged-fails":
-		facts = []events.Fact{eventstest.Fail(last.Generation, events.Crashed, "jupyter ended with 1")}
-	}
-	for _, fact := range facts {
-		if _, _, err := f.bus.Append(ctx, req.Pod, fact); err != nil {
-			f.tb.Errorf("append: %v", err)
 		}
 	}
 }

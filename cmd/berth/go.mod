@@ -4,12 +4,14 @@ go 1.26.0
 
 // The local modules; tidy and GOWORK=off builds need them (go.work alone does not serve those).
 replace (
+	berth/pkg/client => ../../pkg/client
 	berth/pkg/events => ../../pkg/events
 	berth/pkg/kube => ../../pkg/kube
 	berth/pkg/service => ../../pkg/service
 )
 
 require (
+	berth/pkg/client v0.0.0
 	berth/pkg/events v0.0.0
 	berth/pkg/kube v0.0.0
 	berth/pkg/service v0.0.0

@@ -13,6 +13,7 @@ import (
 
 	"berth/pkg/events"
 	"berth/pkg/events/eventstest"
+	"berth/pkg/events/natsbus"
 )
 
 // leakChecked runs the tests, then looks for goroutines that are left.
@@ -40,6 +41,7 @@ func TestScripts(t *testing.T) {
 		*fakeAPI
 
 		server  *eventstest.Server
+		bus     *natsbus.Bus
 		command *exec.Cmd
 	}
 	siteOf := func(ts *testscript.TestScript) *site { return ts.Value("site").(*site) }
@@ -50,8 +52,8 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			tb := env.T().(testing.TB)
 			server := eventstest.NewListeningServer(tb)
-			api, url := newFakeAPI(tb, eventstest.NewBus(tb, server, "test"))
-			env.Values["site"] = &site{fakeAPI: api, server: server}
+			api, url := newFakeAPI(tb)
+			env.Values["site"] = &site{fakeAPI: api, server: server, bus: eventstest.NewBus(tb, server, "test")}
 			// The race detector would wait a second before each program ends.
 			env.Setenv("GORACE", "atexit_sleep_ms=0")
 			env.Setenv("BERTH_URL", url)

@@ -89,7 +89,7 @@ func (c *Client) CreatePod(ctx context.Context, create Create) (Pod, error) {
 		Settings    map[string]map[string]string `json:"settings,omitempty"`
 	}{create.User, create.ManifestURL, create.Settings}
 	var pod Pod
-	err := c.ask(ctx, request{method: http.MethodPost, path: []string{"pods"}, query: query, body: body, key: create.Key}, &pod)
+	err := c.ask(ctx, request{method: http.MethodPost, path: []string{"pods"}, query: query, body: body, key: create.Key, waits: create.WaitReady}, &pod)
 	if err == nil && pod.Name == "" {
 		err = foreign(errNoName)
 	}
@@ -178,7 +178,7 @@ func (c *Client) DeletePod(ctx context.Context, user, name string, wait bool) er
 	if wait {
 		query.Set("wait", "gone")
 	}
-	r := request{method: http.MethodDelete, path: []string{"pods", name}, query: query}
+	r := request{method: http.MethodDelete, path: []string{"pods", name}, query: query, waits: wait}
 	err := c.ask(ctx, r, nil)
 	if repeated, ok := errors.AsType[*repeatedError](err); ok {
 		if NotFound(err) {
@@ -245,7 +245,15 @@ type request struct {
 	query  url.Values
 	body   any
 	key    string
+	// waits says that only the context ends it: the service waits for something.
+	waits bool
 }
+
+// slow is how long an answer may take that does not wait for anything. A create is
+// answered when the pod is launched, or at the deadline of the site.
+const slow = 90 * time.Second
+
+var errSlow = errors.New("the service takes too long")
 
 // repeatedError is the error of a request that an earlier attempt may have carried out.
 type repeatedError struct{ err error }
@@ -275,6 +283,11 @@ func (c *Client) ask(ctx context.Context, r request, answer any) error {
 
 // once makes a request once. again says that it may be made again, after a pause.
 func (c *Client) once(ctx context.Context, r request, answer any) (again bool, pause time.Duration, err error) {
+	if !r.waits {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, slow, errSlow)
+		defer cancel()
+	}
 	response, err := c.send(ctx, r, nil)
 	if err != nil {
 		return !errors.Is(err, ErrNotSent) && (!c.opts.FailFast || !Unsent(err)), 0, err

@@ -27,27 +27,52 @@ func (b *backend) Create(ctx context.Context, r silo.CreateRequest) (string, err
 	}
 	command := b.command(ctx, r)
 	audit.SetCommand(ctx, command.ID)
+	name, err := b.launch(ctx, command, false, events.Outcome{})
+	if err != nil {
+		return "", err
+	}
+	return name, nil
+}
+
+// launch publishes a create and waits for what becomes of it: the name of the pod,
+// or the reason why there is none. With an error it returns the name of the pod that
+// failed, if there was one. The command may be shared: published before, here or on another
+// replica, with an outcome that may be known.
+func (b *backend) launch(ctx context.Context, command events.Command, shared bool, decided events.Outcome) (string, error) {
 	outcomes := b.table.ExpectOutcome(command.ID)
 	defer outcomes.Close()
-	if err := b.bus.Publish(ctx, command, "create"); err != nil {
-		if errors.Is(err, events.ErrTooLarge) {
-			return "", silo.Fault(events.RequestInvalid, "the request is too large")
+	if decided.Verdict == "" {
+		if err := b.bus.Publish(ctx, command, "create"); err != nil {
+			if errors.Is(err, events.ErrTooLarge) {
+				return "", silo.Fault(events.RequestInvalid, "the request is too large")
+			}
+			return b.expire(ctx, command) // It may have been stored all the same.
 		}
-		// It may have been stored all the same.
-		return b.expire(ctx, command)
+	}
+	if shared {
+		var err error
+		if decided, err = b.earlier(ctx, command.ID); err != nil {
+			return "", err
+		}
 	}
 	waiting, cancel := b.waiting(ctx, time.Until(command.Create.Deadline))
 	defer cancel()
 	for {
 		outcome, err := outcomes.Now()
+		if outcome.Verdict == "" {
+			outcome = decided
+		}
 		switch {
 		case err != nil:
 			return "", unavailable(err)
 		case outcome.Verdict == events.Accepted:
-			if name, err := b.accepted(waiting, outcome); name != "" || err != nil {
-				return name, err
-			}
-			if waiting.Err() != nil {
+			name, err := b.accepted(waiting, outcome)
+			switch {
+			case err != nil:
+				return outcome.Pod, err
+			case name != "":
+				return name, nil
+			case waiting.Err() != nil:
 				return b.claimed(ctx, outcome)
 			}
 			continue // The name was lost to another; the next outcome says which it is.
@@ -63,6 +88,26 @@ func (b *backend) Create(ctx context.Context, r silo.CreateRequest) (string, err
 			return b.expire(ctx, command)
 		}
 	}
+}
+
+// earlier returns the outcome that a command had before this replica listened, if
+// it had one, and errPodGone where its pod has come and gone since. It brings the
+// table up to date about that pod.
+func (b *backend) earlier(ctx context.Context, command string) (events.Outcome, error) {
+	outcome, err := b.bus.Outcome(ctx, command)
+	if err != nil || outcome.Verdict != events.Accepted {
+		return outcome, unavailable(err)
+	}
+	// In this order: a claim that comes in between must not look like one that is over.
+	had, err := b.bus.Claimed(ctx, outcome.Pod, command)
+	if err != nil {
+		return outcome, unavailable(err)
+	}
+	e, err := b.table.Fresh(ctx, outcome.Pod)
+	if err == nil && had && e.Command != command {
+		err = errPodGone
+	}
+	return outcome, unavailable(err)
 }
 
 func (b *backend) command(ctx context.Context, r silo.CreateRequest) events.Command {

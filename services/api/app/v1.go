@@ -165,7 +165,7 @@ func (r resources) Create(ctx context.Context, c v1.Create) (v1.Entry, string, e
 			return v1.Entry{}, command.ID, told(err)
 		}
 	}
-	name, err := r.carryOut(ctx, command, c.Key != "", decided)
+	name, err := r.b.launch(ctx, command, c.Key != "", decided)
 	if err != nil {
 		return v1.Entry{Record: events.Record{Pod: name}}, command.ID, told(err)
 	}
@@ -220,82 +220,6 @@ func (r resources) attempt(ctx context.Context, c v1.Create, proposed string) (i
 		}
 	}
 	return id, decided, nil
-}
-
-// carryOut is [backend.Create] for a command that may be shared: published before,
-// here or on another replica, with an outcome that may be known. With an error it
-// returns the name of the pod that failed, if there was one.
-func (r resources) carryOut(ctx context.Context, command events.Command, shared bool, decided events.Outcome) (string, error) {
-	b := r.b
-	outcomes := b.table.ExpectOutcome(command.ID)
-	defer outcomes.Close()
-	if decided.Verdict == "" {
-		if err := b.bus.Publish(ctx, command, "create"); err != nil {
-			if errors.Is(err, events.ErrTooLarge) {
-				return "", silo.Fault(events.RequestInvalid, "the request is too large")
-			}
-			return b.expire(ctx, command) // It may have been stored all the same.
-		}
-	}
-	if shared {
-		var err error
-		if decided, err = r.earlier(ctx, command.ID); err != nil {
-			return "", err
-		}
-	}
-	waiting, cancel := b.waiting(ctx, time.Until(command.Create.Deadline))
-	defer cancel()
-	for {
-		outcome, err := outcomes.Now()
-		if outcome.Verdict == "" {
-			outcome = decided
-		}
-		switch {
-		case err != nil:
-			return "", unavailable(err)
-		case outcome.Verdict == events.Accepted:
-			name, err := b.accepted(waiting, outcome)
-			switch {
-			case err != nil:
-				return outcome.Pod, err
-			case name != "":
-				return name, nil
-			case waiting.Err() != nil:
-				return b.claimed(ctx, outcome)
-			}
-			continue // The name was lost to another; the next outcome says which it is.
-		case outcome.Verdict != "":
-			return "", silo.Fault(outcome.Reason, outcome.Message)
-		}
-		select {
-		case <-outcomes.Changed():
-		case <-waiting.Done():
-			if ctx.Err() != nil {
-				return "", context.Cause(ctx) // Nobody listens any more; the create goes on.
-			}
-			return b.expire(ctx, command)
-		}
-	}
-}
-
-// earlier returns the outcome that a command had before this replica listened, if
-// it had one, and errPodGone where its pod has come and gone since. It brings the
-// table up to date about that pod.
-func (r resources) earlier(ctx context.Context, command string) (events.Outcome, error) {
-	outcome, err := r.b.bus.Outcome(ctx, command)
-	if err != nil || outcome.Verdict != events.Accepted {
-		return outcome, unavailable(err)
-	}
-	// In this order: a claim that comes in between must not look like one that is over.
-	had, err := r.b.bus.Claimed(ctx, outcome.Pod, command)
-	if err != nil {
-		return outcome, unavailable(err)
-	}
-	e, err := r.b.table.Fresh(ctx, outcome.Pod)
-	if err == nil && had && e.Command != command {
-		err = errPodGone
-	}
-	return outcome, unavailable(err)
 }
 
 // AwaitReady implements [v1.Makes].

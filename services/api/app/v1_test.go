@@ -49,13 +49,19 @@ func v1TwoSilos(c *config.Config) {
 	}
 }
 
+// newV1Site starts replicas that have no more rights on the log than an api is
+// granted.
 func newV1Site(t *testing.T, replicas int, change ...func(*config.Config)) *v1Site {
 	t.Helper()
-	server := eventstest.NewServer(t)
+	server := eventstest.NewServerWithUsers(t, eventstest.Cluster)
 	transport := &http.Transport{MaxIdleConnsPerHost: 64}
-	s := &v1Site{T: t, server: server, bus: eventstest.NewBus(t, server, "test"), client: &http.Client{Transport: transport}}
+	s := &v1Site{T: t, server: server, client: &http.Client{Transport: transport}}
+	s.bus = eventstest.NewBus(t, server, "test", func(o *natsbus.Options) { o.User, o.Password = server.Options().User, server.Options().Password })
 	for range replicas {
-		api := New(options(server, change...))
+		opts := options(server, change...)
+		opts.InProcess, opts.NATSURL = nil, server.URL()
+		opts.NATSUser, opts.NATSPassword = server.Credentials("api")
+		api := New(opts)
 		if err := api.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -969,9 +975,12 @@ func TestV1StreamSurvivesTheLog(t *testing.T) {
 	stream.expect("pod p launched", "synced")
 	s.server.Stop()
 	s.server.Start()
-	eventstest.Eventually(t, "the log is there again", func() bool { return s.bus.Connected() == nil })
-	s.append("p", eventstest.Observe(p.Generation, eventstest.Pending("uid-p", "101")), eventstest.Observe(p.Generation, eventstest.Running("uid-p", "102")),
-		eventstest.Observe(p.Generation, eventstest.Ready("uid-p", "103")))
+	for _, observed := range []events.Observed{eventstest.Pending("uid-p", "101"), eventstest.Running("uid-p", "102"), eventstest.Ready("uid-p", "103")} {
+		eventstest.Eventually(t, "the log is there again", func() bool {
+			_, _, err := s.bus.Append(t.Context(), "p", eventstest.Observe(p.Generation, observed))
+			return err == nil
+		})
+	}
 	for _, want := range []string{"pod p waiting", "pod p running", "pod p ready"} {
 		for {
 			event, ok := stream.next()

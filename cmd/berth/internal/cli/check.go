@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"berth/cmd/berth/internal/follow"
-	"berth/cmd/berth/internal/silo"
 	"berth/pkg/events"
 )
 
@@ -80,15 +79,6 @@ func parseSettings(given []string) (map[string]map[string]string, error) {
 		settings[container][name] = value
 	}
 	return settings, nil
-}
-
-// client returns a client of the service; its Close is the caller's to call.
-func (a *app) client() (*silo.Client, error) {
-	base, err := a.baseURL()
-	if err != nil {
-		return nil, err
-	}
-	return silo.New(base, "berth/"+version()), nil
 }
 
 // log connects to the log. It returns nil where no NATS server is configured.

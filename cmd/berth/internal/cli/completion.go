@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"berth/pkg/client"
 	"berth/pkg/events"
 )
 
@@ -94,15 +95,14 @@ func (a *app) podNames(cmd *cobra.Command) map[string]string {
 	defer api.Close()
 	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
 	defer cancel()
-	pods, _, err := api.Pods(ctx, user)
-	if err != nil {
-		return nil
-	}
 	names := map[string]string{}
-	for _, p := range pods {
+	for p, err := range api.Pods(ctx, client.Query{User: user, Limit: 500}) {
+		if err != nil {
+			return nil
+		}
 		// What others wrote must not become more than one line of choices.
-		if checkPod(p.Name) == nil && p.State().Known() {
-			names[p.Name] = string(p.State())
+		if checkPod(p.Name) == nil && events.Type(p.Event).Known() {
+			names[p.Name] = p.Event
 		}
 	}
 	return names

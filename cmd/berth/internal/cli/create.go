@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"berth/cmd/berth/internal/progress"
-	"berth/cmd/berth/internal/silo"
 	"berth/cmd/berth/internal/track"
+	"berth/pkg/client"
 )
 
 // create is the command line of pods create.
@@ -62,15 +62,7 @@ func (a *app) runCreate(ctx context.Context, manifest string, c create) error {
 	ctx, cancel := withTimeout(ctx, c.timeout)
 	defer cancel()
 
-	w := &wait{app: a, api: api, display: a.newDisplay(""), user: user, goal: track.Ready, fresh: true, began: time.Now()}
-	if !c.noWait {
-		if err := w.follow(ctx); err != nil {
-			return err
-		}
-	}
-	if w.log != nil {
-		defer w.log.Close()
-	}
+	w := &wait{app: a, api: api, display: a.newDisplay(""), user: user, goal: track.Ready, began: time.Now()}
 	if err := w.create(ctx, manifest, settings); err != nil {
 		return err
 	}
@@ -87,49 +79,25 @@ func (a *app) runCreate(ctx context.Context, manifest string, c create) error {
 	return w.run(ctx)
 }
 
-// follow connects to the log, and remembers where it ends.
-func (w *wait) follow(ctx context.Context) error {
-	log, err := w.openLog(ctx, w.display.notice)
-	if err != nil || log == nil {
-		return err
-	}
-	end, err := log.End(ctx)
-	if err != nil {
-		log.Close()
-		w.display.notice(fmt.Sprintf("cannot follow the log (%v); asking the service instead", err))
-		return nil
-	}
-	w.log, w.after = log, &end
-	return nil
-}
-
 // create asks for the pod.
 func (w *wait) create(ctx context.Context, manifest string, settings map[string]map[string]string) error {
 	stop := w.display.start()
 	defer stop()
 	w.display.show([]progress.Change{{Event: progress.Requested, At: w.began}})
-	err := silo.Retry(ctx, w.busy, func() (err error) {
-		w.pod, err = w.api.Create(ctx, w.user, manifest, settings)
-		return err
-	})
+	w.busy(w.display)
+	defer w.onRetry(nil)
+	var err error
+	w.known, err = w.api.CreatePod(ctx, client.Create{User: w.user, ManifestURL: manifest, Settings: settings})
 	if err == nil {
+		w.pod = w.known.Name
 		w.display.rename(w.pod)
 		return nil
 	}
 	f := failed(ctx, "create a pod at "+w.api.URL(), err)
-	var e *silo.Error
-	if errors.As(err, &e) && e.Status == 0 && !e.Unsent() {
+	var p *client.Problem
+	if !errors.As(err, &p) && !client.Unsent(err) {
 		f.message += "; a pod may be on its way all the same"
 		f.hint = w.again("pods list")
 	}
 	return f
-}
-
-// busy tells that the service asks to be asked again.
-func (w *wait) busy(e *silo.Error, pause time.Duration) {
-	w.display.notice(busyText(e, pause))
-}
-
-func busyText(e *silo.Error, pause time.Duration) string {
-	return fmt.Sprintf("the service is busy (%v); trying again in %s", e, progress.Duration(pause))
 }

@@ -7,7 +7,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"berth/cmd/berth/internal/progress"
-	"berth/cmd/berth/internal/silo"
 	"berth/cmd/berth/internal/track"
 	"berth/pkg/events"
 )
@@ -63,7 +62,12 @@ func (a *app) runDelete(ctx context.Context, names []string, noWait bool, timeou
 	for _, name := range names {
 		w := &wait{app: a, api: api, display: a.newDisplay(name), user: user, pod: name, goal: track.Gone, began: time.Now()}
 		w.display.show([]progress.Change{{Event: progress.Requested, At: w.began}})
-		err := silo.Retry(ctx, w.busy, func() error { return api.Delete(ctx, user, name) })
+		a.busy(w.display)
+		// What is known of the pod before says which life of the name is waited for.
+		var err error
+		if w.known, err = api.Pod(ctx, user, name); err == nil {
+			err = api.DeletePod(ctx, user, name, false)
+		}
 		switch {
 		case err != nil:
 			f := failed(ctx, "delete "+name+" at "+api.URL(), err)
@@ -75,32 +79,17 @@ func (a *app) runDelete(ctx context.Context, names []string, noWait bool, timeou
 			deleting = append(deleting, w)
 		}
 	}
-	if !noWait && len(deleting) > 0 {
-		if err := a.waitGone(ctx, deleting, fail); err != nil {
-			return err
+	// One after the other; they go at the same time.
+	for _, w := range deleting {
+		if noWait {
+			break
+		}
+		if err := w.run(ctx); err != nil {
+			fail(asFailure(err, nil))
 		}
 	}
 	if first != nil {
 		return first
-	}
-	return nil
-}
-
-// waitGone waits for pods that are being deleted, one after the other; they go
-// at the same time.
-func (a *app) waitGone(ctx context.Context, deleting []*wait, fail func(*failure)) error {
-	log, err := a.openLog(ctx, deleting[0].display.notice)
-	if err != nil {
-		return err
-	}
-	if log != nil {
-		defer log.Close()
-	}
-	for _, w := range deleting {
-		w.log = log
-		if err := w.run(ctx); err != nil {
-			fail(asFailure(err, nil))
-		}
 	}
 	return nil
 }

@@ -6,13 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"berth/cmd/berth/internal/follow"
-	"berth/cmd/berth/internal/progress"
 	"berth/pkg/events"
 )
 
@@ -129,8 +126,6 @@ func (a *app) writeEvent(m follow.Message) error {
 	if e, err := events.Parse(m.Data); err == nil && e.Record != nil {
 		at, reason, message = e.Time, e.Record.Reason, e.Record.Message
 	}
-	text := fmt.Sprintf("%s  %-30s  %-24s  %-9s  %s", at.UTC().Format(time.RFC3339),
-		progress.Clean(m.Key.Pod), progress.Clean(m.Key.User), progress.Clean(string(m.Key.Event)), progress.Cause(reason, message))
-	_, err := fmt.Fprintln(a.Stdout, strings.TrimRight(text, " "))
+	_, err := fmt.Fprintln(a.Stdout, eventLine(at, m.Key.Pod, m.Key.User, string(m.Key.Event), reason, message))
 	return err
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"berth/cmd/berth/internal/progress"
-	"berth/cmd/berth/internal/silo"
+	"berth/pkg/client"
 	"berth/pkg/events"
 )
 
@@ -123,28 +122,40 @@ var (
 // command's, with its time-out.
 func failed(ctx context.Context, what string, err error) *failure {
 	var f *failure
-	var e *silo.Error
+	var p *client.Problem
+	told := errors.As(err, &p)
 	switch cause := context.Cause(ctx); {
 	case errors.As(err, &f):
 		return f
 	// While the service has said that it is busy, the wait for it is over.
-	case errors.Is(cause, errTimeout) && !(errors.As(err, &e) && e.Status != 0):
+	case errors.Is(cause, errTimeout) && !told:
 		return &failure{code: ExitTimeout, reason: codeWaitTimeout, message: what + ": no answer in time"}
 	case cause != nil && !errors.Is(cause, errTimeout):
 		return &failure{code: ExitInterrupted, reason: codeInterrupted, message: what + ": interrupted"}
-	case !errors.As(err, &e):
-		return &failure{code: ExitFailed, reason: codeFailed, message: what + ": " + err.Error()}
 	}
-	f = &failure{code: ExitFailed, reason: cmp.Or(string(e.Reason), codeUnreachable), message: what + ": " + e.Error()}
+	f = &failure{code: ExitFailed, reason: codeFailed, message: what + ": " + err.Error()}
 	switch {
-	case !e.Refused():
-		f.code = ExitUnavailable
-	case e.Reason == events.NotFound:
-		f.code = ExitNotFound
-	case e.Reason == events.RequestInvalid:
-		f.code = ExitUsage
+	case !told && (errors.Is(err, client.ErrNoAnswer) || errors.Is(err, client.ErrForeign)), told && p.Reason == "":
+		f.code, f.reason = ExitUnavailable, codeUnreachable
+	case !told:
+	default:
+		f.code, f.reason = exitOf(p), p.Reason
 	}
 	return f
+}
+
+// exitOf is the exit code of what the service says.
+func exitOf(p *client.Problem) int {
+	switch reason := events.Reason(p.Reason); {
+	case p.Busy(), reason == events.Unavailable, reason == events.Expired:
+		return ExitUnavailable
+	case reason == events.NotFound:
+		return ExitNotFound
+	case reason == events.RequestInvalid:
+		return ExitUsage
+	default:
+		return ExitFailed
+	}
 }
 
 // writeJSON writes one line of JSON.

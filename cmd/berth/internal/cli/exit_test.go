@@ -7,8 +7,7 @@ import (
 	"io"
 	"testing"
 
-	"berth/cmd/berth/internal/silo"
-	"berth/pkg/events"
+	"berth/pkg/client"
 )
 
 func TestFailed(t *testing.T) {
@@ -24,20 +23,23 @@ func TestFailed(t *testing.T) {
 		code   int
 		reason string
 	}{
-		"not found":        {live, &silo.Error{Status: 404, Reason: events.NotFound}, ExitNotFound, "NOT_FOUND"},
-		"malformed":        {live, &silo.Error{Status: 400, Reason: events.RequestInvalid}, ExitUsage, "REQUEST_INVALID"},
-		"refused":          {live, &silo.Error{Status: 500, Reason: events.ImagePull}, ExitFailed, "IMAGE_PULL"},
-		"bad manifest URL": {live, &silo.Error{Status: 502, Reason: events.ManifestUnreachable}, ExitFailed, "MANIFEST_UNREACHABLE"},
-		"unavailable":      {live, &silo.Error{Status: 503, Reason: events.Unavailable}, ExitUnavailable, "UNAVAILABLE"},
-		"expired":          {live, &silo.Error{Status: 503, Reason: events.Expired}, ExitUnavailable, "EXPIRED"},
-		"a proxy":          {live, &silo.Error{Status: 502}, ExitUnavailable, "UNREACHABLE"},
-		"nobody there":     {live, &silo.Error{Err: io.EOF}, ExitUnavailable, "UNREACHABLE"},
+		"not found":        {live, &client.Problem{Status: 404, Reason: "NOT_FOUND"}, ExitNotFound, "NOT_FOUND"},
+		"malformed":        {live, &client.Problem{Status: 400, Reason: "REQUEST_INVALID"}, ExitUsage, "REQUEST_INVALID"},
+		"refused":          {live, &client.Problem{Status: 422, Reason: "IMAGE_PULL"}, ExitFailed, "IMAGE_PULL"},
+		"bad manifest URL": {live, &client.Problem{Status: 502, Reason: "MANIFEST_UNREACHABLE"}, ExitFailed, "MANIFEST_UNREACHABLE"},
+		"no credentials":   {live, &client.Problem{Status: 401, Reason: "UNAUTHORIZED"}, ExitFailed, "UNAUTHORIZED"},
+		"unavailable":      {live, &client.Problem{Status: 503, Reason: "UNAVAILABLE"}, ExitUnavailable, "UNAVAILABLE"},
+		"expired":          {live, &client.Problem{Status: 503, Reason: "EXPIRED"}, ExitUnavailable, "EXPIRED"},
+		"unknown":          {live, &client.Problem{Status: 504, Reason: "UNAVAILABLE"}, ExitUnavailable, "UNAVAILABLE"},
+		"a proxy":          {live, &client.Problem{Status: 502}, ExitUnavailable, "UNREACHABLE"},
+		"another service":  {live, fmt.Errorf("%w: x", client.ErrForeign), ExitUnavailable, "UNREACHABLE"},
+		"nobody there":     {live, fmt.Errorf("%w: %w", client.ErrNoAnswer, io.EOF), ExitUnavailable, "UNREACHABLE"},
 		"anything else":    {live, io.EOF, ExitFailed, "FAILED"},
 		"a failure":        {live, fmt.Errorf("x: %w", usage("y")), ExitUsage, "USAGE"},
-		"too late":         {late, &silo.Error{Err: errTimeout}, ExitTimeout, "WAIT_TIMEOUT"},
-		"busy too long":    {late, &silo.Error{Status: 503, Reason: events.Unavailable}, ExitUnavailable, "UNAVAILABLE"},
-		"interrupted":      {interrupted, &silo.Error{Err: io.EOF}, ExitInterrupted, "INTERRUPTED"},
-		"interrupted late": {interrupted, &silo.Error{Status: 503}, ExitInterrupted, "INTERRUPTED"},
+		"too late":         {late, fmt.Errorf("%w: %w", client.ErrNoAnswer, errTimeout), ExitTimeout, "WAIT_TIMEOUT"},
+		"busy too long":    {late, &client.Problem{Status: 503, Reason: "UNAVAILABLE"}, ExitUnavailable, "UNAVAILABLE"},
+		"interrupted":      {interrupted, fmt.Errorf("%w: %w", client.ErrNoAnswer, io.EOF), ExitInterrupted, "INTERRUPTED"},
+		"interrupted late": {interrupted, &client.Problem{Status: 503}, ExitInterrupted, "INTERRUPTED"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -1,39 +1,63 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"berth/cmd/berth/internal/progress"
-	"berth/cmd/berth/internal/silo"
+	"berth/pkg/client"
+	"berth/pkg/events"
 )
 
+// list is the command line of pods list.
+type list struct {
+	types    []string
+	ready    bool
+	allUsers bool
+}
+
 func (a *app) podsList() *cobra.Command {
-	return &cobra.Command{
+	var l list
+	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the pods of a user",
 		Long: `List the pods of a user: name, the newest event, age, image, address, and the
-reason where a pod waits or has failed. With --json stdout has the array of the
-service as it is.`,
+reason where a pod waits or has failed. With --json stdout has an array of them,
+with everything that the service shows.`,
 		Example: `  berth pods list --user alice@example.org
+  berth pods list --all-users --event failed,ended
   berth pods list --json | jq -r '.[] | select(.event == "ready").pod_name'`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.runList(cmd.Context()) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.runList(cmd.Context(), l) },
 	}
+	cmd.Flags().StringSliceVar(&l.types, "event", nil, "only pods whose newest event is one of these, with commas between: ready,failed")
+	cmd.Flags().BoolVar(&l.ready, "ready", false, "only pods that are ready")
+	cmd.Flags().BoolVar(&l.allUsers, "all-users", false, "the pods of all users that you may see")
+	return completes(cmd, map[string]cobra.CompletionFunc{"event": completeTypes})
 }
 
-func (a *app) runList(ctx context.Context) error {
-	user, err := a.userID()
+func (a *app) runList(ctx context.Context, l list) error {
+	q := client.Query{Limit: 500}
+	if !l.allUsers {
+		var err error
+		if q.User, err = a.userID(); err != nil {
+			return err
+		}
+	}
+	types, err := checkTypes(l.types)
 	if err != nil {
 		return err
+	}
+	for _, t := range types {
+		q.Events = append(q.Events, string(t))
+	}
+	if l.ready {
+		q.Ready = &l.ready
 	}
 	api, err := a.client()
 	if err != nil {
@@ -42,51 +66,71 @@ func (a *app) runList(ctx context.Context) error {
 	defer api.Close()
 	ctx, cancel := withTimeout(ctx, defaultTimeout)
 	defer cancel()
-	var pods []silo.Pod
-	var raw json.RawMessage
-	notice := a.newDisplay("").notice
-	err = silo.Retry(ctx, func(e *silo.Error, pause time.Duration) { notice(busyText(e, pause)) }, func() (err error) {
-		pods, raw, err = api.Pods(ctx, user)
-		return err
-	})
+	a.busy(a.newDisplay(""))
+	pods := []shown{}
+	for pod, err := range api.Pods(ctx, q) {
+		if err != nil {
+			return failed(ctx, "list the pods at "+api.URL(), err)
+		}
+		pods = append(pods, shown{PodName: pod.Name, Pod: pod})
+	}
 	switch {
-	case err != nil:
-		return failed(ctx, "list the pods at "+api.URL(), err)
 	case a.json:
-		fmt.Fprintln(a.Stdout, strings.TrimSpace(string(raw)))
+		a.writeJSON(a.Stdout, pods)
+	case len(pods) == 0 && !a.quiet && l.allUsers:
+		fmt.Fprintln(a.Stderr, "no pods")
 	case len(pods) == 0 && !a.quiet:
-		fmt.Fprintln(a.Stderr, user, "has no pods")
+		fmt.Fprintln(a.Stderr, a.user, "has no pods")
 	case len(pods) > 0:
-		fmt.Fprint(a.Stdout, podTable(pods))
+		fmt.Fprint(a.Stdout, podTable(pods, l.allUsers, time.Now()))
 	}
 	return nil
 }
 
-func podTable(pods []silo.Pod) string {
-	pods = slices.SortedFunc(slices.Values(pods), func(a, b silo.Pod) int { return cmp.Compare(a.Name, b.Name) })
-	rows := make([][]string, len(pods))
-	for i, p := range pods {
-		rows[i] = []string{p.Name, string(p.State()), age(p.Age), p.Image, p.IP, progress.Cause(p.Reason, p.Message)}
-	}
-	return progress.Table([]string{"NAME", "STATUS", "AGE", "IMAGE", "IP", "REASON"}, rows)
+// shown is a pod as JSON: as the service shows it, and with its name as all
+// commands call it.
+type shown struct {
+	client.Pod
+
+	PodName string
 }
 
-// age writes h:m:s as people read it, and anything else as it is.
-func age(text string) string {
-	parts := strings.Split(text, ":")
-	if len(parts) != 3 {
-		return text
+// MarshalJSON adds pod_name to what the service shows.
+func (s shown) MarshalJSON() ([]byte, error) {
+	name, err := json.Marshal(s.PodName)
+	if err != nil {
+		return nil, err
 	}
-	var d time.Duration
-	for _, part := range parts {
-		n, err := strconv.Atoi(part)
-		if err != nil || n < 0 {
-			return text
+	pod, err := json.Marshal(s.Pod)
+	if err != nil {
+		return nil, err
+	}
+	return append(append([]byte(`{"pod_name":`), name...), append([]byte{','}, pod[1:]...)...), nil
+}
+
+func podTable(pods []shown, withUser bool, now time.Time) string {
+	header := []string{"NAME", "STATUS", "AGE", "IMAGE", "IP", "REASON"}
+	if withUser {
+		header = append([]string{"USER"}, header...)
+	}
+	rows := make([][]string, len(pods))
+	for i, p := range pods {
+		address := ""
+		if len(p.Addresses) > 0 {
+			address = p.Addresses[0]
 		}
-		d = d*60 + time.Duration(n)*time.Second
+		rows[i] = []string{p.Name, p.Event, age(p.StartedAt, now), p.Image, address, progress.Cause(events.Reason(p.Reason), p.Message)}
+		if withUser {
+			rows[i] = append([]string{p.User}, rows[i]...)
+		}
 	}
-	if d == 0 {
-		return "" // The pod has not started.
+	return progress.Table(header, rows)
+}
+
+// age is how long ago a pod has started, in whole seconds; empty for one that has not.
+func age(started, now time.Time) string {
+	if started.IsZero() || now.Before(started) {
+		return ""
 	}
-	return strings.Replace(progress.Duration(d), ".0s", "s", 1)
+	return strings.Replace(progress.Duration(now.Sub(started).Truncate(time.Second)), ".0s", "s", 1)
 }

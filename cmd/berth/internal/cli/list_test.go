@@ -1,16 +1,27 @@
 package cli
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 func TestAge(t *testing.T) {
 	t.Parallel()
-	tests := map[string]string{
-		"0:0:0": "", "0:0:11": "11s", "0:3:4": "3m04s", "2:3:4": "2h03m", "100:0:0": "4d4h",
-		"": "", "yesterday": "yesterday", "1:2": "1:2", "0:-1:0": "0:-1:0", "a:b:c": "a:b:c",
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	tests := map[time.Duration]string{
+		11*time.Second + 900*time.Millisecond:       "11s",
+		3*time.Minute + 4*time.Second:               "3m04s",
+		2*time.Hour + 3*time.Minute + 4*time.Second: "2h03m",
+		100 * time.Hour:                             "4d4h",
+		-time.Second:                                "",
+		0:                                           "0s",
 	}
-	for text, want := range tests {
-		if got := age(text); got != want {
-			t.Errorf("age(%q) = %q, want %q", text, got, want)
+	for ago, want := range tests {
+		if got := age(now.Add(-ago), now); got != want {
+			t.Errorf("age of %s = %q, want %q", ago, got, want)
 		}
+	}
+	if got := age(time.Time{}, now); got != "" {
+		t.Errorf("age of a pod that has not started = %q", got)
 	}
 }

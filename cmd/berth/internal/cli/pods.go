@@ -12,9 +12,10 @@ const defaultTimeout = 5 * time.Minute
 
 func (a *app) pods() *cobra.Command {
 	return group("pods", "Make, list, watch and delete the pods of a user", `
-The pods of a user. Commands that wait follow the log where --nats-url or
-NATS_URL is set, and ask the service twice a second where it is not.`,
+The pods of a user. Commands that wait follow what the service tells, and go on
+where they were when it is restarted.`,
 		`  berth pods create https://example.org/notebook.yaml --user alice@example.org
-  berth pods list --user alice@example.org`,
-		a.podsCreate(), a.podsList(), a.podsWatch(), a.podsDelete())
+  berth pods list --user alice@example.org
+  berth pods timeline notebook-alice-example-org`,
+		a.podsCreate(), a.podsList(), a.podsGet(), a.podsWatch(), a.podsEvents(), a.podsTimeline(), a.podsTokens(), a.podsDelete())
 }

@@ -29,7 +29,7 @@ type Process struct {
 func Run(ctx context.Context, p Process) int {
 	out := &checked{to: p.Stdout}
 	p.Stdout = out
-	a := &app{Process: p}
+	a := &app{Process: p, retried: &retried{}}
 	root := a.root()
 	root.SetArgs(append([]string{}, p.Args...))
 	root.SetOut(p.Stdout)
@@ -67,13 +67,17 @@ type app struct {
 	Process
 
 	url, user, natsURL, cluster string
+	tokenFile, ca, cert, key    string
 	json, quiet                 bool
+
+	// retried is told that a request is made again; see [app.onRetry].
+	retried *retried
 }
 
 func (a *app) root() *cobra.Command {
 	root := group("berth", "Berth's command line: make, watch and delete pods, follow what happens to them", `
-berth asks the service of Berth over HTTP for the pods of a user. With the
-address of a NATS server it follows the log of all that happens to them.
+berth asks the service of Berth over HTTP for the pods of a user, and follows
+what happens to them. With the address of a NATS server it follows the whole log.
 
 A pod goes through these phases: requested, claimed (it has a name), licensed,
 launching, launched (Kubernetes has it), waiting or running (with the reason),
@@ -87,13 +91,15 @@ Exit codes:
 `+exitCodes()+`
 Environment:
   BERTH_URL, BERTH_USER, NATS_URL, BERTH_CLUSTER  for --url, --user, --nats-url, --cluster
+  BERTH_TOKEN_FILE, BERTH_CACERT, BERTH_CERT, BERTH_KEY  for --token-file, --cacert, --cert, --key
   HTTP_PROXY, HTTPS_PROXY, NO_PROXY               as usual`,
 		`  berth pods create https://example.org/notebook.yaml --user alice@example.org
   berth pods list --user alice@example.org
+  berth why notebook-alice-example-org
   berth events --nats-url nats://127.0.0.1:4222
   berth doctor
   berth config check berth.yaml`,
-		a.pods(), a.events(), a.doctor(), a.config(), a.completion(), a.version())
+		a.pods(), a.why(), a.events(), a.doctor(), a.config(), a.completion(), a.version())
 	root.CompletionOptions.DisableDefaultCmd = true // There is one with a better help.
 	// Few arguments are files; those say so.
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
@@ -105,9 +111,15 @@ Environment:
 	flags.StringVar(&a.user, "user", "", "the user whose pods are meant, like alice@example.org (BERTH_USER)")
 	flags.StringVar(&a.natsURL, "nats-url", "", "the NATS servers that keep the log, with commas between (NATS_URL); pods commands do without")
 	flags.StringVar(&a.cluster, "cluster", "main", "the cluster of Berth whose log is followed (BERTH_CLUSTER)")
+	flags.StringVar(&a.tokenFile, "token-file", "", "a `FILE` with the token that the service asks for (BERTH_TOKEN_FILE)")
+	flags.StringVar(&a.ca, "cacert", "", "a `FILE` with the certificates of the authorities that vouch for the service (BERTH_CACERT)")
+	flags.StringVar(&a.cert, "cert", "", "a `FILE` with the client certificate, for services that ask for one (BERTH_CERT)")
+	flags.StringVar(&a.key, "key", "", "a `FILE` with the key of that certificate (BERTH_KEY)")
 	flags.BoolVar(&a.json, "json", false, "write results and errors as JSON, and no progress")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "write results and errors alone")
-	return root
+	return completes(root, map[string]cobra.CompletionFunc{
+		"token-file": completeFiles, "cacert": completeFiles, "cert": completeFiles, "key": completeFiles,
+	})
 }
 
 // fromEnvironment gives the flags that are not set the values of their variables.
@@ -117,6 +129,10 @@ func (a *app) fromEnvironment(cmd *cobra.Command) error {
 		{"user", "BERTH_USER"},
 		{"nats-url", "NATS_URL"},
 		{"cluster", "BERTH_CLUSTER"},
+		{"token-file", "BERTH_TOKEN_FILE"},
+		{"cacert", "BERTH_CACERT"},
+		{"cert", "BERTH_CERT"},
+		{"key", "BERTH_KEY"},
 		{"kubeconfig", "KUBECONFIG"},
 		{"namespace", "BERTH_NAMESPACE"}, // Of doctor alone.
 	} {

@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
-	"berth/cmd/berth/internal/follow"
 	"berth/cmd/berth/internal/progress"
-	"berth/cmd/berth/internal/silo"
 	"berth/cmd/berth/internal/track"
+	"berth/pkg/client"
 	"berth/pkg/events"
 )
 
@@ -19,15 +19,13 @@ import (
 type wait struct {
 	*app
 
-	api       *silo.Client
-	log       *follow.Log // Nil where there is none.
-	display   *display
-	user, pod string
-	goal      track.Goal
-	// after is where the log ended before the pod was asked for, nil for a pod
-	// that was there already.
-	after *events.Position
-	fresh bool
+	api     *client.Client
+	display *display
+	user    string
+	// pod is the name, known the pod as it was when the waiting began.
+	pod   string
+	known client.Pod
+	goal  track.Goal
 	began time.Time
 }
 
@@ -59,32 +57,31 @@ func withTimeout(ctx context.Context, timeout time.Duration) (context.Context, c
 	return limited, func() { over(); stop() }
 }
 
-// openLog connects to the log where one is configured. Without it the command
-// does, so it only says that it is not there.
-func (a *app) openLog(ctx context.Context, notice func(text string)) (*follow.Log, error) {
-	log, err := a.log(ctx, notice)
-	var wrong *failure
-	switch {
-	case errors.As(err, &wrong):
-		return nil, wrong
-	case err != nil && ctx.Err() == nil:
-		notice(fmt.Sprintf("cannot follow the log (%v); asking the service instead", err))
-	}
-	return log, nil
-}
+// patience is how long the service may be away while something is waited for.
+const patience = 30 * time.Second
 
 // run waits and tells how it ended.
 func (w *wait) run(ctx context.Context) error {
-	t := track.Tracker{
-		API: w.api, User: w.user, Pod: w.pod, Goal: w.goal, Fresh: w.fresh,
-		OnChange: w.show, OnNotice: w.display.notice,
-	}
-	if w.log != nil {
-		t.Log = follow.Life{Log: w.log, Cluster: w.cluster, Pod: w.pod, User: w.user, After: w.after}
-	}
+	following, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var away atomic.Int64 // Since when nothing has been heard, in Unix nanoseconds; 0 for not at all.
+	w.onRetry(func(err error, _ time.Duration) {
+		now := time.Now()
+		switch since := away.Load(); {
+		case since == 0:
+			away.Store(now.UnixNano())
+			if !errors.Is(err, client.ErrStreamEnded) {
+				w.display.notice(fmt.Sprintf("the service is not available (%v); trying again", err))
+			}
+		case now.Sub(time.Unix(0, since)) > patience:
+			cancel(err)
+		}
+	})
+	t := track.Tracker{API: w.api, Pod: w.known, Goal: w.goal, OnChange: w.show, OnSign: func() { away.Store(0) }}
 	stop := w.display.start()
-	result, err := t.Wait(ctx)
+	result, err := t.Wait(following)
 	stop()
+	w.onRetry(nil)
 	took := time.Since(w.began)
 	if w.json {
 		w.writeJSON(w.Stdout, w.outcome(result, took))
@@ -152,9 +149,6 @@ func (w *wait) failure(ctx context.Context, result track.Result, took time.Durat
 	case err != nil:
 		f = failed(ctx, "wait for "+w.pod, err)
 		f.pod = w.pod
-		f.hint = again
-	case w.goal == track.Gone && last.Event == events.Deleting:
-		f.message = fmt.Sprintf("%s is not gone within the time limit of the service, after %s; it %s", w.pod, progress.Duration(took), goesOn)
 		f.hint = again
 	case w.goal == track.Gone:
 		f.message = fmt.Sprintf("%s is %s, and nobody deletes it", w.pod, last.Event)

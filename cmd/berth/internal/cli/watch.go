@@ -7,8 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"berth/cmd/berth/internal/silo"
 	"berth/cmd/berth/internal/track"
+	"berth/pkg/client"
 	"berth/pkg/events"
 )
 
@@ -53,25 +53,19 @@ func (a *app) runWatch(ctx context.Context, name string, goal track.Goal, timeou
 	ctx, cancel := withTimeout(ctx, timeout)
 	defer cancel()
 	w := &wait{app: a, api: api, display: a.newDisplay(name), user: user, pod: name, goal: goal, began: time.Now()}
-	var there bool
-	err = silo.Retry(ctx, w.busy, func() (err error) {
-		_, there, err = api.Pod(ctx, user, name)
-		return err
-	})
+	a.busy(w.display)
+	w.known, err = api.Pod(ctx, user, name)
 	switch {
-	case err != nil:
-		return failed(ctx, "look for "+name+" at "+api.URL(), err)
-	case !there && goal == track.Ready:
+	case client.NotFound(err) && goal == track.Ready:
 		return &failure{
 			code: ExitNotFound, reason: string(events.NotFound), pod: name,
 			message: fmt.Sprintf("%s has no pod %s", user, name),
 		}
-	}
-	if w.log, err = w.openLog(ctx, w.display.notice); err != nil {
-		return err
-	}
-	if w.log != nil {
-		defer w.log.Close()
+	case client.NotFound(err):
+		// A pod that does not exist is gone.
+		w.known = client.Pod{Name: name, User: user}
+	case err != nil:
+		return failed(ctx, "look for "+name+" at "+api.URL(), err)
 	}
 	return w.run(ctx)
 }

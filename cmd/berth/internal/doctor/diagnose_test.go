@@ -79,7 +79,10 @@ func TestHealthy(t *testing.T) {
 ✓ stage create         0 waiting, 0 under way, 2 requests for more
 ✓ stage license        0 waiting, 0 under way, 2 requests for more
 ✓ stage launch         0 waiting, 0 under way, 2 requests for more
+✓ stage finish         0 waiting, 0 under way, 2 requests for more
 ✓ stage delete         0 waiting, 0 under way, 2 requests for more
+✓ stage delete_user    0 waiting, 0 under way, 2 requests for more
+✓ stage sweep          0 waiting, 0 under way, 2 requests for more
 ✓ timers               1 for creates, 1 for deletes
 ✓ dead letters         none
 ✓ pods                 3 pods: 1 waiting, 1 ready, 1 deleting

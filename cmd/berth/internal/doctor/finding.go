@@ -85,11 +85,11 @@ func (d *diagnosis) unseen(check, fault string) {
 // owner is the service that carries out a stage.
 func owner(stage events.Stage) string {
 	switch stage {
-	case events.StageCreate, events.StageLaunch:
+	case events.StageCreate, events.StageLaunch, events.StageFinish:
 		return "creator"
 	case events.StageLicense:
 		return "licenser"
-	case events.StageDelete:
+	case events.StageDelete, events.StageDeleteUser, events.StageSweep:
 		return "deleter"
 	default:
 		return "service"

@@ -79,15 +79,6 @@ func Open(ctx context.Context, url, name string, notice func(text string)) (*Log
 // Close ends the connection.
 func (l *Log) Close() { l.nc.Close() }
 
-// End is the position of the newest message in the log.
-func (l *Log) End(ctx context.Context) (events.Position, error) {
-	info, err := l.info(ctx)
-	if err != nil {
-		return events.Position{}, err
-	}
-	return events.At(info.Created, info.State.LastSeq), nil
-}
-
 // info asks the leader for the state of the log.
 func (l *Log) info(ctx context.Context) (*jetstream.StreamInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)

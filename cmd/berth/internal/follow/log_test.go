@@ -5,10 +5,7 @@ import (
 	"net"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"berth/cmd/berth/internal/follow"
-	"berth/pkg/events"
 	"berth/pkg/events/eventstest"
 )
 
@@ -63,18 +60,5 @@ func TestOpenEndsWithItsContext(t *testing.T) {
 	if log, err := follow.Open(ctx, "nats://"+listener.Addr().String(), "test", func(string) {}); err == nil {
 		log.Close()
 		t.Error("opened")
-	}
-}
-
-func TestEnd(t *testing.T) {
-	t.Parallel()
-	s := setup(t)
-	entry := eventstest.Bring(t, s.bus, "a", alice, events.Claimed)
-	end, err := s.log.End(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(events.At(created(t, s), entry.Sequence), end); diff != "" {
-		t.Errorf("end (-want +got):\n%s", diff)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 
@@ -76,13 +75,4 @@ func (s *site) again(t *testing.T, pod, user string, last events.Type) natsbus.E
 	}
 	t.Fatalf("no %s", last)
 	return entry
-}
-
-func created(t *testing.T, s *site) time.Time {
-	t.Helper()
-	c, err := s.bus.Created(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
 }

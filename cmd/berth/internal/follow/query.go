@@ -12,8 +12,6 @@ type Query struct {
 	Types              []events.Type
 	// From is where to begin.
 	From From
-	// After is the position after which [FromPosition] begins.
-	After events.Position
 }
 
 // From is a place in the log to begin at.
@@ -27,9 +25,6 @@ const (
 	FromStart
 	// FromLife leaves out what happened to pods of the same names before.
 	FromLife
-	// FromPosition reads what came after a position; everything, if the log has
-	// been made anew since.
-	FromPosition
 )
 
 // filters are the subjects of what a query asks for.

@@ -125,11 +125,6 @@ func (s *reading) place(ctx context.Context, info *jetstream.StreamInfo) error {
 			s.next = info.State.LastSeq + 1
 		case FromStart:
 			s.next = 1
-		case FromPosition:
-			s.next = 1
-			if s.query.After.Created == info.Created.UnixNano() {
-				s.next = s.query.After.Sequence + 1
-			}
 		case FromLife:
 			s.next = 1
 			if err := s.findLives(ctx); err != nil {

@@ -177,7 +177,7 @@ func TestCreatorAway(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.lead(t, "watcher-1")
-	s.serve(t, done, events.StageDelete)
+	s.serve(t, done, events.StageDelete, events.StageDeleteUser, events.StageSweep)
 	stop := s.serve(t, done, events.StageLicense)
 	eventstest.Eventually(t, "the licenser has its consumer", func() bool {
 		return !slices.ContainsFunc(probe.Gather(t.Context(), s.Site).NATS.Stages, func(st doctor.Stage) bool {
@@ -189,7 +189,7 @@ func TestCreatorAway(t *testing.T) {
 	s.publish(t, eventstest.CreateCommand(natsbus.NewID(), "alice"), eventstest.LicenseCommand(old, "alice", "p", "1-1"),
 		eventstest.LicenseCommand(natsbus.NewID(), "alice", "q", "1-2"))
 	e := s.await(t, map[string]doctor.Severity{
-		"stage create": doctor.Problem, "stage launch": doctor.Problem, "stage license": doctor.Problem,
+		"stage create": doctor.Problem, "stage launch": doctor.Problem, "stage finish": doctor.Problem, "stage license": doctor.Problem,
 	})
 	if st := e.NATS.Stages[0]; !st.Missing || st.Queued != 1 || time.Since(st.Oldest) > time.Minute {
 		t.Errorf("create %+v", st)
@@ -306,14 +306,14 @@ func TestForeign(t *testing.T) {
 	s.serve(t, done, events.Stages()...)
 	nc, _ := connect(t, s.server)
 	for _, subject := range []string{
-		"cmd.main.finish.1", "cmd.main.x.y.z.1", "cmd.other.finish.1", "dead.other.create.1",
+		"cmd.main.polish.1", "cmd.main.x.y.z.1", "cmd.other.polish.1", "dead.other.create.1",
 		events.PodSubject("main", "p", "alice", "teleported"), events.PodSubject("other", "q", "bob", events.Ready),
 	} {
 		if _, err := nc.Request(subject, []byte("x"), time.Minute); err != nil {
 			t.Fatal(err)
 		}
 	}
-	e := s.await(t, map[string]doctor.Severity{"stage finish": doctor.Notice, "stage x": doctor.Notice, "pods": doctor.Notice})
+	e := s.await(t, map[string]doctor.Severity{"stage polish": doctor.Notice, "stage x": doctor.Notice, "pods": doctor.Notice})
 	if e.NATS.Pods.Unreadable != 1 || e.NATS.DeadLetters.Count != 0 {
 		t.Errorf("%+v", e.NATS)
 	}

@@ -3,273 +3,130 @@ package track_test
 import (
 	"context"
 	"errors"
-	"slices"
-	"sync"
+	"fmt"
+	"iter"
+	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 
 	"berth/cmd/berth/internal/progress"
-	"berth/cmd/berth/internal/silo"
 	"berth/cmd/berth/internal/track"
-	"berth/pkg/events"
+	"berth/pkg/client"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// step is what the service knows from a time on.
-type step struct {
-	from  time.Duration
-	event events.Type // Empty means that the pod is not listed.
-	cause events.Reason
-}
-
-// answer is what a long poll says at a time.
-type answer struct {
-	at  time.Duration
-	yes bool
-	err error
-}
-
-// service plays the api, and the log.
+// service tells events, then fails.
 type service struct {
-	began   time.Time
-	steps   []step
-	answers []answer
-	// logged is what the log tells, nil for no log; logFails is how following ends.
-	logged   []step
-	logFails error
-
-	// asked is how many long polls there were, one after the other.
-	asked int
+	tell     []client.Event
+	then     error
+	phases   []client.Phase
+	timeline error
+	after    string
 }
 
-func (s *service) Pod(context.Context, string, string) (silo.Pod, bool, error) {
-	var now step
-	for _, st := range s.steps {
-		if time.Since(s.began) >= st.from {
-			now = st
+func (s *service) Events(_ context.Context, stream client.Stream) iter.Seq2[client.Event, error] {
+	s.after = stream.After
+	return func(yield func(client.Event, error) bool) {
+		for _, e := range s.tell {
+			if !yield(e, nil) {
+				return
+			}
 		}
-	}
-	return silo.Pod{Name: "n", Event: now.event, Reason: now.cause}, now.event != "", nil
-}
-
-func (s *service) WatchCreate(ctx context.Context, _, _ string) (bool, error) {
-	s.asked++
-	if s.asked > len(s.answers) {
-		<-ctx.Done()
-		return false, &silo.Error{Err: context.Cause(ctx)}
-	}
-	a := s.answers[s.asked-1]
-	select {
-	case <-time.After(time.Until(s.began.Add(a.at))):
-		return a.yes, a.err
-	case <-ctx.Done():
-		return false, &silo.Error{Err: context.Cause(ctx)}
+		yield(client.Event{}, s.then)
 	}
 }
 
-func (s *service) WatchDelete(ctx context.Context, user, name string) (bool, error) {
-	return s.WatchCreate(ctx, user, name)
+func (s *service) Timeline(context.Context, string, string, string) (client.Timeline, error) {
+	return client.Timeline{Phases: s.phases}, s.timeline
 }
 
-func (s *service) Follow(ctx context.Context, emit func([]events.Event)) error {
-	if s.logFails != nil {
-		return s.logFails
+var (
+	synced  = client.Event{Kind: client.Synced, Position: "1-90"}
+	reset   = client.Event{Kind: client.Reset}
+	missing = &client.Problem{Status: 404, Reason: "NOT_FOUND"}
+	start   = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+)
+
+// pod is an event of the log at a place: an event with its reason, maybe of another generation.
+func pod(place int, event string, other ...string) client.Event {
+	event, reason, _ := strings.Cut(event, " ")
+	p := client.Pod{Name: "n", User: "u", Generation: "1-7", Event: event, Reason: reason, CreatedAt: start, UpdatedAt: start, Position: fmt.Sprint("1-", place)}
+	if len(other) > 0 {
+		p.Generation = other[0]
 	}
-	for _, st := range s.logged {
-		select {
-		case <-time.After(time.Until(s.began.Add(st.from))):
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-		emit([]events.Event{{Time: s.began.Add(st.from), Record: &events.Record{Event: st.event, Reason: st.cause}}})
-	}
-	<-ctx.Done()
-	return context.Cause(ctx)
+	return client.Event{Kind: client.PodChanged, Position: p.Position, Pod: p}
 }
 
 func TestWait(t *testing.T) {
 	t.Parallel()
-	const ms = time.Millisecond
-	busy := &silo.Error{Status: 503}
-	refused := &silo.Error{Status: 403, Reason: events.Forbidden, Message: "no"}
-	created := []step{{0, events.Claimed, ""}, {600 * ms, events.Waiting, events.Pulling}, {1900 * ms, events.Ready, ""}}
+	claimed := pod(7, "claimed").Pod
+	ready := pod(12, "ready").Pod
+	adopted := pod(12, "running", "uid-4711").Pod
+	type events = []client.Event
 	tests := map[string]struct {
-		service service
+		known   client.Pod
 		goal    track.Goal
-		fresh   bool
-		timeout time.Duration
-
-		want    track.Result // Without time.
-		wantErr error
-		changes []events.Type
-		notices int
-		took    time.Duration
+		service service
+		after   string
+		told    string
+		reached bool
+		last    string
+		err     string
 	}{
-		"ready, as the service says before it is seen": {
-			service: service{steps: created, answers: []answer{{at: 1910 * ms, yes: true}}},
-			want:    track.Result{Reached: true, Last: progress.Change{Event: events.Ready}},
-			changes: []events.Type{events.Claimed, events.Waiting, events.Ready}, took: 1910 * ms,
+		"becomes ready": {
+			claimed, track.Ready,
+			service{tell: events{pod(8, "licensed"), synced, pod(9, "waiting PULLING"), pod(10, "ready"), pod(11, "unready")}},
+			"1-7",
+			"claimed,licensed|waiting PULLING|ready", true, "ready", "",
 		},
-		"ready, as is seen before the service says": {
-			service: service{steps: created, answers: []answer{{at: time.Hour, yes: true}}},
-			want:    track.Result{Reached: true, Last: progress.Change{Event: events.Ready}},
-			changes: []events.Type{events.Claimed, events.Waiting, events.Ready}, took: 2000 * ms,
+		"was ready already":     {ready, track.Ready, service{tell: events{pod(9, "running"), pod(12, "ready"), synced}}, "1-7", "claimed,running,ready", true, "ready", ""},
+		"was ready, and is not": {ready, track.Ready, service{tell: events{pod(12, "ready"), pod(13, "unready"), synced, pod(14, "ready")}}, "1-7", "claimed,ready,unready|ready", true, "ready", ""},
+		"fails":                 {claimed, track.Ready, service{tell: events{synced, pod(9, "failed CRASHED")}}, "1-7", "claimed|failed CRASHED", false, "failed CRASHED", ""},
+		"has failed": {
+			claimed, track.Ready, service{tell: events{pod(9, "failed CRASHED"), pod(10, "deleting"), synced}}, "1-7", "claimed,failed CRASHED", false, "failed CRASHED", "",
 		},
-		"ready, as the log says": {
-			service: service{steps: created, logged: created, answers: []answer{{at: 1800 * ms, yes: true}}},
-			want:    track.Result{Reached: true, Last: progress.Change{Event: events.Ready}},
-			changes: []events.Type{events.Claimed, events.Waiting, events.Ready}, took: 1900 * ms,
+		"ends":           {claimed, track.Ready, service{tell: events{synced, pod(9, "ended COMPLETED")}}, "1-7", "claimed|ended COMPLETED", false, "ended COMPLETED", ""},
+		"an adopted pod": {adopted, track.Ready, service{tell: events{synced, pod(13, "ready", "uid-4711")}}, "1-12", "running|ready", true, "ready", ""},
+		"another's life": {claimed, track.Ready, service{tell: events{synced, pod(20, "claimed", "1-20")}}, "1-7", "claimed|gone", false, "gone", ""},
+		"failed and gone": {claimed, track.Ready, service{then: missing, phases: []client.Phase{
+			{Event: "claimed", Position: "1-7"}, {Event: "failed", Reason: "IMAGE_PULL", Position: "1-8"}, {Event: "gone", Position: "1-10"},
+		}}, "1-7", "claimed,failed IMAGE_PULL", false, "failed IMAGE_PULL", ""},
+		"gone, and forgotten": {claimed, track.Ready, service{then: missing, timeline: missing}, "1-7", "claimed,gone", false, "gone", ""},
+		"goes meanwhile": {claimed, track.Ready, service{tell: events{synced, pod(8, "waiting PULLING")}, then: missing, phases: []client.Phase{
+			{Event: "claimed", Position: "1-7"}, {Event: "waiting", Reason: "PULLING", Position: "1-8"}, {Event: "deleting", Position: "1-9"}, {Event: "gone", Position: "1-10"},
+		}}, "1-7", "claimed|waiting PULLING|deleting,gone", false, "gone", ""},
+		"a log made anew": {
+			claimed, track.Ready, service{tell: events{reset, pod(99, "running"), synced, pod(100, "ready")}}, "1-7", "running|ready", true, "ready", "",
 		},
-		"ready, as the service says while the log is behind": {
-			service: service{steps: created, logged: created[:2], answers: []answer{{at: 1900 * ms, yes: true}}},
-			want:    track.Result{Reached: true, Last: progress.Change{Event: events.Ready}},
-			changes: []events.Type{events.Claimed, events.Waiting, events.Ready}, took: 2400 * ms,
-		},
-		"a log that cannot be read": {
-			service: service{steps: created, logged: created, logFails: errors.New("no log"), answers: []answer{{at: time.Hour}}},
-			want:    track.Result{Reached: true, Last: progress.Change{Event: events.Ready}},
-			changes: []events.Type{events.Claimed, events.Waiting, events.Ready}, notices: 1, took: 2000 * ms,
-		},
-		"failed": {
-			service: service{steps: []step{{0, events.Waiting, events.ImagePull}, {700 * ms, events.Failed, events.ImagePull}}, answers: []answer{{at: 700 * ms}}},
-			want:    track.Result{Last: progress.Change{Event: events.Failed, Reason: events.ImagePull}},
-			changes: []events.Type{events.Waiting, events.Failed}, took: 700 * ms,
-		},
-		"failed and gone before anybody looks": {
-			service: service{steps: []step{{0, events.Waiting, events.ImagePull}, {700 * ms, "", ""}}, answers: []answer{{at: 700 * ms}}},
-			want:    track.Result{Last: progress.Change{Event: events.Gone, Reason: events.ImagePull}},
-			changes: []events.Type{events.Waiting, events.Gone}, took: 700 * ms,
-		},
-		"deleted by somebody": {
-			service: service{steps: []step{{0, events.Waiting, ""}, {700 * ms, events.Deleting, events.DeletedOutside}}},
-			want:    track.Result{Last: progress.Change{Event: events.Deleting, Reason: events.DeletedOutside}},
-			changes: []events.Type{events.Waiting, events.Deleting}, took: 1000 * ms,
-		},
-		"not known yet": {
-			service: service{steps: []step{{2 * time.Second, events.Ready, ""}}, answers: []answer{{}, {}, {}, {}, {at: 2 * time.Second, yes: true}}}, fresh: true,
-			want:    track.Result{Reached: true, Last: progress.Change{Event: events.Ready}},
-			changes: []events.Type{events.Ready}, took: 2000 * ms,
-		},
-		"never known": {
-			service: service{answers: []answer{{}, {}, {}, {}, {}, {}, {}, {}}}, fresh: true,
-			want:    track.Result{Last: progress.Change{Event: events.Gone}},
-			changes: []events.Type{events.Gone}, took: 3000 * ms,
-		},
-		"unready comes back": {
-			service: service{steps: []step{{0, events.Unready, events.NotReady}, {1200 * ms, events.Ready, ""}}, answers: []answer{{}, {at: 1400 * ms, yes: true}}},
-			want:    track.Result{Reached: true, Last: progress.Change{Event: events.Ready}},
-			changes: []events.Type{events.Unready, events.Ready}, took: 1400 * ms,
-		},
-		"the service is away for a while": {
-			service: service{steps: created, answers: []answer{{err: busy}, {err: &silo.Error{Err: errors.New("refused")}}, {at: 1910 * ms, yes: true}}},
-			want:    track.Result{Reached: true, Last: progress.Change{Event: events.Ready}},
-			changes: []events.Type{events.Claimed, events.Waiting, events.Ready}, notices: 1, took: 2000 * ms,
-		},
-		"the service is away for good": {
-			service: service{answers: repeat(answer{err: busy}, 100)},
-			wantErr: busy, notices: 1, took: 31 * time.Second,
-		},
-		"the service refuses": {
-			service: service{answers: []answer{{err: refused}}},
-			wantErr: refused,
-		},
-		"too long": {
-			service: service{steps: []step{{0, events.Waiting, events.Unschedulable}}}, timeout: 800 * ms,
-			want: track.Result{Last: progress.Change{Event: events.Waiting, Reason: events.Unschedulable}}, wantErr: errTooLong,
-			changes: []events.Type{events.Waiting}, took: 800 * ms,
-		},
-		"gone, as the service says": {
-			service: service{steps: []step{{0, events.Deleting, ""}, {900 * ms, "", ""}}, answers: []answer{{at: 900 * ms, yes: true}}}, goal: track.Gone,
-			want:    track.Result{Reached: true, Last: progress.Change{Event: events.Gone}},
-			changes: []events.Type{events.Deleting, events.Gone}, took: 900 * ms,
-		},
-		"gone, as the log says": {
-			service: service{logged: []step{{0, events.Deleting, ""}, {900 * ms, events.Gone, ""}}}, goal: track.Gone,
-			want:    track.Result{Reached: true, Last: progress.Change{Event: events.Gone}},
-			changes: []events.Type{events.Deleting, events.Gone}, took: 900 * ms,
-		},
-		"not gone in time": {
-			service: service{steps: []step{{0, events.Deleting, ""}}, answers: []answer{{at: 700 * ms}}}, goal: track.Gone,
-			want:    track.Result{Last: progress.Change{Event: events.Deleting}},
-			changes: []events.Type{events.Deleting}, took: 700 * ms,
-		},
-		"nobody deletes it": {
-			service: service{steps: []step{{0, events.Ready, ""}}, answers: []answer{{}}}, goal: track.Gone,
-			want:    track.Result{Last: progress.Change{Event: events.Ready}},
-			changes: []events.Type{events.Ready},
-		},
-		"gone while the service said no": {
-			service: service{steps: []step{{0, events.Deleting, ""}, {500 * ms, "", ""}}, answers: []answer{{at: 600 * ms}, {yes: true}}}, goal: track.Gone,
-			want:    track.Result{Reached: true, Last: progress.Change{Event: events.Gone}},
-			changes: []events.Type{events.Deleting, events.Gone}, took: 1100 * ms,
-		},
+		"a log made anew, without it": {claimed, track.Ready, service{tell: events{synced, pod(8, "waiting PULLING"), reset, synced}}, "1-7", "claimed|waiting PULLING|gone PULLING", false, "gone PULLING", ""},
+		"goes":                        {ready, track.Gone, service{tell: events{pod(13, "deleting"), synced, pod(14, "gone")}}, "1-7", "claimed,deleting|gone", true, "gone", ""},
+		"has gone":                    {ready, track.Gone, service{then: missing, timeline: missing}, "1-7", "claimed,gone", true, "gone", ""},
+		"nobody deletes it":           {ready, track.Gone, service{tell: events{pod(12, "ready"), synced}}, "1-7", "claimed,ready", false, "ready", ""},
+		"the service refuses":         {claimed, track.Ready, service{tell: events{synced}, then: errors.New("no")}, "1-7", "claimed", false, "claimed", "no"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				tt.service.began = time.Now()
-				ctx := t.Context()
-				if tt.timeout > 0 {
-					var cancel context.CancelFunc
-					ctx, cancel = context.WithTimeoutCause(ctx, tt.timeout, errTooLong)
-					defer cancel()
+			var told []string
+			text := func(c progress.Change) string { return strings.TrimSpace(string(c.Event) + " " + string(c.Reason)) }
+			tracker := track.Tracker{API: &tt.service, Pod: tt.known, Goal: tt.goal, OnChange: func(changes []progress.Change) {
+				var all []string
+				for _, c := range changes {
+					all = append(all, text(c))
 				}
-				var mu sync.Mutex
-				var changes []events.Type
-				notices := 0
-				tracker := track.Tracker{
-					API: &tt.service, User: "alice", Pod: "n", Goal: tt.goal, Fresh: tt.fresh,
-					OnChange: func(news []progress.Change) {
-						mu.Lock()
-						defer mu.Unlock()
-						for _, c := range news {
-							changes = append(changes, c.Event)
-						}
-					},
-					OnNotice: func(string) {
-						mu.Lock()
-						defer mu.Unlock()
-						notices++
-					},
-				}
-				if tt.service.logged != nil {
-					tracker.Log = &tt.service
-				}
-				got, err := tracker.Wait(ctx)
-				if !errors.Is(err, tt.wantErr) {
-					t.Errorf("error %v, want %v", err, tt.wantErr)
-				}
-				if took := time.Since(tt.service.began); took != tt.took {
-					t.Errorf("took %s, want %s", took, tt.took)
-				}
-				got.Last.At = time.Time{}
-				if diff := cmp.Diff(tt.want, got); diff != "" {
-					t.Errorf("result (-want +got):\n%s", diff)
-				}
-				// How often the same is seen again does not matter.
-				if diff := cmp.Diff(tt.changes, slices.Compact(changes)); diff != "" {
-					t.Errorf("changes (-want +got):\n%s", diff)
-				}
-				if notices != tt.notices {
-					t.Errorf("%d notices, want %d", notices, tt.notices)
-				}
-			})
+				told = append(told, strings.Join(all, ","))
+			}}
+			result, err := tracker.Wait(t.Context())
+			problem := ""
+			if err != nil {
+				problem = err.Error()
+			}
+			want := []any{tt.told, tt.reached, tt.last, tt.err, tt.after}
+			got := []any{strings.Join(told, "|"), result.Reached, text(result.Last), problem, tt.service.after}
+			if d := cmp.Diff(want, got); d != "" {
+				t.Errorf("told, reached, last, error, after (-want +got):\n%s", d)
+			}
 		})
 	}
-}
-
-var errTooLong = errors.New("too long")
-
-func repeat(a answer, n int) []answer {
-	all := make([]answer, n)
-	for i := range all {
-		all[i] = a
-	}
-	return all
 }

@@ -115,7 +115,8 @@ func describe() (document, error) {
 		Info: info{
 			Title: "Berth", Version: "1", Summary: "Pods for the users of a site",
 			Description: "Make, list, follow and delete the pods of users. A caller may name the users of its own domains; all others are, to it, " +
-				"users who have nothing. Failures are problem details (RFC 9457) with one of these reasons:\n\n" + reasonList() + "\nA pod goes through these events:\n\n" + eventList(),
+				"users who have nothing. Failures are problem details (RFC 9457) with one of these reasons:\n\n" + reasonList() +
+				"\nA pod goes through these events:\n\n" + eventList(),
 		},
 		Servers:  []server{{URL: "/", Description: "the service that serves this document"}},
 		Security: []map[string][]string{{}, {"token": {}}, {"certificate": {}}},

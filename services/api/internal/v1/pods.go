@@ -56,7 +56,7 @@ type PodList struct {
 
 // PodTokens are the tokens of a pod.
 type PodTokens struct {
-	Tokens map[string]string `json:"tokens" jsonschema:"the content of each file that the manifest asks to be copied, by its key, but of those that never appeared"`
+	Tokens map[string]string `json:"tokens" jsonschema:"the content of each file that the manifest asks to be copied, by key, without those that never appeared"`
 }
 
 func (h *Handler) createPod(x *exchange) (answer, error) {

@@ -177,7 +177,6 @@ func (s *stream) catchUp(ctx context.Context, from events.Position) error {
 	if created := s.h.State.Epoch().Created; from.Created != created {
 		from = events.Position{Created: created}
 	}
-	s.ahead = nil
 	p, err := s.read(ctx)
 	switch {
 	case err != nil:
@@ -291,7 +290,7 @@ func (s *stream) replay(steps []Step, from events.Position) error {
 	at := s.last
 	for _, step := range steps {
 		at = step.Position
-		if !s.wants(step.Entry) {
+		if !s.wants(step.Entry) || s.ahead[step.Pod] >= at.Sequence {
 			continue
 		}
 		s.event("pod", at, dataOf(step.Entry, s.h.IngressDomain))
@@ -323,10 +322,12 @@ func (s *stream) live(ctx context.Context, sub *subscription) error {
 			return err
 		}
 		for _, n := range queue {
-			if s.known(n.Position) || s.ahead[n.Pod] >= n.Position.Sequence {
+			if s.known(n.Position) {
 				continue
 			}
-			s.last = n.Position
+			if s.last = n.Position; s.ahead[n.Pod] >= n.Position.Sequence {
+				continue
+			}
 			s.event("pod", n.Position, n.write(s.h.IngressDomain))
 			if err := s.spill(); err != nil {
 				return err
