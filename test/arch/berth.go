@@ -27,6 +27,10 @@ func Rules() []Rule {
 		From:        []string{events},
 		OnlyReaches: []string{"std"},
 	}, {
+		Name:        "the Go client needs the standard library alone",
+		From:        []string{"berth/pkg/client"},
+		OnlyReaches: []string{"std"},
+	}, {
 		Name: "pure code decides; it has no cluster, database, broker or logger behind it",
 		From: pure,
 		NeverReaches: []string{

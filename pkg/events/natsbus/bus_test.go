@@ -99,7 +99,7 @@ func TestProvision(t *testing.T) {
 	}
 	got := map[string]config{}
 	js := rawJetStream(t, server)
-	for _, name := range []string{events.LogStream, events.CommandStream, events.DeadLetterStream, events.AuditStream, events.TokenStream} {
+	for _, name := range natsbus.StreamNames() {
 		s, err := js.Stream(t.Context(), name)
 		if err != nil {
 			t.Fatal(err)

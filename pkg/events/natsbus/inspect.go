@@ -10,6 +10,15 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
+// StreamNames are the names of the streams of Berth.
+func StreamNames() []string {
+	var names []string
+	for _, c := range new(Bus).streams() {
+		names = append(names, c.Name)
+	}
+	return names
+}
+
 // StreamFaults says in what a stream of Berth is not as [Bus.Provision] makes it,
 // a short text for each member of its configuration that matters; none where it
 // is right, or no stream of Berth.

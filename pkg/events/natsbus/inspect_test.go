@@ -19,7 +19,7 @@ func configs(t *testing.T) map[string]jetstream.StreamConfig {
 	eventstest.NewBus(t, server, "test")
 	js := rawJetStream(t, server)
 	all := map[string]jetstream.StreamConfig{}
-	for _, name := range []string{events.LogStream, events.CommandStream, events.DeadLetterStream, events.AuditStream, events.TokenStream} {
+	for _, name := range natsbus.StreamNames() {
 		s, err := js.Stream(t.Context(), name)
 		if err != nil {
 			t.Fatal(err)

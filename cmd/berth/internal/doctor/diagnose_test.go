@@ -9,6 +9,7 @@ import (
 
 	"berth/cmd/berth/internal/doctor"
 	"berth/pkg/events"
+	"berth/pkg/events/natsbus"
 )
 
 var now = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -45,7 +46,7 @@ func healthy() doctor.Evidence {
 			Pods: []doctor.ClusterPod{{Name: "a", Created: ago(time.Hour)}, {Name: "b", Created: ago(time.Minute)}},
 		},
 	}
-	for _, name := range []string{events.LogStream, events.CommandStream, events.DeadLetterStream} {
+	for _, name := range natsbus.StreamNames() {
 		e.NATS.Streams = append(e.NATS.Streams, doctor.Stream{Name: name, Messages: 12, Bytes: 3 << 20, Replicas: 3})
 	}
 	for _, stage := range events.Stages() {

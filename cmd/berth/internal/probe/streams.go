@@ -33,7 +33,7 @@ func (b *broker) info(ctx context.Context, name string, filter ...jetstream.Stre
 // streams looks at the streams of Berth. The server's clock is nil where none
 // tells the time.
 func (b *broker) streams(ctx context.Context) (all []doctor.Stream, clock *float64) {
-	for _, name := range []string{events.LogStream, events.CommandStream, events.DeadLetterStream} {
+	for _, name := range natsbus.StreamNames() {
 		asked := time.Now()
 		info, err := b.info(ctx, name)
 		answered := time.Now()
