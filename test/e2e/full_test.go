@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -233,7 +234,7 @@ func TestFullPod(t *testing.T) {
 		URL:        "https://full-full-example-org.pods.example.org",
 		SSHURL:     fmt.Sprintf("ssh://jovyan@pods.example.org:%d", port),
 		Tokens:     map[string]string{"e2e-full.token": "s3cret\n"},
-		Kubernetes: map[string]string{"sshPort": fmt.Sprint(port)},
+		Kubernetes: map[string]string{"sshPort": strconv.Itoa(int(port))},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("get_pods (-want +got):\n%s", diff)
@@ -250,7 +251,7 @@ func TestFullPod(t *testing.T) {
 }
 
 // TestManifestsOfSites: what sites use, field by field.
-func TestManifestsOfSites(t *testing.T) {
+func TestManifestsOfSites(t *testing.T) { //nolint:tparallel // The outer subtest returns when those in it have.
 	t.Parallel()
 	local := &corev1.PersistentVolumeClaim{
 		ObjectMeta: metav1.ObjectMeta{Name: "local-claim--tank-data"},

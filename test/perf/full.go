@@ -91,7 +91,7 @@ func measureFull(ctx context.Context, l lab, r *report) (err error) {
 		}
 		b := bench{
 			plan: l.plan, meter: newMeter(s.clients), progress: l.progress, floor: floor, berth: berth,
-			overspent: func(own map[string]int, pods int) []string { return overspentFull(own, pods) },
+			overspent: overspentFull,
 		}
 		got, failures, err := b.run(ctx)
 		r.Full, r.Failures = got, append(r.Failures, failures...)
@@ -102,7 +102,7 @@ func measureFull(ctx context.Context, l lab, r *report) (err error) {
 // writeForAll writes a file that the commands of simulated pods, which run as
 // nobody, can read.
 func writeForAll(path, text string) error {
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fs.FileMode(0o644)) //nolint:gosec // See above.
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fs.FileMode(0o644))
 	if err != nil {
 		return fmt.Errorf("write token: %w", err)
 	}
@@ -336,12 +336,13 @@ func (f *fullFloor) life(ctx context.Context, user string, t *times) error {
 	if err != nil {
 		return err
 	}
-	storage, storageName := &storageLife{bound: make(chan struct{}), claimGone: make(chan struct{}), volumeGone: make(chan struct{})}, ""
+	storage := &storageLife{bound: make(chan struct{}), claimGone: make(chan struct{}), volumeGone: make(chan struct{})}
 	life := &podLife{ready: make(chan struct{}), gone: make(chan struct{})}
 	f.put(pod.Name, life)
 	defer f.put(pod.Name, nil)
 	begun := time.Now()
-	if storageName, err = f.makeStorage(ctx, user, storage); err != nil {
+	claim, err := f.makeStorage(ctx, user, storage)
+	if err != nil {
 		return err
 	}
 	made, err := f.clients.CoreV1().Pods(floorNamespace).Create(ctx, pod, metav1.CreateOptions{})
@@ -369,7 +370,7 @@ func (f *fullFloor) life(ctx context.Context, user string, t *times) error {
 	if err := undo(ctx); err != nil {
 		return err
 	}
-	if err := f.removeStorage(ctx, storageName, storage); err != nil {
+	if err := f.removeStorage(ctx, claim, storage); err != nil {
 		return err
 	}
 	t.gone.add(begun)

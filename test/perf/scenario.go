@@ -119,7 +119,7 @@ type site struct {
 	// same connection. Berth's watcher has one of its own, too.
 	watching  kubernetes.Interface
 	config    *rest.Config // For commands in pods.
-	namespace string // Where Berth makes its pods.
+	namespace string       // Where Berth makes its pods.
 }
 
 // withSite starts everything, lets f measure, and stops everything. Manifests is
