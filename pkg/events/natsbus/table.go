@@ -166,11 +166,22 @@ func (t *Table) Address(ip string) []Entry {
 // however far this replica lags. It returns the zero Entry for no record, and
 // [ErrUnavailable] while the truth is not known.
 func (t *Table) Fresh(ctx context.Context, pod string) (Entry, error) {
+	return t.fresh(ctx, events.PodFilter(t.bus.cluster, pod))
+}
+
+// FreshOf is [Table.Fresh] for one user: it reads with the user in the filter, so
+// that a name that is somebody else's takes the same way, and the same time, as one
+// that nobody has.
+func (t *Table) FreshOf(ctx context.Context, user, pod string) (Entry, error) {
+	return t.fresh(ctx, events.ScopeFilter(t.bus.cluster, pod, user))
+}
+
+func (t *Table) fresh(ctx context.Context, filter string) (Entry, error) {
 	life, err := t.trusted()
 	if err != nil {
 		return Entry{}, err
 	}
-	e, err := t.bus.Last(ctx, pod)
+	e, err := t.bus.lastMatch(ctx, filter)
 	if err != nil {
 		return Entry{}, err
 	}

@@ -306,6 +306,12 @@ func TestTableFresh(t *testing.T) {
 	if e := eventstest.Receive(t, "the wait ends", woken); e.Sequence != first.Sequence {
 		t.Errorf("the wait ended with %+v", e)
 	}
+	if of, err := table.FreshOf(t.Context(), e.User, "p"); err != nil || of.Sequence != e.Sequence {
+		t.Errorf("of its user: %d, want %d, error %v", of.Sequence, e.Sequence, err)
+	}
+	if of, err := table.FreshOf(t.Context(), "another", "p"); err != nil || of.Sequence != 0 {
+		t.Errorf("of another user: %d, error %v", of.Sequence, err)
+	}
 	if e, err := table.Fresh(t.Context(), "never"); err != nil || e.Sequence != 0 {
 		t.Errorf("fresh of nothing: %+v, error %v", e, err)
 	}

@@ -124,11 +124,11 @@ func (b *backend) tokens(ctx context.Context, entries []natsbus.Entry) ([]podTok
 // replica that lags it may be of an earlier life of the name, which is ready,
 // being deleted or gone while the caller's pod is not.
 func (b *backend) own(ctx context.Context, user, pod string) (natsbus.Entry, error) {
-	e, err := b.table.Fresh(ctx, pod)
+	e, err := b.table.FreshOf(ctx, user, pod)
 	if err != nil {
 		return natsbus.Entry{}, unavailable(err)
 	}
-	if e.Event == "" || e.User != user {
+	if e.Event == "" {
 		return natsbus.Entry{}, silo.ErrNoPod
 	}
 	return e, nil
