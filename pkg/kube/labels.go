@@ -82,7 +82,7 @@ func labelValueRune(r rune) rune {
 // such a pod under another name is nobody's). ok is false for everything else.
 func Owner(obj metav1.Object) (user string, ok bool) {
 	if user, annotated := obj.GetAnnotations()[AnnotationUser]; annotated {
-		return user, user != ""
+		return owner(user)
 	}
 
 	labels := obj.GetLabels()
@@ -115,6 +115,24 @@ func Ours(pod *corev1.Pod) bool {
 
 func named(obj metav1.Object) bool {
 	return obj.GetLabels()[LabelPodName] == obj.GetName() && obj.GetName() != ""
+}
+
+// Limits of what an annotation of Berth's may say, in bytes. Anybody who may make
+// objects in the namespace can write them, and what they say goes into subjects.
+const (
+	maxOwner = 190
+	maxLife  = 128
+)
+
+// owner checks the id that an annotation names: a user's, or a project's,
+// "project:<uuid>". An object with anything else is nobody's.
+func owner(id string) (string, bool) {
+	user := strings.TrimPrefix(id, "project:")
+	if len(id) > maxOwner || !userID(user) {
+		return "", false
+	}
+
+	return id, true
 }
 
 // userID says whether s is a user id as silos write it:

@@ -7,7 +7,13 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // make.
 func Life(obj metav1.Object) (command, generation string) {
 	annotations := obj.GetAnnotations()
-	return annotations[AnnotationCommand], annotations[AnnotationGeneration]
+	command, generation = annotations[AnnotationCommand], annotations[AnnotationGeneration]
+
+	if len(command) > maxLife || len(generation) > maxLife {
+		return "", ""
+	}
+
+	return command, generation
 }
 
 // SameLife says whether two objects were made for the same life of a pod. Names

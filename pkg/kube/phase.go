@@ -16,6 +16,9 @@ type State struct {
 
 	// Ready is the pod's Ready condition. It may still be true while Deleting.
 	Ready bool
+	// WasReady says that the pod is not Ready and has been, as far as its status
+	// tells: the condition changed after the start, or all containers are ready.
+	WasReady bool
 	// Deleting says that somebody has asked for the pod's deletion.
 	Deleting bool
 	// Ended says that the pod's containers have ended for good, or that its node
@@ -95,6 +98,7 @@ func Observe(pod *corev1.Pod, signal *Signal) State {
 	}
 
 	state.End, state.Ended = ending(pod)
+	state.WasReady = !state.Ready && wasReady(pod)
 
 	switch {
 	case state.Ended:
@@ -108,6 +112,29 @@ func Observe(pod *corev1.Pod, signal *Signal) State {
 	state.Waiting.Message = bound(state.Waiting.Message)
 
 	return state
+}
+
+// readyAtStart is within what time of a pod's start its Ready condition, false at
+// first, is written.
+const readyAtStart = 2 * time.Second
+
+func wasReady(pod *corev1.Pod) bool {
+	status := &pod.Status
+	if status.StartTime == nil {
+		return false
+	}
+
+	if ready := condition(status, corev1.PodReady); ready != nil && ready.LastTransitionTime.Sub(status.StartTime.Time) > readyAtStart {
+		return true
+	}
+
+	for i := range status.ContainerStatuses {
+		if !status.ContainerStatuses[i].Ready {
+			return false
+		}
+	}
+
+	return len(status.ContainerStatuses) > 0
 }
 
 func condition(status *corev1.PodStatus, kind corev1.PodConditionType) *corev1.PodCondition {

@@ -74,7 +74,7 @@ func StorageOwner(obj metav1.Object) (user string, ok bool) {
 	}
 
 	if user, annotated := obj.GetAnnotations()[AnnotationUser]; annotated {
-		return user, user != ""
+		return owner(user)
 	}
 
 	local, hasUser := labels[LabelUser]

@@ -90,8 +90,17 @@ func TestStorageOwner(t *testing.T) {
 	}{
 		"of the old backend": {func(*corev1.PersistentVolumeClaim) {}, "alice@dtu.dk", true},
 		"of Berth": {func(c *corev1.PersistentVolumeClaim) {
-			c.Annotations = map[string]string{kube.AnnotationUser: "alice@DTU.dk"}
-		}, "alice@DTU.dk", true},
+			c.Annotations = map[string]string{kube.AnnotationUser: "a.lice@dtu.dk"}
+		}, "a.lice@dtu.dk", true},
+		"of a project": {func(c *corev1.PersistentVolumeClaim) {
+			c.Annotations = map[string]string{kube.AnnotationUser: "project:0f7c-1"}
+		}, "project:0f7c-1", true},
+		"of nobody that there can be": {func(c *corev1.PersistentVolumeClaim) {
+			c.Annotations = map[string]string{kube.AnnotationUser: strings.Repeat("x", 2000)}
+		}, "", false},
+		"of a wildcard": {func(c *corev1.PersistentVolumeClaim) {
+			c.Annotations = map[string]string{kube.AnnotationUser: "a.>"}
+		}, "", false},
 		"a user without a domain": {func(c *corev1.PersistentVolumeClaim) { c.Labels[kube.LabelDomain] = "" }, "alice", true},
 		"no labels":               {func(c *corev1.PersistentVolumeClaim) { c.Labels = nil }, "", false},
 		"the label of another":    {func(c *corev1.PersistentVolumeClaim) { c.Labels[kube.LabelName] = "x" }, "", false},

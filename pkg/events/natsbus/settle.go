@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
 
 	"berth/pkg/events"
 )
@@ -139,10 +140,21 @@ func (w *worker) attempt(ctx context.Context, msg jetstream.Msg, d *Delivery) ve
 	}
 	v := judge(err, d.Attempt, attempts)
 	if v.name == "again" {
-		w.bus.log.Debug().Err(err).Str("stage", string(w.stage.Stage)).Str("command_id", d.ID).Str("pod_name", d.Pod).
+		w.bus.log.WithLevel(patience(d.Attempt)).Err(err).Str("stage", string(w.stage.Stage)).Str("command_id", d.ID).Str("pod_name", d.Pod).
 			Uint64("attempt", d.Attempt).Dur("delay_ms", v.delay).Msg("Command is tried again")
 	}
 	return v
+}
+
+// patience is the level at which the log says that a command is tried again. Most
+// need one more attempt; what needs many has a fault that somebody should hear of,
+// though not at each attempt.
+func patience(attempt uint64) zerolog.Level {
+	const first, every = 8, 32
+	if attempt == first || attempt%every == 0 {
+		return zerolog.WarnLevel
+	}
+	return zerolog.DebugLevel
 }
 
 // parse reads a command that stands where it belongs.

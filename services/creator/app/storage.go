@@ -77,6 +77,11 @@ func (c *creator) provide(ctx context.Context, d natsbus.Delivery, pod *corev1.P
 	case errors.Is(err, cluster.ErrForeign):
 		// Both names are somebody else's: nothing here can change that.
 		return storage, &cluster.RejectedError{Reason: render.ReasonStorageFailed, Message: err.Error()}
+	case errors.Is(err, cluster.ErrUseless):
+		if sweepErr := c.clear(ctx, d); sweepErr != nil {
+			return storage, sweepErr
+		}
+		return storage, &pendingError{unsettledDelay, err.Error() + "; it is being removed", err}
 	case errors.Is(err, cluster.ErrUnsettled):
 		return storage, &pendingError{unsettledDelay, err.Error() + "; waiting for it to go", err}
 	case err != nil:
@@ -84,6 +89,14 @@ func (c *creator) provide(ctx context.Context, d natsbus.Delivery, pod *corev1.P
 	}
 	storage.Mount(pod)
 	return storage, nil
+}
+
+// clear asks for the removal of what is in the way of a user's storage and cannot be
+// used any more, once in the time in which the broker knows a command again.
+func (c *creator) clear(ctx context.Context, d natsbus.Delivery) error {
+	return c.bus.Publish(ctx, events.Command{
+		Stage: events.StageSweep, ID: "storage-" + d.ID, Cluster: d.Cluster, User: d.User, Sweep: &events.SweepRequest{},
+	}, "useless")
 }
 
 // rename takes the other name for a user's storage, which no other user has, and

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -48,19 +49,21 @@ type result struct {
 	report events.Report
 	// pending counts what is being removed and is not gone yet.
 	pending int
+	// fault says what could not be removed; it is counted as pending.
+	fault string
 }
 
 // handle carries out the sweep stage.
 func (s *sweeper) handle(ctx context.Context, c natsbus.Delivery) error {
 	begun := time.Now()
-	done, err := s.sweep(ctx, scope{minAge: time.Duration(c.Sweep.Spare) * time.Second, dryRun: c.Sweep.DryRun})
+	done, err := s.sweep(ctx, scope{user: c.User, minAge: time.Duration(c.Sweep.Spare) * time.Second, dryRun: c.Sweep.DryRun})
 	if err != nil {
 		return err
 	}
 	s.metrics.swept(time.Since(begun))
 	s.log.Info().Str("command_id", c.ID).Bool("dry_run", c.Sweep.DryRun).Int("found", done.report.Total).
 		Int("removed", done.report.Removed).Dur("took_ms", time.Since(begun)).Msg("Looked for what no pod needs any more")
-	if err := decide(ctx, s.bus, events.Outcome{Verdict: events.Done, Command: c.ID, User: c.User, Report: &done.report}); err != nil {
+	if err := decide(ctx, s.bus, events.Outcome{Verdict: events.Done, Command: c.ID, User: c.User, Report: &done.report, Message: done.fault}); err != nil {
 		return err
 	}
 	// Whoever asked has the answer. What a finalizer keeps is followed to its end, since
@@ -106,7 +109,11 @@ func (s *sweeper) sweep(ctx context.Context, of scope) (result, error) {
 	}
 	removed, pending, err := s.carryOut(ctx, plan)
 	done.report.Removed, done.pending = removed, done.pending+pending
-	return done, err
+	if err != nil {
+		done.fault = err.Error()
+		s.log.Warn().Err(err).Int("pending", done.pending).Msg("Cannot remove everything that no pod needs; trying again")
+	}
+	return done, nil
 }
 
 // plan sees what there is, in the order that [reap.Scene] asks for, and decides.
@@ -164,49 +171,55 @@ func (s *sweeper) storages(ctx context.Context, of scope) ([]events.Storage, err
 }
 
 // carryOut removes what a plan names, and returns how much of it is gone or being
-// removed, and how much of that is not gone yet.
+// removed, and how much is not gone yet. What cannot be removed is in the error, and keeps
+// nothing else from being removed: it may be another user's.
 func (s *sweeper) carryOut(ctx context.Context, plan reap.Plan) (removed, pending int, err error) {
 	var did, left atomic.Int64
-	group, ctx := errgroup.WithContext(ctx)
+	var mu sync.Mutex
+	var faults []error
+	group := new(errgroup.Group)
 	group.SetLimit(removals)
-	for _, o := range plan.Objects {
+	try := func(remove func() (count int, gone bool, err error)) {
 		group.Go(func() error {
-			vanished, err := s.objects.Remove(ctx, o)
-			if err != nil {
-				return err
-			}
-			s.log.Info().Str("kind", o.Kind).Str("name", o.Name).Str("uid", o.UID).Str("pod_name", o.Pod).
-				Msg("Removed an object whose pod is gone")
-			s.metrics.removed(o.Kind)
-			did.Add(1)
-			if !vanished {
-				left.Add(1)
-			}
-			return nil
-		})
-	}
-	for _, storage := range plan.Storage {
-		group.Go(func() error {
-			count, gone, err := s.reclaim(ctx, storage)
+			count, gone, err := remove()
 			did.Add(int64(count))
 			if !gone {
 				left.Add(1)
 			}
-			return err
-		})
-	}
-	for _, life := range plan.Tokens {
-		group.Go(func() error {
-			if err := s.bus.DropTokens(ctx, life.Pod, life.Generation); err != nil {
-				return err
+			if err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				faults = append(faults, err)
 			}
-			s.metrics.removed("Token")
-			did.Add(1)
 			return nil
 		})
 	}
-	err = group.Wait()
-	return int(did.Load()), int(left.Load()), err
+	for _, o := range plan.Objects {
+		try(func() (int, bool, error) {
+			vanished, err := s.objects.Remove(ctx, o)
+			if err != nil {
+				return 0, false, err
+			}
+			s.log.Info().Str("kind", o.Kind).Str("name", o.Name).Str("uid", o.UID).Str("pod_name", o.Pod).
+				Msg("Removed an object that no pod needs")
+			s.metrics.removed(o.Kind)
+			return 1, vanished, nil
+		})
+	}
+	for _, storage := range plan.Storage {
+		try(func() (int, bool, error) { return s.reclaim(ctx, storage) })
+	}
+	for _, life := range plan.Tokens {
+		try(func() (int, bool, error) {
+			if err := s.bus.DropTokens(ctx, life.Pod, life.Generation); err != nil {
+				return 0, false, err
+			}
+			s.metrics.removed("Token")
+			return 1, true, nil
+		})
+	}
+	_ = group.Wait() // What went wrong is in faults.
+	return int(did.Load()), int(left.Load()), errors.Join(faults...)
 }
 
 // reclaim takes the uses of pods that are no more out of one user's storage, and

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -185,6 +186,30 @@ func TestSweepWithoutSight(t *testing.T) {
 				t.Errorf("outcome %+v in the end", o)
 			}
 		})
+	}
+}
+
+// TestSweepOfOthers: what cannot be removed keeps nothing else from being removed, which
+// may be another user's, and is said.
+func TestSweepOfOthers(t *testing.T) {
+	t.Parallel()
+	stuck := reap.Object{Kind: reap.KindService, Name: "keep-http", UID: "uid-keep", Pod: "keep", Created: eventstest.Time()}
+	s := newSwept(t, append(storageOf(user), stuck)...)
+	s.objects.fault = func(call string) error {
+		if call == "remove Service uid-keep" {
+			return errors.New("a policy forbids it")
+		}
+		return nil
+	}
+	if err := s.handle(t.Context(), sweepCommand(false)); err == nil {
+		t.Error("the sweep does not come back for what is left")
+	}
+	if diff := cmp.Diff([]string{"uid-keep"}, s.objects.uids()); diff != "" {
+		t.Errorf("left (-want +got):\n%s", diff)
+	}
+	o := s.outcome(t, "sweep-1")
+	if o.Verdict != events.Done || o.Report.Total != 3 || o.Report.Removed != 2 || !strings.Contains(o.Message, "a policy forbids it") {
+		t.Errorf("outcome %+v, report %+v", o, o.Report)
 	}
 }
 

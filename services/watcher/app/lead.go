@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -349,7 +350,13 @@ func (l *leader) compareEach(ctx context.Context, seen *snapshot, names map[stri
 				}
 				missing = !exists
 			}
-			return l.rec.reconcile(groupCtx, name, true, missing)
+			err := l.rec.reconcile(groupCtx, name, true, missing)
+			if errors.Is(err, events.ErrTooLarge) || errors.Is(err, events.ErrMalformed) {
+				// No repetition mends this, and one pod must not keep all others waiting.
+				l.app.Log.Error().Err(err).Str("pod_name", name).Msg("A pod cannot be written into the log; it is left alone")
+				return nil
+			}
+			return err
 		})
 	}
 	return group.Wait()

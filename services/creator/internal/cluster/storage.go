@@ -20,6 +20,9 @@ var (
 	// ErrUnsettled is returned when a claim or a volume is the user's and cannot be
 	// used: it is on its way out. It has to be waited for.
 	ErrUnsettled = errors.New("the user's storage is not as it must be")
+	// ErrUseless comes with ErrUnsettled for what nobody removes by itself: a claim
+	// that has lost its volume, a volume whose claim was deleted.
+	ErrUseless = errors.New("it cannot be used again")
 )
 
 // Claim is a user's claim as it stands.
@@ -99,7 +102,7 @@ func judgeClaim(claim *corev1.PersistentVolumeClaim, s render.Storage) (Claim, e
 	case claim.DeletionTimestamp != nil:
 		return Claim{}, fmt.Errorf("%w: claim %s is being removed", ErrUnsettled, s.Name)
 	case claim.Status.Phase == corev1.ClaimLost:
-		return Claim{}, fmt.Errorf("%w: claim %s has lost its volume", ErrUnsettled, s.Name)
+		return Claim{}, fmt.Errorf("%w: claim %s has lost its volume; %w", ErrUnsettled, s.Name, ErrUseless)
 	}
 	return Claim{UID: string(claim.UID), Bound: claim.Status.Phase == corev1.ClaimBound}, nil
 }
@@ -113,7 +116,7 @@ func judgeVolume(volume *corev1.PersistentVolume, s render.Storage) error {
 	case volume.DeletionTimestamp != nil:
 		return fmt.Errorf("%w: volume %s is being removed", ErrUnsettled, s.Name)
 	case volume.Status.Phase == corev1.VolumeReleased, volume.Status.Phase == corev1.VolumeFailed:
-		return fmt.Errorf("%w: volume %s is %s", ErrUnsettled, s.Name, volume.Status.Phase)
+		return fmt.Errorf("%w: volume %s is %s; %w", ErrUnsettled, s.Name, volume.Status.Phase, ErrUseless)
 	}
 	return nil
 }

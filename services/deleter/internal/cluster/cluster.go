@@ -224,6 +224,7 @@ func storage(kind string, obj metav1.Object) (reap.Object, bool) {
 func (c *Cluster) volume(v *corev1.PersistentVolume) (reap.Object, bool) {
 	o, ok := storage(reap.KindVolume, v)
 	ref := v.Spec.ClaimRef
+	o.Useless = v.Status.Phase == corev1.VolumeReleased || v.Status.Phase == corev1.VolumeFailed
 	return o, ok && ref != nil && ref.Namespace == c.namespace && ref.Name == v.Name
 }
 

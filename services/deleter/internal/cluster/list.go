@@ -43,7 +43,9 @@ func (c *Cluster) All(ctx context.Context) ([]reap.Object, []reap.Pod, error) {
 		return nil, nil, fmt.Errorf("list claims: %w", err)
 	}
 	for i := range claims.Items {
-		add(storage(reap.KindClaim, &claims.Items[i]))
+		claim, ok := storage(reap.KindClaim, &claims.Items[i])
+		claim.Useless = claims.Items[i].Status.Phase == corev1.ClaimLost
+		add(claim, ok)
 	}
 	volumes, err := c.client.CoreV1().PersistentVolumes().List(ctx, stored)
 	if err != nil {

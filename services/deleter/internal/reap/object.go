@@ -29,6 +29,9 @@ type Object struct {
 	Created         time.Time
 	// Terminating means that somebody has asked for its deletion already.
 	Terminating bool
+	// Useless means that no pod can ever mount it again: a claim that has lost its
+	// volume, or a volume whose claim was deleted.
+	Useless bool
 }
 
 // Life returns the life of a pod that the object was made for.

@@ -180,6 +180,7 @@ func (w *sweep) storage(user string) {
 
 // used judges a storage that pods are said to use.
 func (w *sweep) used(r events.Storage) {
+	w.strays(r.User, r.Claim)
 	over := slices.DeleteFunc(slices.Clone(r.Uses), func(u events.Use) bool { return !w.over(lifeOf(u)) })
 	last := len(over) == len(r.Uses)
 	if w.young(r.At) || last && w.there.mounted[r.Claim] || len(over) == 0 && !last {
@@ -198,9 +199,36 @@ func (w *sweep) used(r events.Storage) {
 	w.plan.Storage = append(w.plan.Storage, plan)
 }
 
+// strays judges what a user has besides the claim that the log says is used: other
+// names, which no creator takes, and of that name what cannot be used any more and is
+// in the way of a new one.
+func (w *sweep) strays(user, claim string) {
+	for _, o := range w.Objects {
+		if o.User != user || o.Kind != KindClaim && o.Kind != KindVolume || w.young(o.Created) || w.there.mounted[o.Name] || o.Terminating {
+			continue
+		}
+		why := "the user's storage is " + claim
+		if o.Name == claim {
+			if !o.Useless {
+				continue
+			}
+			why = "no pod can mount it again, and a new one cannot be made beside it"
+		}
+		w.plan.Objects = append(w.plan.Objects, o)
+		w.found(o.Kind, o.Name, why)
+	}
+}
+
 // removing judges a storage whose removal has begun. Where the pod is alive in the
 // log whose delete carries it out, that is left to it.
 func (w *sweep) removing(r events.Storage) {
+	for _, o := range w.Objects {
+		// What has another name comes when this is done.
+		if o.Kind == KindClaim && o.User == r.User && o.Name != r.Claim && !w.young(o.Created) && !w.there.mounted[o.Name] {
+			w.plan.Pending++
+			w.found(o.Kind, o.Name, "no pod uses it")
+		}
+	}
 	alive := !r.Remover.IsZero() && !w.over(lifeOf(r.Remover))
 	if alive || w.there.mounted[r.Claim] {
 		if w.User != "" {
@@ -221,14 +249,19 @@ func (w *sweep) unknown(user string) {
 			names[o.Name] = names[o.Name] || w.young(o.Created)
 		}
 	}
-	// One at a time: a record has room for one name.
+	// One at a time: a record has room for one name. The others come next.
+	begun := false
 	for _, name := range slices.Sorted(maps.Keys(names)) {
-		if names[name] || w.there.mounted[name] {
+		switch {
+		case names[name] || w.there.mounted[name]:
 			continue
+		case begun:
+			w.plan.Pending++
+		default:
+			w.plan.Storage = append(w.plan.Storage, StoragePlan{User: user, Reclaim: name})
+			begun = true
 		}
-		w.plan.Storage = append(w.plan.Storage, StoragePlan{User: user, Reclaim: name})
 		w.objectsOf(user, name, "no pod uses it")
-		return
 	}
 }
 

@@ -37,6 +37,7 @@ func made(o reap.Object, change []func(*reap.Object)) reap.Object {
 }
 
 func terminating(o *reap.Object) { o.Terminating = true }
+func useless(o *reap.Object)     { o.Useless = true }
 func young(o *reap.Object)       { o.Created = claimed().Add(-59 * time.Second) }
 func unsaid(o *reap.Object)      { o.Generation, o.User = "", "" }
 func named(name string) func(*reap.Object) {
@@ -156,11 +157,24 @@ func TestSweep(t *testing.T) {
 		},
 		"storage that the log does not know, mounted":        {reap.Scene{Objects: both, Pods: []reap.Pod{mounting}}, nil, nothing},
 		"storage that the log does not know, a young volume": {reap.Scene{Objects: []reap.Object{both[0], stored(reap.KindVolume, young)}}, nil, nothing},
-		"another claim of a user while one is used":          {reap.Scene{Objects: []reap.Object{stored(reap.KindClaim, named(hashed))}, Pods: []reap.Pod{pod}, Storages: []events.Storage{used(use("p", "1-7"))}}, nil, nothing},
+		"another claim of a user while one is used": {
+			reap.Scene{Objects: []reap.Object{stored(reap.KindClaim, named(hashed))}, Pods: []reap.Pod{pod}, Storages: []events.Storage{used(use("p", "1-7"))}}, nil,
+			reap.Plan{Objects: []reap.Object{stored(reap.KindClaim, named(hashed))}, Found: []events.Leftover{left("PersistentVolumeClaim", hashed, "the user's storage is "+claim)}},
+		},
+		"another claim of a user that a pod mounts": {
+			reap.Scene{Objects: []reap.Object{stored(reap.KindClaim, named(hashed))}, Pods: []reap.Pod{pod, {Name: "x", Claims: []string{hashed}}}, Storages: []events.Storage{used(use("p", "1-7"))}}, nil, nothing,
+		},
+		"a volume that cannot be bound again, in the way of a new one": {
+			reap.Scene{Objects: []reap.Object{stored(reap.KindVolume, useless)}, Pods: []reap.Pod{pod}, Storages: []events.Storage{used(use("p", "1-7"))}}, nil,
+			reap.Plan{Objects: []reap.Object{stored(reap.KindVolume, useless)}, Found: []events.Leftover{left("PersistentVolume", claim, "no pod can mount it again, and a new one cannot be made beside it")}},
+		},
+		"a volume that cannot be bound again, under a pod": {
+			reap.Scene{Objects: []reap.Object{stored(reap.KindVolume, useless)}, Pods: []reap.Pod{pod, mounting}, Storages: []events.Storage{used(use("p", "1-7"))}}, nil, nothing,
+		},
 		"two claims of a user that nobody uses, one after other": {
 			reap.Scene{Objects: []reap.Object{stored(reap.KindClaim, named(hashed)), both[0]}},
 			nil,
-			reap.Plan{Storage: []reap.StoragePlan{{User: alice, Reclaim: claim}}, Found: []events.Leftover{left(reap.KindClaim, claim, "no pod uses it")}},
+			reap.Plan{Storage: []reap.StoragePlan{{User: alice, Reclaim: claim}}, Found: []events.Leftover{left(reap.KindClaim, claim, "no pod uses it"), left(reap.KindClaim, hashed, "no pod uses it")}, Pending: 1},
 		},
 
 		"tokens of a pod":                {reap.Scene{Tokens: []reap.Life{{Pod: "p", Generation: "1-7"}}, Pods: []reap.Pod{pod}}, nil, nothing},

@@ -192,9 +192,15 @@ func adopt(look Look) Action {
 	if look.Belongings.SSHPort != 0 {
 		fact.Record.SSHUser = look.Pod.SSHUser
 	}
+	// No create is under way for a pod that has been ready or has ended: it must not
+	// fail, nor go, because its log was lost or another backend made it.
+	established := look.Pod.WasReady || look.Pod.Ended
+	if established {
+		fact.Record.ReadyAt = look.At
+	}
 	// Its users have had it, so it does not become unready because its tokens are to be
 	// read again.
-	if look.Pod.Ready && len(look.Pod.TokenKeys) > 0 {
+	if (look.Pod.Ready || established) && len(look.Pod.TokenKeys) > 0 {
 		fact.Record.TokensAt = look.At
 	}
 	return Action{Fact: &fact}

@@ -64,6 +64,9 @@ func pod(change ...func(*diff.Pod)) diff.Pod {
 
 func terminating(p *diff.Pod) { p.Deleting = true }
 
+func wasReady(p *diff.Pod) { p.Ready, p.WasReady = false, true }
+func hasEnded(p *diff.Pod) { p.Ready, p.Ended = false, true }
+
 // foreign is a pod of the backend that was here before: no annotations.
 func foreign(p *diff.Pod) { p.Command, p.Generation, p.Silo = "", "", "" }
 
@@ -94,6 +97,13 @@ func adopts(p diff.Pod) diff.Action {
 			Container: "main", Image: "example.org/notebook:1",
 		},
 	}}
+}
+
+// established is the adoption of a pod that its users have had already.
+func established(p diff.Pod) diff.Action {
+	a := adopts(p)
+	a.Fact.Record.ReadyAt = now()
+	return a
 }
 
 func outside(vanished string) diff.Action {
@@ -150,6 +160,8 @@ func TestDecide(t *testing.T) {
 
 		// A pod that the log does not know.
 		"lost with the log":             {events.Record{}, look(pod()), adopts(pod())},
+		"was ready before":              {events.Record{}, look(pod(wasReady)), established(pod(wasReady))},
+		"ended before":                  {events.Record{}, look(pod(hasEnded)), established(pod(hasEnded))},
 		"of the old backend":            {events.Record{}, look(pod(foreign)), adopts(pod(foreign))},
 		"unknown and on its way out":    {events.Record{}, look(pod(terminating)), adopts(pod(terminating))},
 		"re-made by hand after gone":    {record(events.Gone), look(pod(foreign, func(p *diff.Pod) { p.UID = "uid-2" })), adopts(pod(foreign, func(p *diff.Pod) { p.UID = "uid-2" }))},
