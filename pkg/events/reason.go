@@ -62,7 +62,7 @@ func Reasons() []ReasonInfo {
 		{NotFound, "there is no such pod, or it is not the caller's"},
 		{Forbidden, "the caller may not use this service"},
 		{Unavailable, "the service cannot answer now; the message says what it waits for"},
-		{NameExhausted, "the name and its nine alternatives are taken"},
+		{NameExhausted, "the user has ten pods of this manifest already"},
 		{LicenseExhausted, "no seat is free on a license that the pod needs"},
 		{PatchInvalid, "a license's patch cannot be applied; the message names license, operation and path"},
 		{PodRejected, "the Kubernetes API server refused the pod; the message is its own"},

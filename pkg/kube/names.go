@@ -2,6 +2,7 @@ package kube
 
 import (
 	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/base32"
 	"strconv"
 	"strings"
@@ -28,6 +29,10 @@ const (
 	// hashLength characters of base 32 are 50 bits: two of a million users with
 	// the same long beginning collide with a chance of 1 in 2,000.
 	hashLength = 10
+
+	// userHashLength characters of base 32 are 80 bits: nobody finds a user id that has
+	// another one's.
+	userHashLength = 16
 )
 
 // Name returns the pod name for a manifest's metadata.name and a user id:
@@ -52,6 +57,27 @@ func Name(base, user string, n int) string {
 	}
 
 	return name + "-" + strconv.Itoa(n)
+}
+
+// NameTaken returns the pod name for a user in place of Name(base, user, n) where
+// that one is another user's: the beginning of the plain name and a hash of base,
+// user and n.
+//
+// The result is a valid RFC 1123 label of exactly MaxNameLength bytes. No user has it
+// from Name, whose results are as long only where they end in "-<n>", which the
+// hash is too long for and has no "-" for.
+func NameTaken(base, user string, n int) string {
+	const room = MaxNameLength - userHashLength - len("-")
+
+	name := Name(base, user, 0)
+	name = strings.TrimRight(name[:min(len(name), room)], "-")
+
+	// The hash is as long as it has to be. A name has a byte at least, so there is
+	// enough of it.
+	sum := sha512.Sum512([]byte(base + "\x00" + user + "\x00" + strconv.Itoa(n)))
+	hash := strings.ToLower(base32.HexEncoding.EncodeToString(sum[:]))
+
+	return name + "-" + hash[:MaxNameLength-len(name)-len("-")]
 }
 
 // labelRune maps what an RFC 1123 label forbids to "-".

@@ -96,6 +96,38 @@ func TestNameTellsUsersApart(t *testing.T) {
 	})
 }
 
+func TestNameTaken(t *testing.T) {
+	t.Parallel()
+
+	const likeness = `[a-z0-9]([-._]?[a-z0-9]){0,30}`
+
+	alike := strings.NewReplacer("@", "-", ".", "-", "_", "-")
+
+	rapid.Check(t, func(t *rapid.T) {
+		base := rapid.OneOf(rapid.StringMatching(basePattern), rapid.Just("a")).Draw(t, "base")
+		user := rapid.OneOf(rapid.StringMatching(userPattern), rapid.StringMatching(likeness)).Draw(t, "user")
+		n := rapid.IntRange(0, kube.MaxNumber).Draw(t, "n")
+		got := kube.NameTaken(base, user, n)
+
+		if faults := validation.IsDNS1123Label(got + kube.SuffixIngress); len(faults) > 0 || len(got) != kube.MaxNameLength {
+			t.Fatalf("NameTaken(%q, %q, %d) = %q: %v", base, user, n, got, faults)
+		}
+
+		// A user who looks alike, one who has the result for an id, and one who ends like it.
+		for _, other := range []string{user, alike.Replace(user), got, strings.TrimPrefix(got, base+"-")} {
+			for m := range kube.MaxNumber + 1 {
+				if kube.Name(base, other, m) == got {
+					t.Fatalf("%q is plain: Name(%q, %q, %d)", got, base, other, m)
+				}
+
+				if (other != user || m != n) && kube.NameTaken(base, other, m) == got {
+					t.Fatalf("%q is NameTaken(%q, %q, %d), too", got, base, other, m)
+				}
+			}
+		}
+	})
+}
+
 func FuzzName(f *testing.F) {
 	f.Add("jupyter", "alice@dtu.dk", 0)
 	f.Add("", "", 9)
@@ -108,6 +140,11 @@ func FuzzName(f *testing.F) {
 		got := kube.Name(base, user, n)
 		if faults := validation.IsDNS1123Label(got + kube.SuffixIngress); len(faults) > 0 {
 			t.Errorf("Name(%q, %q, %d) = %q: %v", base, user, n, got, faults)
+		}
+
+		got = kube.NameTaken(base, user, n)
+		if faults := validation.IsDNS1123Label(got + kube.SuffixIngress); len(faults) > 0 || len(got) != kube.MaxNameLength {
+			t.Errorf("NameTaken(%q, %q, %d) = %q: %v", base, user, n, got, faults)
 		}
 	})
 }

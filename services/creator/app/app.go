@@ -62,7 +62,7 @@ func (a *App) start(_ context.Context, w *worker.Worker) error {
 	w.OnStop("end news of claims", func(context.Context) error { forget(); return nil })
 	w.Go("rescue stranded commands", w.Bus.Rescue)
 	w.Consume(
-		natsbus.Stage{Stage: events.StageCreate, Handler: c.create, Fail: c.failCreate, Concurrency: 32},
+		natsbus.Stage{Stage: events.StageCreate, Handler: c.create, Fail: c.failCreate, Concurrency: createPlaces},
 		natsbus.Stage{
 			Stage: events.StageLaunch, Handler: c.launch, Fail: c.failLaunch, Concurrency: launchPlaces, Attempts: launchAttempts,
 		},

@@ -18,9 +18,6 @@ import (
 	"berth/services/creator/internal/render"
 )
 
-// names is how many names a pod may get: its own and nine with a suffix.
-const names = 10
-
 // manifests fetches manifests; see package manifest.
 type manifests interface {
 	Fetch(ctx context.Context, url string) ([]byte, error)
@@ -35,6 +32,7 @@ type creator struct {
 	storages  storages
 	files     files
 	claims    *claims
+	hunts     hunts
 	// boundPatience and tokenPatience are those of the constants, but in tests.
 	boundPatience, tokenPatience time.Duration
 	// draining, where it is not nil, is closed when the service begins to stop.
@@ -69,10 +67,32 @@ func (c *creator) create(ctx context.Context, d natsbus.Delivery) error {
 		}
 	}
 	parsed, err := c.manifest(ctx, d)
+	if errors.Is(err, manifest.ErrBusy) {
+		return natsbus.Again(busyDelay(d.Attempt), err) // The place is for those whose servers answer.
+	}
 	if err != nil {
 		return c.refuse(ctx, d, outcome, err)
 	}
 	return c.claim(ctx, d, outcome, parsed)
+}
+
+// createPlaces is how many creates are under way at once. They wait for servers of
+// manifests, of which none may have more than a few; see package manifest.
+const createPlaces = 128
+
+// The delays of a create whose manifest's server is busy. Within its attempts it outlives
+// every deadline that a create may have, which is what ends it.
+const (
+	firstBusyDelay = 250 * time.Millisecond
+	mostBusyDelay  = time.Second
+)
+
+// busyDelay is the delay after a try, counted from 1.
+func busyDelay(attempt uint64) time.Duration { return growing(firstBusyDelay, mostBusyDelay, attempt) }
+
+// growing is a delay that doubles with each attempt, counted from 1, up to most.
+func growing(first, most time.Duration, attempt uint64) time.Duration {
+	return min(first<<min(max(attempt, 1)-1, 10), most)
 }
 
 // late says whether a create that nobody has decided is past its deadline, or
@@ -240,31 +260,25 @@ func (c *creator) look(ctx context.Context, d natsbus.Delivery, outcome events.O
 }
 
 // nameAnother makes the outcome name the first name that is free and was never
-// this command's, or refuse the command when there is none. It returns the
-// outcome that holds, which another attempt may have written, and what it found.
+// this command's, or refuse the command when its user has as many pods as there
+// are names. It returns the outcome that holds, which another attempt may have
+// written, and what it found.
 func (c *creator) nameAnother(
 	ctx context.Context, d natsbus.Delivery, outcome events.Outcome, parsed *corev1.Pod, careful bool,
 ) (holds events.Outcome, free *candidate, err error) {
+	// It says nothing about others, whose ids may make the same names.
 	next := events.Outcome{Command: d.ID, User: d.User, Verdict: events.Refused, Reason: events.NameExhausted}
-	next.Message = fmt.Sprintf("%s and its %d alternatives are taken; delete a pod first", kube.Name(parsed.Name, d.User, 0), names-1)
-	for n := range names {
-		name := kube.Name(parsed.Name, d.User, n)
-		entry, err := c.bus.Last(ctx, name)
-		if err != nil {
-			return events.Outcome{}, nil, err
-		}
-		if entry.Event != "" && entry.Event != events.Gone {
-			continue
-		}
-		if careful {
-			had, err := c.bus.Claimed(ctx, name, d.ID)
-			if err != nil {
-				return events.Outcome{}, nil, err
-			}
-			if had {
-				continue
-			}
-		}
+	next.Message = fmt.Sprintf("the user has %d pods of this manifest (%s and so on), and can have no more; delete one first",
+		names, kube.Name(parsed.Name, d.User, 0))
+	var entry natsbus.Entry
+	name, err := firstName(parsed.Name, d.User, func(name string) (has holder, err error) {
+		entry, has, err = c.holderOf(ctx, d, name, careful)
+		return has, err
+	})
+	if err != nil {
+		return events.Outcome{}, nil, err
+	}
+	if name != "" {
 		// Faults of the settings show before anything is accepted.
 		pod, warnings, err := c.render(d, parsed, name)
 		if err != nil {
@@ -272,13 +286,32 @@ func (c *creator) nameAnother(
 		}
 		free = &candidate{entry, pod, warnings}
 		next = events.Outcome{Command: d.ID, User: d.User, Verdict: events.Accepted, Pod: name}
-		break
 	}
 	holds, err = c.bus.Correct(ctx, outcome, next)
 	if errors.Is(err, events.ErrDecided) {
 		err = nil
 	}
 	return holds, free, err
+}
+
+// holderOf returns the newest record of a name, and who has it. For a careful
+// command, somebody else has what it once claimed.
+func (c *creator) holderOf(ctx context.Context, d natsbus.Delivery, name string, careful bool) (entry natsbus.Entry, has holder, err error) {
+	entry, err = c.bus.Last(ctx, name)
+	switch {
+	case err != nil:
+		return entry, another, err
+	case entry.Event != "" && entry.Event != events.Gone && entry.User == d.User:
+		return entry, same, nil
+	case entry.Event != "" && entry.Event != events.Gone:
+		return entry, another, nil
+	case !careful:
+		return entry, nobody, nil
+	}
+	if had, err := c.bus.Claimed(ctx, name, d.ID); err != nil || had {
+		return entry, another, err
+	}
+	return entry, nobody, nil
 }
 
 // withdraw ends a claim that the outcome does not name (any more). Nothing was

@@ -16,6 +16,7 @@ import (
 	"berth/pkg/events"
 	"berth/pkg/events/eventstest"
 	"berth/pkg/events/natsbus"
+	"berth/pkg/kube"
 	"berth/pkg/service/config"
 	"berth/services/creator/internal/manifest"
 	"berth/services/creator/internal/render"
@@ -477,11 +478,18 @@ func TestNames(t *testing.T) {
 	if got, want := b.outcome(t, "one-more"), [3]string{"refused", "", "NAME_EXHAUSTED"}; got != want {
 		t.Errorf("outcome = %v, want %v", got, want)
 	}
-	// Another user whose id makes the same name shares nothing.
+	// Another user whose id makes the same name shares nothing, and has ten as well.
 	other := func(d *natsbus.Delivery) { d.User = "alice-example.org" }
-	b.creates(t, command("other", other))
-	if got, want := b.outcome(t, "other"), [3]string{"refused", "", "NAME_EXHAUSTED"}; got != want {
-		t.Errorf("outcome = %v, want %v", got, want)
+	for i := range names {
+		id := fmt.Sprintf("other%d", i)
+		b.creates(t, command(id, other))
+		if got, want := b.outcome(t, id), [3]string{"accepted", kube.NameTaken("notebook", "alice-example.org", i), ""}; got != want {
+			t.Errorf("outcome = %v, want %v", got, want)
+		}
+	}
+	b.creates(t, command("other-more", other))
+	if o, err := b.bus.Outcome(t.Context(), "other-more"); err != nil || o.Reason != events.NameExhausted || !strings.Contains(o.Message, "the user has 10 pods") {
+		t.Errorf("outcome = %+v, %v", o, err)
 	}
 	// A name is free again when its pod is gone.
 	e := b.last(t, name+"-4")

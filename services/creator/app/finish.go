@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,21 +19,30 @@ import (
 )
 
 const (
-	// tokenPatience is how long a token may take to appear after its pod is ready.
+	// tokenPatience is how long a token may take to appear after its pod is ready, which
+	// is when its command is queued. What is not there in a look after that did not appear in
+	// time, however late that look is.
 	tokenPatience = 10 * time.Second
-	// retryPatience is what is left of it at least for a command that is delivered again.
-	retryPatience = time.Second
-	// readPatience bounds one look at one file, which may be one that never ends.
+	// leastLooks is how often a pod is looked at before tokens are given up, since a look
+	// may fail for a reason that passes; the pauses between them are some seconds. With
+	// mostLooks, less than the attempts of the stage, they are given up in any case: the
+	// clocks of this machine and of the broker do not agree.
+	leastLooks, mostLooks = 5, 48
+	// readPatience bounds one look at one file, which may be one that never ends, and the
+	// time in which the looks at the files of a pod begin.
 	readPatience = 3 * time.Second
-	// The pauses between two looks.
+	// hangsBorne is how many looks at a file may come to no end.
+	hangsBorne = 2
+	// The pauses between two looks, in which others have the place.
 	firstLook, mostLook = 200 * time.Millisecond, time.Second
 	// readsAtOnce is how many files of a pod are read at once.
 	readsAtOnce = 4
 
-	// finishTime is the time of one attempt: the patience, and something to spare.
+	// finishTime is the time of one attempt: two times the patience with a file, and
+	// something to spare.
 	finishTime = 20 * time.Second
-	// finishPlaces is how many pods wait for their tokens at once.
-	finishPlaces = 64
+	// finishPlaces is how many pods are looked into at once.
+	finishPlaces = 128
 
 	// maxTokens bounds what is kept for a pod, in bytes of JSON: it is one message of the
 	// broker.
@@ -49,8 +59,22 @@ type files interface {
 	Read(ctx context.Context, pod, container, path string, limit int) ([]byte, error)
 }
 
-// errDraining is returned for a command that is left to another replica.
-var errDraining = errors.New("the service stops; another replica copies the tokens")
+var (
+	// errDraining is returned for a command that is left to another replica.
+	errDraining = errors.New("the service stops; another replica copies the tokens")
+	// errMissing is returned for a command that comes back to look again.
+	errMissing = errors.New("some tokens have not appeared yet")
+	// errHangs is why a file that hangs is not asked for any more.
+	errHangs = errors.New("the container did not answer in time")
+)
+
+// givenUp says whether the time for the tokens of a pod is over.
+func givenUp(d natsbus.Delivery, patience time.Duration, now time.Time) bool {
+	return d.Attempt >= leastLooks && now.Sub(d.Queued) >= patience || d.Attempt >= mostLooks
+}
+
+// lookDelay is the pause after a look, counted from 1.
+func lookDelay(attempt uint64) time.Duration { return growing(firstLook, mostLook, attempt) }
 
 // finish copies the tokens out of a pod that is ready in Kubernetes, and says so, by
 // which the pod becomes ready. It gives up tokens that do not appear: a pod without
@@ -138,71 +162,66 @@ func (c *creator) failFinish(ctx context.Context, d natsbus.Delivery, _ events.R
 	return c.finished(ctx, d, entry, []string{"tokens could not be copied: " + clipCause(message)})
 }
 
-// copyTokens reads the tokens of a pod, and says of those that it has not why. It
-// looks until all are there, or its time is over. It returns nil for a pod that is
-// no more, which the watcher makes known; the error is one after which the command
-// is to be tried again.
+// copyTokens looks once for the tokens of a pod, those that it has not found before,
+// and says of those that are given up why. It returns nil for a pod that is no more,
+// which the watcher makes known; the error is one after which the command is to be
+// tried again, [errMissing] where only time is missing. In between somebody else has its
+// place: a pod whose tokens never appear holds none.
 func (c *creator) copyTokens(ctx context.Context, d natsbus.Delivery, entry natsbus.Entry) (map[string]string, []string, error) {
-	patience := c.tokenPatience
-	if d.Attempt > 1 {
-		patience = max(retryPatience, min(patience, patience-time.Since(d.Queued)))
+	life := entry.Pod + "/" + entry.Generation
+	h := c.hunts.take(life)
+	missing := slices.DeleteFunc(slices.Clone(entry.TokenKeys), h.settled)
+	// Files that hang come last: they are not to keep the others from being read.
+	slices.SortStableFunc(missing, func(a, b string) int { return cmp.Compare(h.hangs[a], h.hangs[b]) })
+	drained := c.lookFor(ctx, entry, missing, h)
+	switch missing = slices.DeleteFunc(missing, h.settled); {
+	case h.gone:
+		return nil, nil, nil
+	case len(missing) == 0:
+		return c.collect(ctx, entry, h)
+	case drained:
+		return nil, nil, natsbus.Again(0, errDraining)
 	}
-	over := time.NewTimer(patience)
-	defer over.Stop()
-	hunt := &hunt{found: map[string]string{}, faults: map[string]error{}}
-	for pause := firstLook; ; pause = min(2*pause, mostLook) {
-		missing := slices.DeleteFunc(slices.Clone(entry.TokenKeys), hunt.settled)
-		c.lookFor(ctx, entry, missing, hunt)
-		switch missing = slices.DeleteFunc(missing, hunt.settled); {
-		case hunt.gone:
-			return nil, nil, nil
-		case hunt.unknown != nil:
-			return nil, nil, hunt.unknown
-		case len(missing) == 0:
-			return c.collect(ctx, entry, hunt)
-		}
-		next := time.NewTimer(pause)
+	unknown := h.unknown
+	h.unknown = nil
+	switch {
+	case ctx.Err() != nil:
+		c.hunts.keep(life, h, time.Now())
+		return nil, nil, fmt.Errorf("look for tokens: %w", context.Cause(ctx))
+	case unknown != nil:
+		c.hunts.keep(life, h, time.Now())
+		return nil, nil, unknown
+	case givenUp(d, c.tokenPatience, time.Now()):
+		return c.collect(ctx, entry, h)
+	}
+	c.hunts.keep(life, h, time.Now())
+	return nil, nil, natsbus.Again(lookDelay(d.Attempt), errMissing)
+}
+
+// lookFor looks once for each of some tokens. It returns true, soon, where the service
+// stops before it is through.
+func (c *creator) lookFor(ctx context.Context, entry natsbus.Entry, keys []string, h *hunt) (drained bool) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
 		select {
-		case <-next.C:
-			continue
-		case <-over.C:
-			next.Stop()
-			return c.collect(ctx, entry, hunt)
 		case <-c.draining:
-			next.Stop()
-			return nil, nil, natsbus.Again(0, errDraining)
+			cancel(errDraining)
 		case <-ctx.Done():
-			next.Stop()
-			return nil, nil, fmt.Errorf("wait for tokens: %w", context.Cause(ctx))
 		}
-	}
-}
-
-// hunt is what is known about the tokens of a pod.
-type hunt struct {
-	mu      sync.Mutex
-	found   map[string]string
-	faults  map[string]error // Why a token was not found the last time.
-	unknown error            // Nothing can be found out at present.
-	gone    bool             // There is no pod any more.
-}
-
-// settled says that there is no use in looking for a token again.
-func (h *hunt) settled(key string) bool {
-	_, found := h.found[key]
-	return found || errors.Is(h.faults[key], cluster.ErrForbidden)
-}
-
-// lookFor looks once for each of some tokens.
-func (c *creator) lookFor(ctx context.Context, entry natsbus.Entry, keys []string, h *hunt) {
+	}()
+	begun := time.Now()
 	var group sync.WaitGroup
-	defer group.Wait()
 	places := make(chan struct{}, readsAtOnce)
 	for _, key := range keys {
 		places <- struct{}{}
+		if ctx.Err() != nil || time.Since(begun) >= readPatience {
+			break
+		}
 		group.Go(func() {
 			defer func() { <-places }()
-			ctx, cancel := context.WithTimeoutCause(ctx, readPatience, errors.New("the container did not answer in time"))
+			ctx, cancel := context.WithTimeoutCause(ctx, readPatience, errHangs)
 			defer cancel()
 			content, err := c.files.Read(ctx, entry.Pod, entry.Container, tokenFolder+key, c.config.TokenByteLimit)
 			if err != nil && ctx.Err() != nil {
@@ -211,6 +230,11 @@ func (c *creator) lookFor(ctx context.Context, entry natsbus.Entry, keys []strin
 			h.note(key, content, err)
 		})
 	}
+	group.Wait()
+	drained = errors.Is(context.Cause(ctx), errDraining)
+	cancel(nil)
+	<-stopped
+	return drained
 }
 
 func (h *hunt) note(key string, content []byte, err error) {
@@ -223,6 +247,10 @@ func (h *hunt) note(key string, content []byte, err error) {
 		h.unknown = err
 	case errors.Is(err, cluster.ErrNoPod):
 		h.gone = true
+	case errors.Is(err, errDraining):
+	case errors.Is(err, errHangs):
+		h.hangs[key]++
+		fallthrough
 	default:
 		h.faults[key] = err
 	}

@@ -3,8 +3,10 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -69,6 +71,19 @@ func finishing(t *testing.T, keys ...string) (*bench, natsbus.Delivery) {
 	}}
 }
 
+// finishes delivers a finish as often as it comes back for tokens that are missing.
+func (b *bench) finishes(t *testing.T, d natsbus.Delivery) {
+	t.Helper()
+	err := b.finish(t.Context(), d)
+	for errors.Is(err, errMissing) && d.Attempt <= mostLooks {
+		d.Attempt++
+		err = b.finish(t.Context(), d)
+	}
+	if err != nil {
+		t.Fatalf("finish, attempt %d: %v", d.Attempt, err)
+	}
+}
+
 // tokens are what is kept for a pod, nil if nothing is.
 func (b *bench) tokens(t *testing.T, generation string) map[string]string {
 	t.Helper()
@@ -81,12 +96,12 @@ func (b *bench) tokens(t *testing.T, generation string) map[string]string {
 
 func TestFinish(t *testing.T) {
 	t.Parallel()
-	const patience = 700 * time.Millisecond
+	const ago = time.Hour
 	long := strings.Repeat("x", 5000)
 	tests := map[string]struct {
 		keys     []string
 		files    *fakeFiles
-		patience time.Duration
+		queued   time.Duration // How long ago.
 		want     map[string]string
 		warnings []string
 		reads    map[string]int // Where the number is certain.
@@ -109,15 +124,31 @@ func TestFinish(t *testing.T) {
 			want: map[string]string{"a": "1", "b": "2"}, reads: map[string]int{"/tmp/a": 1, "/tmp/b": 3},
 		},
 		"missing": {
-			keys: []string{"a", "b"}, files: &fakeFiles{contents: map[string]string{"/tmp/a": "1"}}, patience: patience,
-			want: map[string]string{"a": "1"}, warnings: []string{"token b did not appear"},
+			keys: []string{"a", "b"}, files: &fakeFiles{contents: map[string]string{"/tmp/a": "1"}}, queued: ago,
+			want: map[string]string{"a": "1"}, warnings: []string{"token b did not appear"}, reads: map[string]int{"/tmp/a": 1, "/tmp/b": leastLooks},
+		},
+		"missing, by a clock that goes wrong": {
+			keys: []string{"a"}, files: &fakeFiles{}, queued: -ago, want: map[string]string{}, warnings: []string{"token a did not appear"},
+			reads: map[string]int{"/tmp/a": mostLooks},
 		},
 		"all missing": {
-			keys: []string{"a"}, files: &fakeFiles{}, patience: patience, want: map[string]string{}, warnings: []string{"token a did not appear"},
+			keys: []string{"a"}, files: &fakeFiles{}, queued: ago, want: map[string]string{}, warnings: []string{"token a did not appear"},
 		},
 		"the node does not answer": {
-			keys: []string{"a"}, files: &fakeFiles{errs: map[string]error{"/tmp/a": errors.New("no kubelet " + long)}}, patience: patience,
+			keys: []string{"a"}, files: &fakeFiles{errs: map[string]error{"/tmp/a": errors.New("no kubelet " + long)}}, queued: ago,
 			want: map[string]string{}, warnings: []string{"token a could not be read: no kubelet " + long[:maxCause-len("no kubelet ")] + "…"},
+		},
+		"one that hangs": {
+			keys: []string{"a", "b"}, files: &fakeFiles{contents: map[string]string{"/tmp/b": "2"}, errs: map[string]error{"/tmp/a": errHangs}},
+			want: map[string]string{"b": "2"}, warnings: []string{"token a could not be read: the container did not answer in time"},
+			reads: map[string]int{"/tmp/a": hangsBorne, "/tmp/b": 1},
+		},
+		"not allowed and late": {
+			keys: []string{"a", "b"}, files: &fakeFiles{
+				contents: map[string]string{"/tmp/b": "2"}, errs: map[string]error{"/tmp/a": cluster.ErrForbidden}, late: map[string]int{"/tmp/b": 2},
+			},
+			want: map[string]string{"b": "2"}, warnings: []string{"token a could not be read: the API server allows no exec"},
+			reads: map[string]int{"/tmp/a": 1, "/tmp/b": 3},
 		},
 		"not allowed": {
 			keys: []string{"a"}, files: &fakeFiles{errs: map[string]error{"/tmp/a": cluster.ErrForbidden}},
@@ -129,16 +160,12 @@ func TestFinish(t *testing.T) {
 			t.Parallel()
 			b, d := finishing(t, tt.keys...)
 			b.creator.files = tt.files
-			if tt.patience > 0 {
-				b.tokenPatience = tt.patience
-			}
+			d.Queued = d.Queued.Add(-tt.queued)
 			if got := b.last(t, name); got.Event != events.Running || got.Reason != events.TokensPending {
 				t.Fatalf("the pod is %s %s", got.Event, got.Reason)
 			}
 			for range 2 { // The second time there is nothing to do.
-				if err := b.finish(t.Context(), d); err != nil {
-					t.Fatalf("finish: %v", err)
-				}
+				b.finishes(t, d)
 			}
 			got := b.last(t, name)
 			if got.Event != events.Ready || got.TokensAt.IsZero() || got.ReadyAt.IsZero() {
@@ -294,19 +321,151 @@ func TestFinishStops(t *testing.T) {
 	t.Parallel()
 	b, d := finishing(t, "a")
 	stopped := make(chan struct{})
-	b.draining = stopped
-	close(stopped)
+	b.draining, b.files.block = stopped, true
+	b.files.during = func() { close(stopped) } // In the middle of a look.
 	if err := b.finish(t.Context(), d); !errors.Is(err, errDraining) {
 		t.Errorf("finish = %v, want %v", err, errDraining)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
-	b.draining, b.files.block = nil, true
+	b.draining = nil
 	over := errors.New("over")
 	b.files.during = func() { cancel(over) }
-	if err := b.finish(ctx, d); err == nil {
-		t.Error("it went on after its time")
+	if err := b.finish(ctx, d); !errors.Is(err, over) {
+		t.Errorf("finish = %v, want %v", err, over)
 	}
 	if got := b.last(t, name).Event; got != events.Running {
 		t.Errorf("the pod is %s", got)
+	}
+}
+
+func TestGivenUp(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	tests := map[string]struct {
+		attempt uint64
+		queued  time.Duration // Before now.
+		want    bool
+	}{
+		"the first look":                        {1, 0, false},
+		"the first, after a long queue":         {1, time.Minute, false},
+		"often enough, too early":               {leastLooks, tokenPatience - 1, false},
+		"often enough, and long enough":         {leastLooks, tokenPatience, true},
+		"by a clock that is behind":             {mostLooks - 1, -time.Hour, false},
+		"by a clock that is behind, for long":   {mostLooks, -time.Hour, true},
+		"by a clock that is far ahead, at once": {2, time.Hour, false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := natsbus.Delivery{Attempt: tt.attempt, Queued: now.Add(-tt.queued)}
+			if got := givenUp(d, tokenPatience, now); got != tt.want {
+				t.Errorf("givenUp = %t, want %t", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestDelays: they grow to their end and stay there, and a busy create comes back for
+// longer than any create may take.
+func TestDelays(t *testing.T) {
+	t.Parallel()
+	var busy time.Duration
+	for attempt := uint64(1); attempt < 64; attempt++ {
+		if d := lookDelay(attempt); d < firstLook || d > mostLook || attempt > 1 && d < lookDelay(attempt-1) {
+			t.Errorf("the pause after look %d is %s", attempt, d)
+		}
+		busy += busyDelay(attempt)
+	}
+	if busy < time.Minute {
+		t.Errorf("a busy create comes back for %s", busy)
+	}
+}
+
+func TestHunts(t *testing.T) {
+	t.Parallel()
+	var s hunts
+	now := time.Now()
+	found := func(bytes int) *hunt {
+		h := newHunt()
+		h.found["a"] = strings.Repeat("x", bytes)
+		return h
+	}
+	s.keep("nothing", newHunt(), now)
+	s.keep("large", found(huntsBytes), now)
+	s.keep("old", found(1), now)
+	s.keep("a", found(2), now.Add(huntsKept+1))
+	s.keep("a", found(3), now.Add(huntsKept+1))
+	for life, want := range map[string]int{"nothing": 0, "large": 0, "old": 0, "a": 3} {
+		if got := len(s.take(life).found["a"]); got != want {
+			t.Errorf("%d bytes of %s are kept, want %d", got, life, want)
+		}
+	}
+	if s.bytes != 0 || len(s.take("a").found) > 0 {
+		t.Errorf("%d bytes are kept of what was taken", s.bytes)
+	}
+}
+
+// crowd is what is in the containers of many pods: the tokens of one.
+type crowd struct {
+	pod   string
+	reads atomic.Int64
+}
+
+func (c *crowd) Read(_ context.Context, pod, _, _ string, _ int) ([]byte, error) {
+	if pod != c.pod {
+		return nil, cluster.ErrNoFile
+	}
+	c.reads.Add(1)
+	return []byte("secret"), nil
+}
+
+// TestFinishInACrowd: pods whose tokens do not appear keep no place from one whose
+// token is there.
+func TestFinishInACrowd(t *testing.T) {
+	t.Parallel()
+	const pods = 300
+	b := newBench(t)
+	c := &crowd{pod: "has-its-token"}
+	b.creator.files = c
+	for i := range pods + 1 {
+		pod := fmt.Sprintf("waits-%d", i)
+		if i == pods {
+			pod = c.pod // The last in the queue.
+		}
+		entry := eventstest.Bring(t, b.bus, pod, user, events.Licensed)
+		launch := eventstest.Launch(entry.Generation)
+		launch.TokenKeys = []string{"a"}
+		for _, fact := range []events.Fact{
+			launch, eventstest.Launched(entry.Generation, "uid"), eventstest.Observe(entry.Generation, eventstest.Ready("uid", "7")),
+		} {
+			var err error
+			if entry, _, err = b.bus.Append(t.Context(), pod, fact); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := b.bus.AskFinish(t.Context(), entry, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- b.bus.Consume(ctx, natsbus.Stage{
+			Stage: events.StageFinish, Handler: b.finish, Fail: b.failFinish, Concurrency: 64,
+			AckWait: 2 * time.Minute, // The end of an attempt is not to make the place.
+		})
+	}()
+	eventstest.Eventually(t, "the pod with its token is ready", func() bool { return b.last(t, c.pod).Event == events.Ready })
+	stop()
+	if err := eventstest.Receive(t, "the end of the stage", done); err != nil {
+		t.Error(err)
+	}
+	if got := c.reads.Load(); got != 1 {
+		t.Errorf("its token was read %d times, want once", got)
+	}
+	for _, i := range []int{0, pods - 1} {
+		if got := b.last(t, fmt.Sprintf("waits-%d", i)); got.Event != events.Running {
+			t.Errorf("%s is %s before its time is over", got.Pod, got.Event)
+		}
 	}
 }

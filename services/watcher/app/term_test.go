@@ -568,12 +568,61 @@ func TestConfirm(t *testing.T) {
 			}
 		})
 	}
-	client := fake.NewClientset()
-	down := errors.New("connection refused")
-	client.PrependReactor("get", "pods", func(clienttesting.Action) (bool, runtime.Object, error) { return true, nil, down })
-	a := &App{watch: watch.New(client, namespace, zerolog.Nop())}
-	if got, err := a.confirm(t.Context(), question); got || !errors.Is(err, down) {
-		t.Errorf("confirm = %t, %v; want %v: nobody can tell", got, err, down)
+	for _, verb := range []string{"get", "list"} {
+		client := fake.NewClientset(podOf(podName, podUID, ready, func(p *corev1.Pod) { p.Namespace, p.Status.PodIP = namespace, "10.0.0.7" }))
+		down := errors.New("connection refused")
+		client.PrependReactor(verb, "pods", func(clienttesting.Action) (bool, runtime.Object, error) { return true, nil, down })
+		a := &App{watch: watch.New(client, namespace, zerolog.Nop())}
+		if got, err := a.confirm(t.Context(), question); got || !errors.Is(err, down) {
+			t.Errorf("confirm = %t, %v; want %v: nobody can tell without %s", got, err, down, verb)
+		}
+	}
+}
+
+// TestConfirmLooksAtAllPods: an address that another pod may send from is nobody's,
+// whatever that pod is.
+func TestConfirmLooksAtAllPods(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		other func(*corev1.Pod)
+		want  bool
+	}{
+		"that has another address":              {func(p *corev1.Pod) { p.Status.PodIPs = []corev1.PodIP{{IP: "10.0.0.70"}} }, true},
+		"that has none yet":                     {func(p *corev1.Pod) { p.Status.PodIP, p.Status.PodIPs = "", nil }, true},
+		"that has ended":                        {func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }, true},
+		"that was evicted":                      {func(p *corev1.Pod) { p.Status.Phase, p.Status.Reason = corev1.PodFailed, "Evicted" }, true},
+		"of another namespace":                  {func(p *corev1.Pod) { p.Namespace = "elsewhere" }, true},
+		"of Berth's":                            {func(*corev1.Pod) {}, false},
+		"without labels":                        {func(p *corev1.Pod) { p.Labels, p.Annotations = nil, nil }, false},
+		"that is starting":                      {func(p *corev1.Pod) { p.Labels, p.Status.Phase = nil, corev1.PodPending }, false},
+		"that is being deleted":                 {func(p *corev1.Pod) { terminating(p); p.Finalizers = []string{"example.org/slow"} }, false},
+		"whose node is lost":                    {func(p *corev1.Pod) { p.Status.Reason = "NodeLost" }, false},
+		"on its node's network":                 {func(p *corev1.Pod) { p.Labels, p.Spec.HostNetwork = nil, true }, false},
+		"that has it as its second":             {func(p *corev1.Pod) { p.Status.PodIPs = []corev1.PodIP{{IP: "fd00::8"}, {IP: "10.0.0.7"}} }, false},
+		"that has it in another way of writing": {func(p *corev1.Pod) { p.Status.PodIPs = []corev1.PodIP{{IP: "::ffff:10.0.0.7"}} }, false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			at := func(p *corev1.Pod) {
+				p.Namespace, p.Status.PodIP, p.Status.PodIPs = namespace, "10.0.0.7", []corev1.PodIP{{IP: "10.0.0.7"}}
+			}
+			client := fake.NewClientset(podOf(podName, podUID, ready, at), podOf("other", "uid-other", ready, at, tt.other))
+			a := &App{watch: watch.New(client, namespace, zerolog.Nop())}
+			got, err := a.confirm(t.Context(), natsbus.Address{Pod: podName, UID: podUID, IP: "::ffff:10.0.0.7"})
+			if got != tt.want || err != nil {
+				t.Errorf("confirm = %t, %v, want %t", got, err, tt.want)
+			}
+			// The one that has it last is what counts, and only those at the address are listed.
+			actions := client.Actions()
+			last, ok := actions[len(actions)-1].(clienttesting.ListAction)
+			if !ok || len(actions) != 2 {
+				t.Fatalf("asked %v, want a get and a list", actions)
+			}
+			if got := last.GetListRestrictions(); got.Fields.String() != "status.podIP=10.0.0.7" || !got.Labels.Empty() {
+				t.Errorf("listed by %q and %q", got.Fields, got.Labels)
+			}
+		})
 	}
 }
 

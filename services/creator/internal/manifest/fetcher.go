@@ -55,6 +55,8 @@ type Fetcher struct {
 	era    *era
 	// all are the requests under way, also those of eras that are over.
 	all map[*flight]struct{}
+	// hosts are those that somebody asks or waits for.
+	hosts map[string]*host
 }
 
 // era is the time of one allow-list. What was fetched in one is no good in the
@@ -73,19 +75,31 @@ func newEra(expression string, transport http.RoundTripper) (*era, error) {
 	}
 
 	return &era{
-		allow: allow, client: &http.Client{Transport: transport, CheckRedirect: allow.redirect},
+		allow: allow, client: &http.Client{Transport: transport, CheckRedirect: allow.follow},
 		cache: cache{entries: map[string]entry{}}, flights: map[string]*flight{},
 	}, nil
 }
 
 // flight is a request under way, which belongs to no caller: cancel ends it.
-// content and err are set when done is closed.
+// content, err and kept are set when done is closed.
 type flight struct {
 	era     *era
 	cancel  context.CancelFunc
 	done    chan struct{}
 	content []byte
 	err     error
+	// kept is until when a flight that was too slow is not made again.
+	kept time.Time
+}
+
+// stale says, under the Fetcher's lock, that another flight has to be made.
+func (fl *flight) stale(now time.Time) bool {
+	select {
+	case <-fl.done:
+		return !now.Before(fl.kept)
+	default:
+		return false
+	}
 }
 
 // ErrClosed says that the Fetcher was closed before there was an answer. It says
@@ -120,7 +134,7 @@ func New(options Options) (*Fetcher, error) {
 		options.Now = time.Now
 	}
 
-	return &Fetcher{options: options, transport: transport, era: first, all: map[*flight]struct{}{}}, nil
+	return &Fetcher{options: options, transport: transport, era: first, all: map[*flight]struct{}{}, hosts: map[string]*host{}}, nil
 }
 
 // Allow takes another expression in place of that of [Options], from the next
@@ -161,7 +175,12 @@ func (f *Fetcher) Close() {
 // Fetch returns the manifest at an address. The content is shared and must not be
 // modified.
 //
-// The error is an *Error: ReasonForbidden if the site does not allow the address
+// It waits to the end of a request that it makes itself, but not for those of others:
+// it returns [ErrBusy] a moment later, and whoever comes back finds what they have brought.
+// A host has a bounded number of requests, so a Fetcher that is asked by more callers
+// than these has callers left for other hosts.
+//
+// Other errors are an *Error: ReasonForbidden if the site does not allow the address
 // or one that it redirects to, ReasonUnreachable if its server does not answer
 // with status 200 in time, ReasonInvalid if the manifest is larger than MaxSize.
 // If ctx ends first, it is the cause of that instead, and others who wait for the
@@ -176,50 +195,108 @@ func (f *Fetcher) Fetch(ctx context.Context, address string) ([]byte, error) {
 		return nil, refused
 	}
 
-	content, joined := f.join(ctx, now, target)
-	if joined == nil {
-		return content, nil
+	name := hostName(target)
+	at := f.hold(name)
+
+	defer f.letGo(name)
+
+	found, err := f.join(ctx, now, target, at)
+
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("fetch manifest: %w", err)
+	case found.flight == nil:
+		return found.content, nil
+	case !found.own:
+		if err := f.wait(ctx, at, nil, found.flight.done); err != nil {
+			return nil, fmt.Errorf("fetch manifest: %w", err)
+		}
 	}
 
 	select {
-	case <-joined.done:
-		return joined.content, joined.err
+	case <-found.flight.done:
+		return found.flight.content, found.flight.err
 	case <-ctx.Done():
 		return nil, fmt.Errorf("fetch manifest: %w", context.Cause(ctx))
 	}
 }
 
-// join returns a manifest that is still fresh, or else the request for it that is
-// under way, after starting one if there is none.
-func (f *Fetcher) join(ctx context.Context, now *era, target *url.URL) ([]byte, *flight) {
+// found is a manifest that is still fresh, or else the request for it.
+type found struct {
+	content []byte
+	flight  *flight
+	// own says that the request was made for whoever asks.
+	own bool
+}
+
+// join returns what there is for an address. Where there is nothing it makes a
+// request, as soon as the host has a slot for it.
+func (f *Fetcher) join(ctx context.Context, now *era, target *url.URL, at *host) (found, error) {
+	if there, ok := f.look(now, target); ok {
+		return there, nil
+	}
+
+	if err := f.wait(ctx, at, at.slots, nil); err != nil {
+		return found{}, err
+	}
+
+	return f.depart(ctx, now, target, at)
+}
+
+func (f *Fetcher) look(now *era, target *url.URL) (found, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+
+	return f.lookLocked(now, target.String())
+}
+
+func (f *Fetcher) lookLocked(now *era, key string) (found, bool) {
+	at, known := f.options.Now(), now.cache.entries[key]
+	if known.content != nil && at.Sub(known.checked) < f.options.Fresh {
+		return found{content: known.content}, true
+	}
+
+	if joined, ok := now.flights[key]; ok && !joined.stale(at) {
+		return found{flight: joined}, true
+	}
+
+	return found{}, false
+}
+
+// depart makes a request, unless there is one by now. It takes over a slot of the
+// host, and gives it back.
+func (f *Fetcher) depart(ctx context.Context, now *era, target *url.URL, at *host) (found, error) {
 	key := target.String()
 
 	f.mu.Lock()
 	defer f.mu.Unlock()
 
-	known := now.cache.entries[key]
-	if known.content != nil && f.options.Now().Sub(known.checked) < f.options.Fresh {
-		return known.content, nil
+	there, ok := f.lookLocked(now, key)
+
+	switch {
+	case ok:
+		<-at.slots
+
+		return there, nil
+	case f.closed:
+		<-at.slots
+
+		return found{}, ErrClosed
 	}
 
-	if joined, underWay := now.flights[key]; underWay {
-		return nil, joined
-	}
-
+	name := hostName(target)
+	place := &slot{fetcher: f, name: name, host: f.holdLocked(name)}
 	started := &flight{era: now, done: make(chan struct{})}
-
-	if f.closed {
-		started.err = ErrClosed
-		close(started.done)
-
-		return nil, started
-	}
-
-	ctx, started.cancel = context.WithTimeout(context.WithoutCancel(ctx), f.options.Timeout)
+	ctx, started.cancel = context.WithTimeout(context.WithValue(context.WithoutCancel(ctx), slotKey{}, place), f.options.Timeout)
+	known := now.cache.entries[key]
 	now.flights[key], f.all[started] = started, struct{}{}
-	f.wg.Go(func() { f.fly(ctx, target, known, started) })
+	f.wg.Go(func() {
+		defer place.free()
 
-	return nil, started
+		f.fly(ctx, target, known, started)
+	})
+
+	return found{flight: started, own: true}, nil
 }
 
 // fly makes one request and hands its result to all who wait.
@@ -227,23 +304,40 @@ func (f *Fetcher) fly(ctx context.Context, target *url.URL, known entry, started
 	defer started.cancel()
 
 	made, err := f.ask(ctx, started.era.client, target, known)
+	key, now := target.String(), started.era
 
 	f.mu.Lock()
 	defer f.mu.Unlock()
 
 	delete(f.all, started)
-	delete(started.era.flights, target.String())
 
 	switch {
 	case err == nil:
 		made.checked = f.options.Now()
-		started.era.cache.put(target.String(), made)
+		now.cache.put(key, made)
 	case f.closed:
 		err = ErrClosed
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		started.kept = f.options.Now().Add(timeoutKept)
+	}
+
+	if started.kept.IsZero() {
+		delete(now.flights, key)
+	} else {
+		now.forgetStale(f.options.Now())
 	}
 
 	started.content, started.err = made.content, err
 	close(started.done)
+}
+
+// forgetStale removes the flights that were kept for long enough.
+func (e *era) forgetStale(at time.Time) {
+	for key, known := range e.flights {
+		if known.stale(at) {
+			delete(e.flights, key)
+		}
+	}
 }
 
 // ask fetches a manifest, or has the known one confirmed.
@@ -294,12 +388,26 @@ func (f *Fetcher) get(ctx context.Context, client *http.Client, target *url.URL,
 		request.Header.Set("If-None-Match", etag)
 	}
 
+	// Where this is the second request of a flight, the first was led elsewhere.
+	if err := moveTo(request); err != nil {
+		return nil, f.unreachable(target, err)
+	}
+
 	response, err := client.Do(request)
 	if err != nil {
 		return nil, f.unreachable(target, err)
 	}
 
 	return response, nil
+}
+
+// follow judges where a server leads to, and goes there.
+func (a allowList) follow(next *http.Request, via []*http.Request) error {
+	if err := a.redirect(next, via); err != nil {
+		return err
+	}
+
+	return moveTo(next)
 }
 
 // redirect judges where a server leads to.
@@ -329,6 +437,8 @@ func (f *Fetcher) unreachable(target *url.URL, err error) error {
 	switch {
 	case errors.As(err, &refused):
 		return refused
+	case errors.Is(err, ErrBusy):
+		return ErrBusy
 	case errors.Is(err, context.DeadlineExceeded):
 		return fault(ReasonUnreachable, "manifest %s did not arrive within %s", shown(target), f.options.Timeout)
 	case errors.As(err, &outer):

@@ -510,7 +510,12 @@ func TestFetchSharesRequests(t *testing.T) {
 
 	for range 50 {
 		group.Go(func() {
-			if got, err := fetcher.Fetch(t.Context(), address); err != nil || string(got) != text {
+			got, err := fetcher.Fetch(t.Context(), address)
+			for errors.Is(err, manifest.ErrBusy) { // On a machine that is slow.
+				got, err = fetcher.Fetch(t.Context(), address)
+			}
+
+			if err != nil || string(got) != text {
 				t.Errorf("Fetch = %q, %v", got, err)
 			}
 		})

@@ -10,6 +10,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	apiwatch "k8s.io/apimachinery/pkg/watch"
 
 	"berth/pkg/kube"
@@ -145,6 +146,18 @@ func (w *Watch) Pod(ctx context.Context, name string) (*corev1.Pod, error) {
 		return nil, fmt.Errorf("get pod: %w", err)
 	}
 	return pod, nil
+}
+
+// PodsAt asks for the pods of the namespace, Berth's or not, that have an address as
+// their first one, as Kubernetes writes it. Others may be among them. No selector
+// knows the second address of a pod.
+func (w *Watch) PodsAt(ctx context.Context, ip string) ([]corev1.Pod, error) {
+	selector := fields.OneTermEqualSelector("status.podIP", ip).String()
+	pods, err := w.client.CoreV1().Pods(w.namespace).List(ctx, metav1.ListOptions{FieldSelector: selector})
+	if err != nil {
+		return nil, fmt.Errorf("list pods by address: %w", err)
+	}
+	return pods.Items, nil
 }
 
 // ListBelongings asks for the services and ingresses that were made for pods.
