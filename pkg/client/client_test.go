@@ -56,7 +56,9 @@ func newClient(tb testing.TB, s service, change ...func(*client.Options)) *clien
 const (
 	user    = "alice@example.org"
 	missing = `{"type":"/v1/docs#NOT_FOUND","title":"t","status":404,"detail":"you have no such pod","reason":"NOT_FOUND"}`
-	busy    = `{"type":"x","title":"t","status":503,"detail":"the log is read","reason":"UNAVAILABLE"}`
+	// elsewhere is the answer at a URL where Berth has nothing.
+	elsewhere = `{"type":"x","title":"t","status":404,"detail":"there is no such resource","reason":"REQUEST_INVALID"}`
+	busy      = `{"type":"x","title":"t","status":503,"detail":"the log is read","reason":"UNAVAILABLE"}`
 )
 
 // TestRequests has what each method asks, and what it makes of the answer.
@@ -190,7 +192,10 @@ func TestRetries(t *testing.T) {
 		"always busy":              {answers{503, 503, 503, 503, 503, 200}, get, 5, 3 * time.Second, 4 * time.Second, "UNAVAILABLE: the log is read"},
 		"lost, then fine":          {answers{lost, 200}, get, 2, 200 * time.Millisecond, 300 * time.Millisecond, ""},
 		"not found":                {answers{404}, get, 1, 0, 0, "NOT_FOUND: you have no such pod"},
-		"another server":           {answers{502}, get, 1, 0, 0, "answered 502 Bad Gateway, which is no answer of Berth"},
+		"a proxy alone":            {answers{502, 200}, get, 2, 200 * time.Millisecond, 300 * time.Millisecond, ""},
+		"a proxy for good":         {answers{502, 502, 502, 502, 502, 200}, get, 5, 3 * time.Second, 4 * time.Second, "answered 502 Bad Gateway, which is no answer of Berth"},
+		"a delete behind a proxy":  {answers{502, 404}, remove, 2, 0, time.Second, ""},
+		"a delete, wrong URL":      {answers{lost, 405}, remove, 2, 0, time.Second, "REQUEST_INVALID: there is no such resource"},
 		"a create is repeated":     {answers{"503 after 1", lost, 201}, create, 3, time.Second, 3 * time.Second, ""},
 		"a delete":                 {answers{"503 after 1", 202}, remove, 2, time.Second, 2 * time.Second, ""},
 		"a delete that was done":   {answers{lost, 404}, remove, 2, 0, time.Second, ""},
@@ -217,6 +222,8 @@ func TestRetries(t *testing.T) {
 						switch a {
 						case 404:
 							return reply(a, nil, missing), nil
+						case 405:
+							return reply(404, nil, elsewhere), nil
 						case 502:
 							return reply(a, map[string]string{"Content-Type": "text/html"}, "<html>"), nil
 						case 503:
@@ -270,6 +277,46 @@ func TestProblems(t *testing.T) {
 	}
 	if client.NotFound(err) || p.Busy() {
 		t.Error("it is taken for something else")
+	}
+}
+
+// TestKindsOfErrors: what is said of each.
+func TestKindsOfErrors(t *testing.T) {
+	t.Parallel()
+	refused := &net.OpError{Op: "dial", Err: errors.New("connection refused")}
+	lost := &net.OpError{Op: "read", Err: errors.New("connection reset")}
+	html := map[string]string{"Content-Type": "text/html"}
+	type answer func() (*http.Response, error)
+	fails := func(err error) answer { return func() (*http.Response, error) { return nil, err } }
+	says := func(status int, header map[string]string, body string) answer {
+		return func() (*http.Response, error) { return reply(status, header, body), nil }
+	}
+	tests := map[string]struct {
+		answers             []answer
+		notFound, uncertain bool
+	}{
+		"no such pod":          {[]answer{says(404, nil, missing)}, true, false},
+		"no such resource":     {[]answer{says(404, nil, elsewhere)}, false, false},
+		"another's 404":        {[]answer{says(404, html, "")}, false, false},
+		"nobody there":         {[]answer{fails(refused), fails(refused)}, false, false},
+		"busy":                 {[]answer{says(503, nil, busy), says(503, nil, busy)}, false, false},
+		"a proxy in between":   {[]answer{says(502, html, ""), says(504, html, "")}, false, true},
+		"lost":                 {[]answer{fails(lost), fails(lost)}, false, true},
+		"lost, then busy":      {[]answer{fails(lost), says(503, nil, busy)}, false, true},
+		"lost, then gone away": {[]answer{fails(lost), fails(refused)}, false, true},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				n := 0
+				c := newClient(t, func(*http.Request) (*http.Response, error) { n++; return tt.answers[n-1]() }, func(o *client.Options) { o.Attempts = 2 })
+				err := create(t.Context(), c)
+				if n != len(tt.answers) || client.NotFound(err) != tt.notFound || client.Uncertain(err) != tt.uncertain {
+					t.Errorf("%d attempts, %v: not found %v, uncertain %v", n, err, client.NotFound(err), client.Uncertain(err))
+				}
+			})
+		})
 	}
 }
 
@@ -415,6 +462,24 @@ func TestEvents(t *testing.T) {
 		"a reset, and nothing after it": {
 			[]step{ok("0-1", "event: reset\ndata: {\"reason\":\"wiped\"}\n\n"), ok("", pod("2-1", "a")+"event: synced\nid: 2-2\ndata: {}\n\n"), ok("2-2", ""), end},
 			[]string{"reset wiped", "pod a", "synced", "NOT_FOUND: you have no such pod"},
+		},
+		"a wrong URL": {
+			[]step{{"0-1", func(context.Context) (*http.Response, error) {
+				return reply(404, map[string]string{"Content-Type": "text/html"}, ""), nil
+			}}},
+			[]string{"answered 404 Not Found, which is no answer of Berth"},
+		},
+		"a site of another": {
+			[]step{{"0-1", func(context.Context) (*http.Response, error) {
+				return reply(200, map[string]string{"Content-Type": "text/html"}, "<html>"), nil
+			}}},
+			[]string{"the answer is not one of Berth: it is no stream of events"},
+		},
+		"what is in front of it is changed": {
+			[]step{ok("0-1", pod("1-1", "a")), {"1-1", func(context.Context) (*http.Response, error) {
+				return reply(404, map[string]string{"Content-Type": "text/html"}, ""), nil
+			}}, ok("1-1", pod("1-2", "b")), end},
+			[]string{"pod a", "pod b", "NOT_FOUND: you have no such pod"},
 		},
 		"a kind that is not known": {
 			[]step{ok("0-1", "event: news\nid: 1-1\ndata: x\n\n"+pod("1-2", "b")), end},

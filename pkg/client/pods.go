@@ -74,7 +74,7 @@ type Create struct {
 
 // CreatePod makes a pod. Without WaitReady it returns when the pod has a name.
 // While the service is busy or away the same request is made again, which never
-// makes a second pod.
+// makes a second pod. After an error that is [Uncertain] one may be on its way.
 func (c *Client) CreatePod(ctx context.Context, create Create) (Pod, error) {
 	if create.Key == "" {
 		create.Key = rand.Text()
@@ -180,11 +180,8 @@ func (c *Client) DeletePod(ctx context.Context, user, name string, wait bool) er
 	}
 	r := request{method: http.MethodDelete, path: []string{"pods", name}, query: query, waits: wait}
 	err := c.ask(ctx, r, nil)
-	if repeated, ok := errors.AsType[*repeatedError](err); ok {
-		if NotFound(err) {
-			return nil
-		}
-		return repeated.err
+	if _, repeated := errors.AsType[*repeatedError](err); repeated && NotFound(err) {
+		return nil
 	}
 	return err
 }
@@ -209,6 +206,9 @@ type Timeline struct {
 	ReadyAfter *float64 `json:"ready_after_seconds,omitempty"`
 	// Total is how long the pod has been there, in seconds.
 	Total float64 `json:"total_seconds"`
+	// Incomplete says that phases may be missing, which the log has forgotten: then one
+	// may seem to last longer than it did.
+	Incomplete bool `json:"incomplete,omitempty"`
 }
 
 // Phase is a time in which a pod was in one state.
@@ -264,20 +264,19 @@ func (e *repeatedError) Unwrap() error { return e.err }
 // ask makes a request and reads the answer, nil for none. It repeats the request
 // while the service is busy or away; every request here may be.
 func (c *Client) ask(ctx context.Context, r request, answer any) error {
-	lost := false // An attempt had no answer: it may have been carried out.
+	uncertain := false // An attempt had no answer: it may have been carried out.
 	for attempt := 1; ; attempt++ {
 		again, pause, err := c.once(ctx, r, answer)
 		if err == nil {
 			return nil
 		}
 		if !again || attempt >= c.opts.Attempts || ctx.Err() != nil || !c.wait(ctx, err, attempt, pause) {
-			if lost && r.method == http.MethodDelete {
+			if uncertain {
 				return &repeatedError{err}
 			}
 			return err
 		}
-		var p *Problem
-		lost = lost || !errors.As(err, &p) && !Unsent(err)
+		uncertain = uncertain || lost(err)
 	}
 }
 
@@ -299,7 +298,7 @@ func (c *Client) once(ctx context.Context, r request, answer any) (again bool, p
 		return true, 0, noAnswer(err)
 	case response.StatusCode >= http.StatusMultipleChoices:
 		p := problemOf(response, data)
-		return p.Busy(), p.RetryAfter, p
+		return p.passing(), p.RetryAfter, p
 	case answer == nil || response.StatusCode == http.StatusNoContent:
 		return false, 0, nil
 	}

@@ -43,10 +43,38 @@ func (p *Problem) Busy() bool {
 	return p.Status == http.StatusTooManyRequests || p.Status == http.StatusServiceUnavailable
 }
 
-// NotFound says that an error means: there is no such pod, or it is another's.
+// passing says that asking again may help: the service is busy, or what stands in
+// front of it has not got an answer from it.
+func (p *Problem) passing() bool {
+	return p.Busy() || p.Reason == "" && (p.Status == http.StatusBadGateway || p.Status == http.StatusGatewayTimeout)
+}
+
+// notFound is the reason of [NotFound].
+const notFound = "NOT_FOUND"
+
+// NotFound says that an error means: there is no such pod, or it is another's. A URL
+// at which there is no such thing as a pod, or no Berth, is answered with 404, too, and is
+// not meant.
 func NotFound(err error) bool {
 	var p *Problem
-	return errors.As(err, &p) && p.Status == http.StatusNotFound && p.Reason != ""
+	return errors.As(err, &p) && p.Status == http.StatusNotFound && p.Reason == notFound
+}
+
+// Uncertain says that a request may have been carried out all the same: it was sent,
+// and the answer to it, or to an earlier attempt of the same request, was lost.
+func Uncertain(err error) bool {
+	if _, repeated := errors.AsType[*repeatedError](err); repeated {
+		return true
+	}
+	return lost(err)
+}
+
+// lost says that an attempt had no answer of the service, and may have reached it.
+func lost(err error) bool {
+	if p, ok := errors.AsType[*Problem](err); ok {
+		return !p.Busy() && p.passing()
+	}
+	return err != nil && !Unsent(err)
 }
 
 // problemOf reads the answer to a request that did not succeed.

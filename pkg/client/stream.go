@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -23,7 +24,8 @@ const (
 	// PodChanged is that something happened to a pod, or what the pod is as the
 	// stream begins.
 	PodChanged Kind = "pod"
-	// Synced is that everything up to the event's position has been told.
+	// Synced is that everything up to the event's position has been told. It comes when
+	// what is now has been told, and again from time to time.
 	Synced Kind = "synced"
 	// Reset is that the stream cannot go on where it was: what is now follows, and
 	// what is not told again is not there any more.
@@ -64,7 +66,8 @@ const (
 // Events follows what happens to pods until ctx ends. A stream that breaks is
 // connected again, to whichever replica, and goes on where it was, however long that takes;
 // Options.OnRetry is told. The last pair has an error: the cause of ctx, or a [*Problem]
-// that does not go away by itself, as for a pod that does not exist.
+// that does not go away by itself, as for a pod that does not exist. Before the first
+// stream, an answer that is not Berth's, as that of a wrong URL, ends it, too.
 func (c *Client) Events(ctx context.Context, s Stream) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		// Who stops to listen ends the request.
@@ -80,7 +83,7 @@ func (c *Client) Events(ctx context.Context, s Stream) iter.Seq2[Event, error] {
 			case ctx.Err() != nil:
 				yield(Event{}, context.Cause(ctx))
 				return
-			case final(err):
+			case f.final(err):
 				yield(Event{}, err)
 				return
 			}
@@ -104,11 +107,15 @@ func (c *Client) Events(ctx context.Context, s Stream) iter.Seq2[Event, error] {
 }
 
 // final says that connecting again would not help.
-func final(err error) bool {
+func (f *follower) final(err error) bool {
 	if p, ok := errors.AsType[*Problem](err); ok {
-		return p.Reason != "" && !p.Busy() && p.Status < http.StatusInternalServerError
+		if p.Reason == "" {
+			// Once there was a stream, it is something in front of the service that is changed.
+			return p.Status == http.StatusNotFound && !f.connected
+		}
+		return !p.Busy() && p.Status < http.StatusInternalServerError
 	}
-	return errors.Is(err, ErrNotSent)
+	return errors.Is(err, ErrNotSent) || errors.Is(err, ErrForeign) && !f.connected
 }
 
 // follower reads one stream after the other.
@@ -120,7 +127,13 @@ type follower struct {
 	retry time.Duration
 	// told says that this connection has told something, stopped that nobody listens.
 	told, stopped bool
+	// connected says that there has been a stream.
+	connected bool
 }
+
+const eventStream = "text/event-stream"
+
+var errNoStream = errors.New("it is no stream of events")
 
 var errSilent = fmt.Errorf("%w: the stream has fallen silent", ErrNoAnswer)
 
@@ -135,7 +148,7 @@ func (f *follower) connect(ctx context.Context) error {
 	if f.s.User != "" {
 		r.query.Set("user_id", f.s.User)
 	}
-	header := http.Header{"Accept": {"text/event-stream"}}
+	header := http.Header{"Accept": {eventStream}}
 	if f.s.After != "" {
 		header.Set("Last-Event-ID", f.s.After)
 	}
@@ -153,6 +166,10 @@ func (f *follower) connect(ctx context.Context) error {
 		}
 		return problemOf(response, data)
 	}
+	if kind, _, _ := strings.Cut(response.Header.Get("Content-Type"), ";"); kind != eventStream {
+		return foreign(errNoStream)
+	}
+	f.connected = true
 	return cause(ctx, f.read(response.Body, func() { quiet.Reset(silence) }))
 }
 

@@ -68,7 +68,7 @@ func wireEvents(tb testing.TB) map[string]events.Event {
 	audit := event(events.Record{})
 	audit.Record, audit.Audit = nil, &events.AuditRecord{
 		Request: "0195e3a0-0000-7000-8000-00000000000b", Time: at(3), Cluster: cluster, Silo: "silo1", Address: "10.0.0.12",
-		Action: "create_pod", User: user, Pod: pod, Command: command, Status: 200, Took: 0.012,
+		Action: "create_pod", Object: "https://manifests.example.org/jupyter.yaml", User: user, Pod: pod, Command: command, Status: 200, Took: 0.012,
 	}
 	out["storage-used"], out["storage-removing"], out["storage-absent"], out["audit"] = used, removing, absent, audit
 	with("mark-complete", nil, &events.Mark{Cluster: cluster, Created: 1767323045000000000, Pods: 42})

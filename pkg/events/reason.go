@@ -39,6 +39,7 @@ const (
 	OOMKilled           Reason = "OOM_KILLED"
 	NodeLost            Reason = "NODE_LOST"
 	DeletedOutside      Reason = "DELETED_OUTSIDE"
+	Deleted             Reason = "DELETED"
 	Timeout             Reason = "TIMEOUT"
 	Expired             Reason = "EXPIRED"
 	RetriesExhausted    Reason = "RETRIES_EXHAUSTED"
@@ -85,6 +86,7 @@ func Reasons() []ReasonInfo {
 		{OOMKilled, "a container used more memory than it may"},
 		{NodeLost, "the pod's node is gone or does not answer"},
 		{DeletedOutside, "somebody deleted the pod in Kubernetes, not through Berth"},
+		{Deleted, "the pod was deleted through Berth while it was being made"},
 		{Timeout, "the pod was not ready in time; the message says what it waited for last"},
 		{Expired, "nobody took the command before its deadline; nothing has been made"},
 		{RetriesExhausted, "a stage failed too often; the message has the last cause"},

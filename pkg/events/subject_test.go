@@ -68,6 +68,7 @@ func TestSubjects(t *testing.T) {
 		"tokens":      events.TokenSubject("main", "p-1", "17-3"),
 		"all tokens":  events.TokenFilter("main"),
 		"bound":       events.BoundSubject("main"),
+		"own":         events.OwnFilter("main", "", "a.b@c"),
 		"confirm":     events.ConfirmSubject("main"),
 	}
 	want := map[string]string{
@@ -93,6 +94,7 @@ func TestSubjects(t *testing.T) {
 		"tokens":      "$KV.BERTH_TOKENS.main.p-1.17-3",
 		"all tokens":  "$KV.BERTH_TOKENS.main.*.*",
 		"bound":       "berth.bound.main",
+		"own":         "pods.main.%.a%2Eb@c.*",
 		"confirm":     "berth.confirm.main",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

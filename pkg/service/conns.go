@@ -3,6 +3,7 @@ package service
 import (
 	"container/list"
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -12,9 +13,9 @@ import (
 )
 
 const (
-	// maxWaiting is how many connections may be open that no request is being answered on: new ones,
-	// those whose headers come slowly, and idle ones. The oldest one of the address that has most of them
-	// goes for another, so that a stranger's do not keep others out.
+	// maxWaiting is how many connections may be open that wait for their client: new ones, those whose headers
+	// or body come slowly, those whose answer is not read, and idle ones. The oldest one of the address that has
+	// most of them goes for another, so that a stranger's do not keep others out.
 	maxWaiting = 2048
 	// waitingGrace is what a connection gets even then, up to twice as many: many clients that connect at
 	// once, and then ask, lose none.
@@ -33,7 +34,12 @@ type conns struct {
 	mu      sync.Mutex
 	open    int
 	waiting int
-	sources map[netip.Addr]*list.List // Of *conn that wait, the oldest first.
+	sources map[netip.Addr]*source
+}
+
+// source are the connections from one address: that of the peer, so all those of a proxy count as its own.
+type source struct {
+	open, waiting list.List // Of *conn, the oldest first; those that wait are in both.
 }
 
 func newConns() *conns {
@@ -42,7 +48,7 @@ func newConns() *conns {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err == nil && files.Cur < maxConnections {
 		most = max(int(files.Cur)-reservedFiles, reservedFiles)
 	}
-	return &conns{maxWaiting: min(maxWaiting, most/2), maxOpen: most, now: time.Now, sources: map[netip.Addr]*list.List{}}
+	return &conns{maxWaiting: min(maxWaiting, most/2), maxOpen: most, now: time.Now, sources: map[netip.Addr]*source{}}
 }
 
 // listener returns a listener whose connections are kept track of.
@@ -70,11 +76,13 @@ func (t tracked) Accept() (net.Conn, error) {
 // conn is a connection of a server.
 type conn struct {
 	net.Conn
-	conns  *conns
-	source netip.Addr
+	conns   *conns
+	address netip.Addr
 
 	// The fields below are guarded by conns.mu.
 	requests int           // Under way.
+	stalls   int           // Of them: bodies that are awaited, and answers that are being written.
+	entry    *list.Element // Among all of the address.
 	place    *list.Element // Among those that wait; nil while it does not.
 	since    time.Time     // When it began to wait.
 	closed   bool
@@ -82,16 +90,15 @@ type conn struct {
 
 // enter takes a connection in, and makes room for it. It returns nil where there is none.
 func (c *conns) enter(accepted net.Conn) *conn {
-	n := &conn{Conn: accepted, conns: c, source: sourceOf(accepted.RemoteAddr())}
+	n := &conn{Conn: accepted, conns: c, address: sourceOf(accepted.RemoteAddr())}
 	c.mu.Lock()
 	var out []*conn
 	if c.open >= c.maxOpen {
-		out = c.evict(out, 0)
+		out = c.yield(out, n.address)
 	}
 	full := c.open >= c.maxOpen
 	if !full {
-		c.open++
-		c.wait(n)
+		c.admit(n)
 		for c.waiting > c.maxWaiting {
 			grace := waitingGrace
 			if c.waiting > 2*c.maxWaiting {
@@ -113,19 +120,64 @@ func (c *conns) enter(accepted net.Conn) *conn {
 	return n
 }
 
-// evict takes the oldest waiting connection of the address that has most of them away, if it has waited
-// for longer than the grace, and adds it to out. The caller holds the lock, and closes it afterwards.
-func (c *conns) evict(out []*conn, grace time.Duration) []*conn {
-	var most *list.List
-	for _, waiting := range c.sources {
-		if most == nil || waiting.Len() > most.Len() {
-			most = waiting
+// admit counts a connection. The caller holds the lock.
+func (c *conns) admit(n *conn) {
+	all := c.sources[n.address]
+	if all == nil {
+		all = &source{}
+		c.sources[n.address] = all
+	}
+	n.entry = all.open.PushBack(n)
+	c.open++
+	c.settle(n)
+}
+
+// yield makes room for another connection from an address where all places are taken, and adds the one that goes
+// to out. It is one of the address with most connections: the oldest of those that wait, else the oldest that is
+// busy, but no busy one for an address that would then have as many. The caller holds the lock, and closes it afterwards.
+func (c *conns) yield(out []*conn, address netip.Addr) []*conn {
+	own := 1
+	if s := c.sources[address]; s != nil {
+		own += s.open.Len()
+	}
+	var most *source
+	for _, s := range c.sources {
+		if most == nil || s.open.Len() > most.open.Len() || s.open.Len() == most.open.Len() && s.waiting.Len() > most.waiting.Len() {
+			most = s
 		}
 	}
 	if most == nil {
 		return out
 	}
-	oldest := most.Front().Value.(*conn) //nolint:errcheck // The lists hold nothing else.
+	if most.open.Len() <= own { // Nobody has more: only one that waits may go, its own first.
+		if s := c.sources[address]; s != nil && s.waiting.Len() > 0 {
+			most = s
+		} else if most.open.Len() < own || most.waiting.Len() == 0 {
+			return out
+		}
+	}
+	goes := most.open.Front()
+	if most.waiting.Len() > 0 {
+		goes = most.waiting.Front()
+	}
+	oldest := goes.Value.(*conn) //nolint:errcheck // The lists hold nothing else.
+	c.leave(oldest)
+	return append(out, oldest)
+}
+
+// evict takes the oldest waiting connection of the address that has most of them away, if it has waited
+// for longer than the grace, and adds it to out. The caller holds the lock, and closes it afterwards.
+func (c *conns) evict(out []*conn, grace time.Duration) []*conn {
+	var most *source
+	for _, s := range c.sources {
+		if most == nil || s.waiting.Len() > most.waiting.Len() {
+			most = s
+		}
+	}
+	if most == nil || most.waiting.Len() == 0 {
+		return out
+	}
+	oldest := most.waiting.Front().Value.(*conn) //nolint:errcheck // The lists hold nothing else.
 	if c.now().Sub(oldest.since) < grace {
 		return out
 	}
@@ -133,38 +185,33 @@ func (c *conns) evict(out []*conn, grace time.Duration) []*conn {
 	return append(out, oldest)
 }
 
-// wait notes that a connection waits. The caller holds the lock.
-func (c *conns) wait(n *conn) {
-	all := c.sources[n.source]
-	if all == nil {
-		all = list.New()
-		c.sources[n.source] = all
+// settle notes whether a connection waits. The caller holds the lock.
+func (c *conns) settle(n *conn) {
+	waits := !n.closed && (n.requests == 0 || n.stalls > 0)
+	switch all := c.sources[n.address]; {
+	case waits && n.place == nil:
+		n.place, n.since = all.waiting.PushBack(n), c.now()
+		c.waiting++
+	case !waits && n.place != nil:
+		all.waiting.Remove(n.place)
+		n.place = nil
+		c.waiting--
 	}
-	n.place, n.since = all.PushBack(n), c.now()
-	c.waiting++
-}
-
-// work notes that a connection waits no longer. The caller holds the lock.
-func (c *conns) work(n *conn) {
-	if n.place == nil {
-		return
-	}
-	all := c.sources[n.source]
-	all.Remove(n.place)
-	if all.Len() == 0 {
-		delete(c.sources, n.source)
-	}
-	n.place = nil
-	c.waiting--
 }
 
 // leave notes that a connection is closed. The caller holds the lock.
 func (c *conns) leave(n *conn) {
-	if !n.closed {
-		n.closed = true
-		c.work(n)
-		c.open--
+	if n.closed {
+		return
 	}
+	n.closed = true
+	c.settle(n)
+	all := c.sources[n.address]
+	all.open.Remove(n.entry)
+	if all.open.Len() == 0 {
+		delete(c.sources, n.address)
+	}
+	c.open--
 }
 
 // Close closes the connection.
@@ -175,21 +222,32 @@ func (n *conn) Close() error {
 	return n.Conn.Close()
 }
 
-// begin notes that a request has come over the connection, end that it has been answered.
-func (n *conn) begin() {
-	n.conns.mu.Lock()
-	defer n.conns.mu.Unlock()
-	if n.requests++; !n.closed {
-		n.conns.work(n)
-	}
+// Write writes to the client, who keeps the connection waiting until it has read.
+func (n *conn) Write(data []byte) (int, error) {
+	n.count(0, +1)
+	defer n.count(0, -1)
+	return n.Conn.Write(data)
 }
 
-func (n *conn) end() {
+// count notes that requests, and stalls within them, have begun or ended.
+func (n *conn) count(requests, stalls int) {
 	n.conns.mu.Lock()
 	defer n.conns.mu.Unlock()
-	if n.requests--; n.requests == 0 && !n.closed {
-		n.conns.wait(n)
-	}
+	n.requests, n.stalls = n.requests+requests, n.stalls+stalls
+	n.conns.settle(n)
+}
+
+// body is the body of a request, which keeps its connection waiting until it comes.
+type body struct {
+	io.ReadCloser
+	conn *conn
+}
+
+// Read reads what has come of the body, or waits for it.
+func (b body) Read(data []byte) (int, error) {
+	b.conn.count(0, +1)
+	defer b.conn.count(0, -1)
+	return b.ReadCloser.Read(data)
 }
 
 type connKey struct{}
@@ -209,8 +267,11 @@ func withConn(ctx context.Context, c net.Conn) context.Context {
 func (c *conns) handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if n, ok := r.Context().Value(connKey{}).(*conn); ok {
-			n.begin()
-			defer n.end()
+			n.count(+1, 0)
+			defer n.count(-1, 0)
+			if r.Body != nil && r.Body != http.NoBody {
+				r.Body = body{ReadCloser: r.Body, conn: n}
+			}
 		}
 		next.ServeHTTP(w, r)
 	})

@@ -20,10 +20,14 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 )
 
@@ -157,6 +161,135 @@ func TestAllConnectionsBusy(t *testing.T) {
 	}
 }
 
+// fill opens connections from an address, sends a text over each, and waits until the server knows of all.
+func fill(t *testing.T, s *Server, from, text string, count int) []net.Conn {
+	t.Helper()
+	all := make([]net.Conn, count)
+	for i := range all {
+		all[i] = dialFrom(t, from, s)
+		if _, err := io.WriteString(all[i], text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return all
+}
+
+// TestOneAddressTakesAllPlaces: two strangers have all places, with requests under way. Others get in all the same,
+// as long as they have fewer; a stranger gets no more.
+func TestOneAddressTakesAllPlaces(t *testing.T) {
+	t.Parallel()
+	arrived, release := make(chan struct{}), make(chan struct{})
+	s := listen(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/wait" {
+			arrived <- struct{}{}
+			<-release
+		}
+	}))
+	s.listener.(tracked).conns.maxOpen = 10
+	serve(t, s)
+	defer close(release)
+	const long = "GET /wait HTTP/1.1\r\nHost: localhost\r\n\r\n"
+	var strangers []net.Conn
+	for i := range 10 {
+		strangers = append(strangers, fill(t, s, []string{"127.0.0.2", "127.0.0.3"}[i%2], long, 1)...)
+		<-arrived
+	}
+	for _, from := range []string{"127.0.0.4", "127.0.0.5"} {
+		if line, err := send(dialFrom(t, from, s)); err != nil || line != "HTTP/1.1 200 OK\r\n" {
+			t.Errorf("another from %s: answer %q, %v", from, line, err)
+		}
+	}
+	if err := errors.Join(closedByPeer(strangers[0]), closedByPeer(strangers[1])); err != nil {
+		t.Errorf("the oldest ones of the strangers are kept: %v", err)
+	}
+	// What goes for a stranger's next one is its own, or there is no place for it.
+	if line, err := send(dialFrom(t, "127.0.0.2", s)); err == nil {
+		t.Errorf("one more of a stranger: answer %q", line)
+	}
+}
+
+// TestSlowClients: bodies that do not come and answers that are not read hold no more connections than idle ones do.
+func TestSlowClients(t *testing.T) {
+	t.Parallel()
+	const places = 8
+	tests := map[string]string{
+		"slow bodies":    "POST /read HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60\r\n\r\nx",
+		"answers unread": "GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n",
+	}
+	for name, text := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			large := make([]byte, 16<<20) // More than the buffers of a connection hold.
+			s := listen(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				switch r.URL.Path {
+				case "/read":
+					_, _ = io.Copy(io.Discard, r.Body)
+				case "/large":
+					_, _ = w.Write(large)
+				}
+			}))
+			limits := s.listener.(tracked).conns
+			limits.maxWaiting = places
+			serve(t, s)
+			strangers := fill(t, s, "127.0.0.2", text, 5*places)
+			kept := func() int {
+				limits.mu.Lock()
+				defer limits.mu.Unlock()
+				return limits.open
+			}
+			if line, err := send(dialFrom(t, "127.0.0.3", s)); err != nil || line != "HTTP/1.1 200 OK\r\n" {
+				t.Errorf("another: answer %q, %v", line, err)
+			}
+			// Twice as many until they have had their grace, and the few whose request has just come.
+			if got := kept(); got > 3*places {
+				t.Errorf("%d connections are kept, want %d at the most", got, 3*places)
+			}
+			for _, c := range strangers {
+				_ = c.Close()
+			}
+		})
+	}
+}
+
+// TestUnreadMetrics: many clients ask for metrics and read none. They cost connections, not copies.
+func TestUnreadMetrics(t *testing.T) { //nolint:paralleltest // It measures the heap.
+	h := NewHealth(Identity{Service: "api"})
+	many := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "berth_test", Help: "A test."}, []string{"of"})
+	for i := range 20_000 {
+		many.WithLabelValues(fmt.Sprint("label", i)).Set(1)
+	}
+	h.Registry().MustRegister(many)
+	s := listen(t, h.Handler())
+	serve(t, s)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	const count = 200
+	ask := strings.Repeat("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n", 60)
+	for range count {
+		dialer := &net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
+			var set error
+			err := c.Control(func(fd uintptr) { set = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 1) })
+			return errors.Join(err, set)
+		}}
+		c, err := dialer.DialContext(t.Context(), "tcp", s.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := io.WriteString(c, ask); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if line, err := send(dialFrom(t, "127.0.0.3", s)); err != nil || line != "HTTP/1.1 404 Not Found\r\n" {
+		t.Errorf("another: answer %q, %v", line, err)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 50<<20 {
+		t.Errorf("the heap has grown by %d MB", grown>>20)
+	}
+}
+
 // TestConnectionsAreForgotten: nothing is kept of a connection that is closed.
 func TestConnectionsAreForgotten(t *testing.T) {
 	t.Parallel()
@@ -167,10 +300,10 @@ func TestConnectionsAreForgotten(t *testing.T) {
 		t.Cleanup(func() { _ = client.Close() })
 		all = append(all, c.enter(server))
 	}
-	all[0].begin()
-	all[1].begin()
-	all[1].begin()
-	all[1].end()
+	all[0].count(+1, 0)
+	all[1].count(+1, 0)
+	all[1].count(+1, 0)
+	all[1].count(-1, 0)
 	for i, n := range all {
 		if i%2 == 0 {
 			_ = n.Close()
@@ -179,8 +312,8 @@ func TestConnectionsAreForgotten(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	all[0].end()
-	all[1].end()
+	all[0].count(-1, 0)
+	all[1].count(-1, 0)
 	if c.open != 0 || c.waiting != 0 || len(c.sources) != 0 {
 		t.Errorf("%d open, %d waiting, %d sources; want none", c.open, c.waiting, len(c.sources))
 	}

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,18 +13,25 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/common/expfmt"
 	"golang.org/x/sync/singleflight"
 )
 
-// checkLimit is how long a readiness check may take.
-const checkLimit = time.Second
+const (
+	// checkLimit is how long a readiness check may take.
+	checkLimit = time.Second
+	// metricsAge is how old the metrics may be that are answered.
+	metricsAge = time.Second
+	// probeLimit is how long a client may take to read an answer of [Health.Handler], from its request on.
+	probeLimit = 5 * time.Second
+)
 
 // Health answers whether a service lives and is ready, and its metrics. All methods may be
 // called concurrently.
 type Health struct {
 	registry *prometheus.Registry
 	flights  singleflight.Group // One call of a check at a time, shared by those who ask.
+	metrics  metrics
 
 	mu     sync.Mutex
 	checks []check
@@ -110,13 +118,60 @@ func (h *Health) run(ctx context.Context) []result {
 //   - GET /livez: 200 as long as the process can answer at all;
 //   - GET /readyz: 200 and "ok" when all checks pass, else 503 and a line for each that does not,
 //     with ?verbose a line for every check;
-//   - GET /metrics: the registry in the format of Prometheus.
+//   - GET /metrics: the registry in the text format of Prometheus, at most a second old.
+//
+// Anybody may ask, so an answer that is not read costs no memory of its own, and its connection after some seconds.
 func (h *Health) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok\n") })
 	mux.HandleFunc("GET /readyz", h.readyz)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(h.registry, promhttp.HandlerOpts{Registry: h.registry}))
-	return mux
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
+		text, err := h.metrics.read(h.registry)
+		if err != nil {
+			writeText(w, http.StatusInternalServerError, err.Error()+"\n")
+			return
+		}
+		writeBytes(w, http.StatusOK, string(expfmt.NewFormat(expfmt.TypeTextPlain)), text)
+	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Where there is no connection there is no limit either.
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(probeLimit))
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// metrics are a registry's, as all who ask within [metricsAge] are answered.
+type metrics struct {
+	mu       sync.Mutex
+	text     []byte // Never changed: those who read slowly hold it still.
+	err      error
+	gathered time.Time
+}
+
+// read returns the metrics, gathered now or shortly before. They must not be changed.
+func (m *metrics) read(from prometheus.Gatherer) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.gathered.IsZero() && time.Since(m.gathered) < metricsAge {
+		return m.text, m.err
+	}
+	m.text, m.err = encode(from)
+	m.gathered = time.Now()
+	return m.text, m.err
+}
+
+func encode(from prometheus.Gatherer) ([]byte, error) {
+	families, err := from.Gather()
+	if err != nil {
+		return nil, fmt.Errorf("gather metrics: %w", err)
+	}
+	var text bytes.Buffer
+	for _, family := range families {
+		if _, err := expfmt.MetricFamilyToText(&text, family); err != nil {
+			return nil, fmt.Errorf("encode metrics: %w", err)
+		}
+	}
+	return text.Bytes(), nil
 }
 
 func (h *Health) readyz(w http.ResponseWriter, r *http.Request) {
@@ -141,9 +196,13 @@ func (h *Health) readyz(w http.ResponseWriter, r *http.Request) {
 }
 
 func writeText(w http.ResponseWriter, status int, text string) {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	writeBytes(w, status, "text/plain; charset=utf-8", []byte(text))
+}
+
+func writeBytes(w http.ResponseWriter, status int, mediaType string, text []byte) {
+	w.Header().Set("Content-Type", mediaType)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_, _ = w.Write([]byte(text)) // The client has gone; there is nobody to tell.
+	_, _ = w.Write(text) // The client has gone; there is nobody to tell.
 }

@@ -138,6 +138,53 @@ func TestHealthCheckIsShared(t *testing.T) {
 	})
 }
 
+// Metrics are gathered once a second, however many ask, and all are given the same bytes.
+func TestHealthMetricsAreShared(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := NewHealth(Identity{Service: "creator"})
+		calls := 0
+		h.Registry().MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "berth_test_total", Help: "A test."}, func() float64 {
+			calls++
+			return float64(calls)
+		}))
+		var group sync.WaitGroup
+		for range 100 {
+			group.Go(func() {
+				if _, body := get(h.Handler(), "/metrics"); !strings.Contains(body, "\nberth_test_total 1\n") {
+					t.Errorf("metrics = %s", body)
+				}
+			})
+		}
+		group.Wait()
+		one, _ := h.metrics.read(h.Registry())
+		two, err := h.metrics.read(h.Registry())
+		if err != nil || &one[0] != &two[0] {
+			t.Errorf("the metrics are copied, %v", err)
+		}
+		<-time.After(metricsAge)
+		if _, body := get(h.Handler(), "/metrics"); !strings.Contains(body, "\nberth_test_total 2\n") {
+			t.Errorf("metrics after a second = %s", body)
+		}
+	})
+}
+
+type brokenCollector struct{}
+
+func (brokenCollector) Describe(chan<- *prometheus.Desc) {}
+func (brokenCollector) Collect(to chan<- prometheus.Metric) {
+	to <- prometheus.NewInvalidMetric(prometheus.NewInvalidDesc(errors.New("broken")), errors.New("broken"))
+}
+
+func TestHealthMetricsFail(t *testing.T) {
+	t.Parallel()
+	h := NewHealth(Identity{Service: "creator"})
+	h.Registry().MustRegister(brokenCollector{})
+	if status, body := get(h.Handler(), "/metrics"); status != http.StatusInternalServerError || !strings.HasPrefix(body, "gather metrics: ") {
+		t.Errorf("status %d: %s", status, body)
+	}
+}
+
 func TestHealthMetrics(t *testing.T) {
 	t.Parallel()
 	one := NewHealth(Identity{Service: "creator", Instance: "a", Version: "v1"})

@@ -47,7 +47,7 @@ func (r *Reloads) Subscribe(take func(config.Config)) (cancel func()) {
 }
 
 // Reload calls load, which is [config.Load] or uses it, and hands on what it returns. All faults of a
-// configuration are logged and the one before stays. Keys that have changed and that no running service
+// configuration, and those that [config.CheckReload] finds, are logged and the one before stays. Keys that have changed and that no running service
 // takes over are named in the log; they need a restart.
 func (r *Reloads) Reload(load func() (config.Config, []config.Notice, error), log zerolog.Logger) {
 	if r == nil {
@@ -56,6 +56,11 @@ func (r *Reloads) Reload(load func() (config.Config, []config.Notice, error), lo
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	settings, notices, err := load()
+	if err == nil {
+		if faults := config.CheckReload(r.current, settings); len(faults) > 0 {
+			err = faults
+		}
+	}
 	if err != nil {
 		log.Error().Strs("faults", strings.Split(err.Error(), "\n")).Msg("Configuration not reloaded: it has faults, and the one before stays")
 		return

@@ -60,6 +60,40 @@ func TestReloads(t *testing.T) {
 	none.Subscribe(func(config.Config) { t.Error("called") })()
 }
 
+// TestReloadKeepsSilos: a file that was emptied opens nothing.
+func TestReloadKeepsSilos(t *testing.T) {
+	t.Parallel()
+	silos := config.Default()
+	silos.Silos = []config.Silo{{Name: "a"}, {Name: "b"}}
+	silos.AdminTokenHash = config.Sum([]byte("admin"))
+	fewer := silos
+	fewer.Silos, fewer.AdminTokenHash = silos.Silos[:1], config.Hash{}
+	tests := map[string]struct {
+		before, after config.Config
+		wantTaken     int
+		wantLog       string
+	}{
+		"to none":                {silos, config.Default(), 0, `"faults":["silos: none is left, `},
+		"to fewer, no admin":     {silos, fewer, 1, "Configuration reloaded"},
+		"from none to some":      {config.Default(), silos, 1, "Configuration reloaded"},
+		"from none to none":      {config.Default(), config.Default(), 1, "Configuration reloaded"},
+		"the last one, no admin": {fewer, config.Default(), 0, `"faults":["silos: none is left, `},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var log strings.Builder
+			taken := 0
+			r := NewReloads(tt.before)
+			r.Subscribe(func(config.Config) { taken++ })
+			r.Reload(func() (config.Config, []config.Notice, error) { return tt.after, nil, nil }, zerolog.New(&log))
+			if taken != tt.wantTaken || !strings.Contains(log.String(), tt.wantLog) {
+				t.Errorf("taken %d times, want %d; log: %s", taken, tt.wantTaken, log.String())
+			}
+		})
+	}
+}
+
 // TestProgramReloads changes the file of a program that runs, and says SIGHUP.
 func TestProgramReloads(t *testing.T) {
 	t.Parallel()

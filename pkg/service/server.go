@@ -15,7 +15,7 @@ import (
 const (
 	// headerTimeout bounds the reading of the headers, requestTimeout that of a request with its body.
 	headerTimeout  = 5 * time.Second
-	requestTimeout = 30 * time.Second
+	requestTimeout = 10 * time.Second
 	// answerTimeout bounds the writing of an answer, from the end of the headers on. Handlers that
 	// wait for longer set their own with [http.ResponseController.SetWriteDeadline].
 	answerTimeout = time.Minute
@@ -39,9 +39,10 @@ type Server struct {
 // from then on, and wait until [Server.Serve]. The caller closes the server if it never serves.
 //
 // Headers, requests, answers and idle connections have time limits; bodies have none of size
-// (see [http.MaxBytesReader]). Of connections that nothing is asked over there are so many at the most;
-// then the oldest one of the address with most of them is closed for another. Handlers see the values of the
-// context, but not its end.
+// (see [http.MaxBytesReader]). Of connections that wait for their client there are so many at the most;
+// then the oldest one of the address with most of them is closed for another. Where there are as many
+// connections as there may be at all, whoever has fewer than others gets in: one goes of the address with most,
+// also one that a request is being answered on. Handlers see the values of the context, but not its end.
 func Listen(ctx context.Context, address string, handler http.Handler, log zerolog.Logger) (*Server, error) {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if err != nil {

@@ -146,6 +146,9 @@ func TestListenFails(t *testing.T) {
 func TestServerLimits(t *testing.T) {
 	t.Parallel()
 	s := listen(t, http.NotFoundHandler())
+	if s.http.ReadTimeout > 10*time.Second {
+		t.Errorf("a body may take %s", s.http.ReadTimeout)
+	}
 	if s.http.ReadHeaderTimeout <= 0 || s.http.ReadTimeout <= 0 || s.http.WriteTimeout <= 0 || s.http.IdleTimeout <= 0 {
 		t.Errorf("a time limit is missing: %+v", s.http)
 	}

@@ -21,6 +21,7 @@ func sound() arch.Graph {
 		"berth/pkg/kube":              {"k8s.io/api/core/v1", "net/http"},
 		"berth/pkg/kube/client":       {"berth/pkg/kube", "k8s.io/client-go/kubernetes"},
 		"berth/pkg/kube/kubetest":     {"berth/pkg/kube/client", "os/exec"},
+		"berth/pkg/client":            {"net/http", "iter"},
 		"berth/pkg/service":           {"net/http", "github.com/rs/zerolog"},
 		"berth/cmd/berth":             {"berth/pkg/events/natsbus"},
 		"berth/cmd/devstack": {
@@ -63,6 +64,7 @@ func breaches() []breach {
 		{render, "github.com/spf13/cobra", "pure code imports pure code, the Kubernetes types and a few parsers: " + render + " imports github.com/spf13/cobra"},
 		{"berth/pkg/kube/client", "berth/pkg/events", "Kubernetes names and labels know nothing of the log: berth/pkg/kube/client -> berth/pkg/events"},
 		{"berth/pkg/events/natsbus", "k8s.io/api/core/v1", "the JetStream adapter knows the contract and the broker: berth/pkg/events/natsbus -> k8s.io/api/core/v1"},
+		{"berth/pkg/client", "github.com/rs/zerolog", "the Go client needs the standard library alone: berth/pkg/client -> github.com/rs/zerolog"},
 		{"berth/pkg/service", "berth/services/api/app", "shared code does not know who uses it: berth/pkg/service -> berth/services/api/app"},
 		{"berth/services/api/app", "berth/pkg/kube", "api and licenser hold no Kubernetes client, nor its types: berth/services/api -> berth/services/api/app -> berth/pkg/kube -> k8s.io/api/core/v1"},
 		{creator + "/app", "github.com/jackc/pgx/v5", "only the licenser talks to the database: berth/services/creator -> berth/services/creator/app -> github.com/jackc/pgx/v5"},

@@ -300,7 +300,7 @@ func (b *Bus) streams() []jetstream.StreamConfig {
 			Name: events.LogStream, Subjects: events.LogSubjects(),
 			Description: "Every fact about every pod, in order",
 			Storage:     jetstream.FileStorage, Replicas: b.replicas,
-			MaxMsgsPerSubject: 64, AllowMsgTTL: true,
+			MaxMsgsPerSubject: KeptRecords, AllowMsgTTL: true,
 		},
 		{
 			Name: events.CommandStream, Subjects: events.CommandSubjects(),

@@ -173,7 +173,7 @@ func (t *Table) Fresh(ctx context.Context, pod string) (Entry, error) {
 // that a name that is somebody else's takes the same way, and the same time, as one
 // that nobody has.
 func (t *Table) FreshOf(ctx context.Context, user, pod string) (Entry, error) {
-	return t.fresh(ctx, events.ScopeFilter(t.bus.cluster, pod, user))
+	return t.fresh(ctx, events.OwnFilter(t.bus.cluster, pod, user))
 }
 
 func (t *Table) fresh(ctx context.Context, filter string) (Entry, error) {

@@ -2,12 +2,19 @@ package natsbus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"berth/pkg/events"
 )
+
+// KeptRecords is how many records of one pod name, user and event the log keeps: the
+// newest. Those before are forgotten, as of a pod that is ready and unready all the time.
+const KeptRecords = 64
 
 // Step is a record as it stands in the log, with who appended it.
 type Step struct {
@@ -20,12 +27,17 @@ type Step struct {
 // both. Empty text stands for any.
 type Scope struct{ Pod, User string }
 
-// After reads from the leader the records of a scope that the log has after a
-// sequence, in their order, limit of them at the most, with their generations. It
-// makes one request a record. Records that this version cannot read are left out.
-// [ErrUnavailable] is also returned where the log of that age is not, or not any
-// more, the one that there is.
-func (b *Bus) After(ctx context.Context, after events.Position, scope Scope, limit int) ([]Step, error) {
+// fewReads is how many records [Bus.After] reads one by one before it makes a
+// consumer, which the servers of a cluster have to agree on.
+const fewReads = 16
+
+// After reads the records of a scope that the log has after a sequence, in their
+// order, with their generations: those that are wanted, or all where wants is nil, limit of
+// them at the most. Nothing is missing that the stream's leader had at the time of the call.
+// How many there are that are not wanted does not count: the caller bounds the time.
+// Records that this version cannot read are left out. [ErrUnavailable] is also returned
+// where the log of that age is not, or not any more, the one that there is.
+func (b *Bus) After(ctx context.Context, after events.Position, scope Scope, limit int, wants func(events.Record) bool) ([]Step, error) {
 	if err := b.sameLog(ctx, after); err != nil {
 		return nil, err
 	}
@@ -33,26 +45,117 @@ func (b *Bus) After(ctx context.Context, after events.Position, scope Scope, lim
 	if err != nil {
 		return nil, err
 	}
-	var steps []Step
-	filter := events.ScopeFilter(b.cluster, scope.Pod, scope.User)
-	for from := after.Sequence + 1; len(steps) < limit; {
-		raw, err := b.nextMessage(ctx, s, from, filter)
+	p := past{bus: b, filter: events.ScopeFilter(b.cluster, scope.Pod, scope.User), created: after.Created, last: after.Sequence, limit: limit, wants: wants}
+	for range fewReads {
+		raw, err := b.nextMessage(ctx, s, p.last+1, p.filter)
 		if err != nil {
 			return nil, err
 		}
-		if raw == nil {
-			break
+		if raw == nil || p.take(raw.Subject, raw.Data, raw.Sequence) {
+			return p.steps, b.sameLog(ctx, after)
 		}
-		from = raw.Sequence + 1
-		step, err := stepOf(raw.Subject, raw.Data, raw.Sequence, after.Created)
-		if err != nil {
-			b.log.Warn().Err(err).Str("subject", raw.Subject).Msg("Skipped a message that this version cannot read")
-			continue
-		}
-		steps = append(steps, step)
+	}
+	if err := p.read(ctx); err != nil {
+		return nil, err
 	}
 	// The log may have been made anew between two reads.
-	return steps, b.sameLog(ctx, after)
+	return p.steps, b.sameLog(ctx, after)
+}
+
+// past is what is read of the log in one [Bus.After].
+type past struct {
+	bus     *Bus
+	filter  string
+	created int64
+	limit   int
+	wants   func(events.Record) bool
+
+	// last is the sequence up to which everything has been taken.
+	last  uint64
+	steps []Step
+}
+
+// take takes a record in, and returns true when there are enough.
+func (p *past) take(subject string, data []byte, sequence uint64) (enough bool) {
+	p.last = sequence
+	step, err := stepOf(subject, data, sequence, p.created)
+	switch {
+	case err != nil:
+		p.bus.log.Warn().Err(err).Str("subject", subject).Msg("Skipped a message that this version cannot read")
+	case p.wants == nil || p.wants(step.Record):
+		p.steps = append(p.steps, step)
+	}
+	return len(p.steps) >= p.limit
+}
+
+// pastIdle is how long a consumer may say nothing until the leader is asked whether
+// there is anything more, and how long it outlives its reader, at the least.
+const pastIdle = time.Second
+
+// errPastLost says that messages of a consumer were lost with a connection.
+var errPastLost = fmt.Errorf("the connection was lost meanwhile: %w", ErrUnavailable)
+
+// read takes with a consumer what the leader has. The consumer may be on a server that
+// is behind it: it is read until it has got there.
+func (p *past) read(ctx context.Context) error {
+	goal, err := p.newest(ctx)
+	if err != nil || goal <= p.last {
+		return err
+	}
+	var consumer jetstream.Consumer
+	err = p.bus.ask(ctx, "read "+p.filter, func(ctx context.Context) (err error) {
+		consumer, err = p.bus.js.CreateOrUpdateConsumer(ctx, events.LogStream, jetstream.ConsumerConfig{
+			FilterSubjects: []string{p.filter}, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: p.last + 1,
+			AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true, Replicas: 1, InactiveThreshold: 2 * pastIdle,
+		})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	messages, err := consumer.Messages(jetstream.PullMaxMessages(500), jetstream.PullExpiry(10*time.Second))
+	if err != nil {
+		return fmt.Errorf("read the log: %w", err)
+	}
+	defer messages.Stop()
+	for taken := uint64(0); p.last < goal; {
+		idle, cancel := context.WithTimeout(ctx, pastIdle)
+		msg, err := messages.Next(jetstream.NextContext(idle))
+		cancel()
+		switch {
+		case err == nil:
+		case ctx.Err() != nil:
+			return fmt.Errorf("read the log: %w: %w", ErrUnavailable, context.Cause(ctx))
+		case errors.Is(err, context.DeadlineExceeded):
+			// What was to come may have been purged.
+			if goal, err = p.newest(ctx); err != nil {
+				return err
+			}
+			continue
+		default:
+			return fmt.Errorf("read the log: %w: %w", ErrUnavailable, err)
+		}
+		meta, err := msg.Metadata()
+		if err != nil {
+			return fmt.Errorf("read the log: %w", err)
+		}
+		if taken++; meta.Sequence.Consumer != taken {
+			return errPastLost
+		}
+		if p.take(msg.Subject(), msg.Data(), meta.Sequence.Stream) {
+			break
+		}
+	}
+	return nil
+}
+
+// newest is the sequence of the leader's last record of the scope, 0 for none.
+func (p *past) newest(ctx context.Context) (uint64, error) {
+	raw, err := p.bus.lastMessage(ctx, p.filter)
+	if err != nil || raw == nil {
+		return 0, err
+	}
+	return raw.Sequence, nil
 }
 
 func stepOf(subject string, data []byte, sequence uint64, created int64) (Step, error) {

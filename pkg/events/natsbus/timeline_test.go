@@ -1,7 +1,9 @@
 package natsbus_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -39,7 +41,7 @@ func TestAfter(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			steps, err := bus.After(t.Context(), events.At(created, tt.after), tt.scope, tt.limit)
+			steps, err := bus.After(t.Context(), events.At(created, tt.after), tt.scope, tt.limit, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -55,7 +57,7 @@ func TestAfter(t *testing.T) {
 			}
 		})
 	}
-	if _, err := bus.After(t.Context(), events.Position{Created: 1}, natsbus.Scope{}, 1); !errors.Is(err, natsbus.ErrUnavailable) {
+	if _, err := bus.After(t.Context(), events.Position{Created: 1}, natsbus.Scope{}, 1, nil); !errors.Is(err, natsbus.ErrUnavailable) {
 		t.Errorf("records of another log: %v", err)
 	}
 	for what, p := range map[string]events.Position{"a record": events.At(created, first.Sequence), "none": events.At(created, first.Sequence+100), "another log's": {Created: 1, Sequence: first.Sequence}} {
@@ -63,6 +65,64 @@ func TestAfter(t *testing.T) {
 		if err != nil || there != (what == "a record") || there && time.Since(appended) > time.Minute {
 			t.Errorf("%s: %v, %v, %v", what, appended, there, err)
 		}
+	}
+}
+
+// TestAfterMany: far more records than are read one by one, of which some are wanted,
+// with no more rights than an api has; and a time that is over is no answer.
+func TestAfterMany(t *testing.T) {
+	t.Parallel()
+	server := eventstest.NewServerWithUsers(t, eventstest.Cluster)
+	bus := eventstest.NewBus(t, server, "test", func(o *natsbus.Options) { o.User, o.Password = server.Options().User, server.Options().Password })
+	api := eventstest.NewBus(t, server, "api", func(o *natsbus.Options) {
+		o.InProcess, o.URL = nil, server.URL()
+		o.User, o.Password = server.Credentials("api")
+	})
+	created, err := bus.Created(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const pods = 60
+	for i := range pods {
+		user := "alice"
+		if i%3 == 0 {
+			user = "bob"
+		}
+		eventstest.Bring(t, bus, fmt.Sprintf("p%d", i), user, events.Launched)
+	}
+	bobs := func(r events.Record) bool { return r.User == "bob" }
+	tests := map[string]struct {
+		scope natsbus.Scope
+		limit int
+		wants func(events.Record) bool
+		want  int
+	}{
+		"all":               {natsbus.Scope{}, 1000, nil, 4 * pods},
+		"as many as wanted": {natsbus.Scope{}, 70, nil, 70},
+		"a user's":          {natsbus.Scope{User: "bob"}, 1000, nil, 4 * pods / 3},
+		"those of a silo":   {natsbus.Scope{}, 1000, bobs, 4 * pods / 3},
+		"the last of them":  {natsbus.Scope{}, 4 * pods / 3, bobs, 4 * pods / 3},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			steps, err := api.After(t.Context(), events.At(created, 0), tt.scope, tt.limit, tt.wants)
+			if err != nil || len(steps) != tt.want {
+				t.Fatalf("%d records, %v; want %d", len(steps), err, tt.want)
+			}
+			last := uint64(0)
+			for _, s := range steps {
+				if s.Sequence <= last || tt.wants != nil && !tt.wants(s.Record) {
+					t.Errorf("%d after %d: %+v", s.Sequence, last, s)
+				}
+				last = s.Sequence
+			}
+		})
+	}
+	over, cancel := context.WithTimeout(t.Context(), 0)
+	cancel()
+	if steps, err := api.After(over, events.At(created, 0), natsbus.Scope{}, 1000, nil); !errors.Is(err, natsbus.ErrUnavailable) {
+		t.Errorf("out of time: %d records, %v", len(steps), err)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -313,14 +314,105 @@ func TestClientCertificate(t *testing.T) {
 	}
 }
 
+// TestReloadEndsStreams: a silo that is not let in any more follows nothing any more.
+func TestReloadEndsStreams(t *testing.T) {
+	t.Parallel()
+	server := eventstest.NewServer(t)
+	opts := options(server, twoSilos)
+	opts.Reloads = service.NewReloads(opts.Config)
+	b := startBench(t, server, opts)
+	b.compare()
+	follow := func(token string) <-chan answer {
+		ended := make(chan answer, 1)
+		go func() { ended <- b.ask(http.MethodGet, "/v1/events", token, "") }()
+		return ended
+	}
+	revoked, kept := follow(tokenA), follow(tokenB)
+	b.waiting("/v1/events", 2)
+	reload := func(silos ...config.Silo) {
+		later := opts.Config
+		later.Silos = silos
+		opts.Reloads.Reload(func() (config.Config, []config.Notice, error) { return later, nil, nil }, zerolog.Nop())
+	}
+	reload(siloOf("b", tokenB, "b.org"))
+	if got := eventstest.Receive(t, "the end of the stream", revoked); got.Status != 200 || !strings.Contains(got.Body, "event: synced") {
+		t.Errorf("the stream: %+v", got)
+	}
+	b.waiting("/v1/events", 1)
+	reload() // None: refused.
+	if got := b.ask(http.MethodGet, "/v1/pods", tokenB, ""); got.Status != 200 {
+		t.Errorf("after a reload without silos: %+v", got)
+	}
+	b.waiting("/v1/events", 1)
+	reload(siloOf("b", "new", "b.org"))
+	eventstest.Receive(t, "the end of the other", kept)
+}
+
+// TestDenialsOverHTTP2 have a body, and leave the connection to others.
+func TestDenialsOverHTTP2(t *testing.T) {
+	t.Parallel()
+	b := compared(t, twoSilos, func(c *config.Config) {
+		c.TLSListen = "127.0.0.1:0"
+		c.TLSCertificateFile, c.TLSKeyFile, _ = certificateFiles(t, t.TempDir())
+	})
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}
+	defer transport.CloseIdleConnections()
+	for _, path := range []string{"/get_podip_owner?ip=10.0.7.7", "/v1/pods"} {
+		dialled := 0
+		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) {
+			if !i.Reused {
+				dialled++
+			}
+		}})
+		for range 2 {
+			request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+b.secure.Addr()+path, http.NoBody)
+			if err != nil {
+				t.Fatal(err)
+			}
+			response, err := (&http.Client{Transport: transport}).Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := io.ReadAll(response.Body)
+			if err != nil || response.ProtoMajor != 2 || response.StatusCode != http.StatusUnauthorized || !strings.Contains(string(text), "UNAUTHORIZED") {
+				t.Errorf("%s over %s: status %d, %s, %v", path, response.Proto, response.StatusCode, text, err)
+			}
+			_ = response.Body.Close()
+		}
+		if dialled > 1 {
+			t.Errorf("%s: the connection was given up", path)
+		}
+	}
+	// Over HTTP/1.1 a stranger's connection is not kept.
+	for _, path := range []string{"/get_podip_owner?ip=10.0.7.7", "/v1/pods"} {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+b.Addr()+path, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := b.client.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if response.StatusCode != http.StatusUnauthorized || !response.Close {
+			t.Errorf("%s over HTTP/1.1: status %d, closed %t", path, response.StatusCode, response.Close)
+		}
+		_ = response.Body.Close()
+	}
+}
+
 // TestAuditTrail: who asked what for whom, in the stream; long polls once, at their end.
 func TestAuditTrail(t *testing.T) {
 	t.Parallel()
-	b := compared(t, twoSilos)
+	b := compared(t, twoSilos, func(c *config.Config) {
+		elsewhere := siloOf("elsewhere", "elsewhere", "c.org")
+		elsewhere.SourceNetworks = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+		c.Silos = append(c.Silos, elsewhere)
+	})
 	entry := eventstest.Bring(t, b.bus, pod, userA, events.Ready)
 	b.ask(http.MethodPost, "/watch_create_pod", tokenA, `{"user_id":"`+userA+`","pod_name":"`+pod+`"}`)
 	b.ask(http.MethodPost, "/delete_pod", tokenA, `{"user_id":"`+userB+`","pod_name":"`+pod+`"}`)
 	b.ask(http.MethodPost, "/get_pods", "guessed", `{"user_id":"`+userA+`"}`)
+	b.ask(http.MethodPost, "/get_pods", "elsewhere", `{"user_id":"`+userA+`"}`)
 	deleted := make(chan answer, 1)
 	go func() {
 		deleted <- b.ask(http.MethodPost, "/delete_pod", tokenA, `{"user_id":"`+userA+`","pod_name":"`+pod+`"}`)
@@ -339,7 +431,9 @@ func TestAuditTrail(t *testing.T) {
 		}
 	}
 	want := []events.AuditRecord{
-		of("delete_pod", userA, queued[0].ID, 200, ""), of("delete_pod", userB, "", 404, events.NotFound), of("watch_create_pod", userA, "", 200, ""),
+		of("delete_pod", userA, queued[0].ID, 200, ""), of("delete_pod", userB, "", 404, events.NotFound),
+		{Cluster: b.bus.Cluster(), Silo: "elsewhere", Denied: true, Address: "127.0.0.1", Action: "get_pods", Status: 403, Reason: events.Forbidden},
+		of("watch_create_pod", userA, "", 200, ""),
 	}
 	var got []events.AuditRecord
 	eventstest.Eventually(t, "the records are kept", func() bool {
@@ -426,7 +520,7 @@ func TestBombs(t *testing.T) {
 	}
 }
 
-// TestIdleConnections: ten thousand of them, and as many half-sent requests as come, keep nobody out, and
+// TestIdleConnections: ten thousand of them, and as many half-sent headers and bodies as come, keep nobody out, and
 // long polls go on.
 func TestIdleConnections(t *testing.T) { //nolint:paralleltest // It uses half of the files that the process may open.
 	b := compared(t)
@@ -446,8 +540,11 @@ func TestIdleConnections(t *testing.T) { //nolint:paralleltest // It uses half o
 			t.Fatalf("connection %d: %v", i, err)
 		}
 		conns = append(conns, c)
-		if i%2 == 0 {
-			_, _ = io.WriteString(c, "POST /get_pods HTTP/1.1\r\nHost: local") // It may have been closed.
+		switch i % 4 { // It may have been closed.
+		case 0:
+			_, _ = io.WriteString(c, "POST /get_pods HTTP/1.1\r\nHost: local")
+		case 1, 2:
+			_, _ = io.WriteString(c, "POST /get_pods HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 60\r\n\r\n{")
 		}
 		if i%1000 == 999 {
 			begun := time.Now()

@@ -243,7 +243,7 @@ func TestCreate(t *testing.T) {
 			b.decide(events.Outcome{Verdict: events.Accepted, Command: c.ID, User: user, Pod: pod})
 			entry := b.append(eventstest.Claim(pod, user, c.ID))
 			b.append(eventstest.Delete(entry.Generation), eventstest.Gone(entry.Generation))
-		}, failed(409, "DELETED_OUTSIDE", "the pod was deleted while it was being made")},
+		}, failed(409, "DELETED", "the pod was deleted while it was being made")},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -137,7 +137,7 @@ func (b *backend) accepted(ctx context.Context, outcome events.Outcome) (string,
 	case err != nil:
 		return "", nil
 	case e.Event.Over() && e.ReadyAt.IsZero():
-		return "", silo.Fault(cmp.Or(e.Reason, events.DeletedOutside), cmp.Or(e.Message, "the pod was deleted while it was being made"))
+		return "", silo.Fault(cmp.Or(e.Reason, events.Deleted), cmp.Or(e.Message, "the pod was deleted while it was being made"))
 	}
 	return outcome.Pod, nil
 }

@@ -30,7 +30,7 @@ func newV1(b *backend, guard v1.Guard, hub *v1.Hub) *v1.Handler {
 	r := resources{b}
 	return &v1.Handler{
 		Guard: guard, State: r, Own: r, Past: r, Makes: r, Removes: r, Hub: hub,
-		Draining: b.draining, IngressDomain: b.config.IngressDomain, Retention: b.config.LogRetention,
+		Draining: b.draining, IngressDomain: b.config.IngressDomain, Retention: b.config.LogRetention, Kept: natsbus.KeptRecords,
 	}
 }
 
@@ -126,16 +126,16 @@ func (r resources) History(ctx context.Context, user, name string) ([]v1.Step, e
 	if err := r.b.table.Ready(); err != nil {
 		return nil, told(err)
 	}
-	return r.after(ctx, events.Position{Created: r.b.table.Created()}, natsbus.Scope{Pod: name, User: user}, maxHistory)
+	return r.after(ctx, events.Position{Created: r.b.table.Created()}, natsbus.Scope{Pod: name, User: user}, maxHistory, nil)
 }
 
 // After implements [v1.Past].
-func (r resources) After(ctx context.Context, after events.Position, scope v1.Scope, limit int) ([]v1.Step, error) {
-	return r.after(ctx, after, natsbus.Scope(scope), limit)
+func (r resources) After(ctx context.Context, after events.Position, scope v1.Scope, limit int, wants func(events.Record) bool) ([]v1.Step, error) {
+	return r.after(ctx, after, natsbus.Scope(scope), limit, wants)
 }
 
-func (r resources) after(ctx context.Context, after events.Position, scope natsbus.Scope, limit int) ([]v1.Step, error) {
-	found, err := r.b.bus.After(ctx, after, scope, limit)
+func (r resources) after(ctx context.Context, after events.Position, scope natsbus.Scope, limit int, wants func(events.Record) bool) ([]v1.Step, error) {
+	found, err := r.b.bus.After(ctx, after, scope, limit, wants)
 	if err != nil {
 		return nil, told(err)
 	}
@@ -238,10 +238,10 @@ func (r resources) AwaitReady(ctx context.Context, e v1.Entry) (v1.Entry, error)
 	case found.Generation == e.Generation && !found.ReadyAt.IsZero() && !found.Event.Over() && found.Event != events.Ended:
 		return r.entry(found), nil
 	case found.Generation != e.Generation:
-		return v1.Entry{}, &v1.Fault{Reason: events.DeletedOutside, Message: "the pod was deleted while it was being made"}
+		return v1.Entry{}, &v1.Fault{Reason: events.Deleted, Message: "the pod was deleted while it was being made"}
 	}
 	return v1.Entry{}, &v1.Fault{
-		Reason: cmp.Or(found.Reason, events.DeletedOutside), Message: cmp.Or(found.Message, "the pod was deleted while it was being made"),
+		Reason: cmp.Or(found.Reason, events.Deleted), Message: cmp.Or(found.Message, "the pod was deleted while it was being made"),
 	}
 }
 

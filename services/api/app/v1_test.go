@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/jsonschema-go/jsonschema"
 
+	"berth/pkg/client"
 	"berth/pkg/events"
 	"berth/pkg/events/eventstest"
 	"berth/pkg/events/natsbus"
@@ -486,6 +487,8 @@ func TestV1Refused(t *testing.T) {
 		"an empty key":          {v1Ask{method: http.MethodPost, path: createPath, body: good, header: map[string]string{"Idempotency-Key": `""`}}, 400, "Idempotency-Key"},
 		"a long key":            {v1Ask{method: http.MethodPost, path: createPath, body: good, header: map[string]string{"Idempotency-Key": long}}, 400, "Idempotency-Key"},
 		"a wrong wait":          {v1Ask{method: http.MethodPost, path: createPath + "?wait=gone", body: good}, 400, "wait must be ready"},
+		"a query in halves":     {v1Ask{path: "/v1/pods?user_id=" + user + ";ready=true"}, 400, "query"},
+		"an escape that is cut": {v1Ask{path: "/v1/pods?user_id=%4"}, 400, "query"},
 		"an unknown parameter":  {v1Ask{path: "/v1/pods?user=" + user}, 400, `"user"`},
 		"a parameter twice":     {v1Ask{path: "/v1/pods?limit=1&limit=2"}, 400, "limit"},
 		"limit 0":               {v1Ask{path: "/v1/pods?limit=0"}, 400, "1 to 500"},
@@ -787,6 +790,32 @@ func TestV1Timeline(t *testing.T) {
 	}
 }
 
+// TestV1TimelineOfAFlapper: what the log has forgotten is said to be missing, and the
+// time until the pod was ready is that of the first time.
+func TestV1TimelineOfAFlapper(t *testing.T) {
+	t.Parallel()
+	s := newV1Site(t, 1)
+	last := eventstest.Bring(t, s.bus, "p", user, events.Ready)
+	before := s.get(ofUser("/v1/pods/p/timeline", user))
+	for i := range 2*natsbus.KeptRecords + 2 {
+		o := eventstest.Ready("uid-p", strconv.Itoa(200+i))
+		o.Ready = i%2 == 1
+		s.append("p", eventstest.Observe(last.Generation, o))
+	}
+	last, err := s.bus.Last(t.Context(), "p")
+	if err != nil {
+		t.Fatal(err)
+	}
+	after := s.get(ofUser("/v1/pods/p/timeline", user))
+	if before.body["incomplete"] != nil || after.body["incomplete"] != true {
+		t.Errorf("incomplete before %v, after %v", before.body["incomplete"], after.body["incomplete"])
+	}
+	want := last.ReadyAt.Sub(last.ClaimedAt).Truncate(time.Millisecond).Seconds()
+	if got := after.body["ready_after_seconds"]; got != want {
+		t.Errorf("ready after %v, want %v", got, want)
+	}
+}
+
 func TestV1Tokens(t *testing.T) {
 	t.Parallel()
 	s := newV1Site(t, 1)
@@ -963,6 +992,99 @@ func TestV1Stream(t *testing.T) {
 		lost.expect("reset", "pod q launching", "pod p deleting", "synced")
 		lost.close()
 	}
+}
+
+// TestV1StreamOfAnEnd: who has seen a pod is told of its end, whenever it comes back; who
+// never had a pod of that name is told what anybody is told.
+func TestV1StreamOfAnEnd(t *testing.T) {
+	t.Parallel()
+	s := newV1Site(t, 1, v1TwoSilos)
+	p := eventstest.Bring(t, s.bus, "p", user, events.Launched)
+	seen := strconv.FormatInt(s.apis[0].table.Created(), 10) + "-" + strconv.FormatUint(p.Sequence, 10)
+	end := s.append("p", eventstest.Fail(p.Generation, events.ImagePull, "no such image"), eventstest.Delete(p.Generation), eventstest.Gone(p.Generation))
+	ask := func(pod, user, after string) v1Ask {
+		return v1Ask{path: ofUser("/v1/pods/"+pod+"/events", user), token: v1TokenA, header: map[string]string{"Last-Event-ID": after}}
+	}
+	s.stream(ask("p", user, seen)).expect("pod p failed", "pod p deleting", "pod p gone", "synced")
+	missing := s.ask(ask("none", user, seen))
+	created, _, _ := strings.Cut(seen, "-")
+	for what, a := range map[string]v1Ask{
+		"a colleague":              ask("p", "bob@example.org", seen),
+		"another silo's user":      ask("p", "carol@example.net", seen),
+		"who has been told":        ask("p", user, created+"-"+strconv.FormatUint(end.Sequence, 10)),
+		"who has seen another log": ask("p", user, "5-5"),
+		"who knows nothing":        {path: ofUser("/v1/pods/p/events", user), token: v1TokenA},
+	} {
+		if got := s.ask(a); got.status != 404 || !bytes.Equal(got.raw, missing.raw) || got.reason() != "NOT_FOUND" {
+			t.Errorf("%s: %d %s", what, got.status, got.raw)
+		}
+	}
+	// By the client.
+	c, err := client.New("http://"+s.apis[0].Addr(), client.Options{Token: client.Token(v1TokenA), RoundTripper: s.client.Transport})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	for e, err := range c.Events(t.Context(), client.Stream{User: user, Pod: "p", After: seen}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if told = append(told, e.Pod.Event); e.Pod.Event == "gone" {
+			break
+		}
+	}
+	if d := cmp.Diff([]string{"failed", "deleting", "gone"}, told); d != "" {
+		t.Errorf("the client (-want +got):\n%s", d)
+	}
+}
+
+// TestV1StreamFromTheBeginning: a stream of a log in which nothing has happened resumes.
+func TestV1StreamFromTheBeginning(t *testing.T) {
+	t.Parallel()
+	s := newV1Site(t, 1)
+	first := s.stream(v1Ask{path: "/v1/events"})
+	first.expect("synced")
+	first.close()
+	if want := strconv.FormatInt(s.apis[0].table.Created(), 10) + "-0"; first.last != want {
+		t.Fatalf("position %q, want %q", first.last, want)
+	}
+	eventstest.Bring(t, s.bus, "p", user, events.Gone)
+	// Far more than is read of the log record by record.
+	var want []string
+	for _, event := range []string{"claimed", "licensed", "launching", "launched", "waiting", "running", "ready", "ended", "deleting", "gone"} {
+		want = append(want, "pod p "+event)
+	}
+	for i := range 20 {
+		eventstest.Bring(t, s.bus, fmt.Sprint("q", i), user, events.Licensed)
+		want = append(want, fmt.Sprint("pod q", i, " claimed"), fmt.Sprint("pod q", i, " licensed"))
+	}
+	s.stream(v1Ask{path: "/v1/events", header: map[string]string{"Last-Event-ID": first.last}}).expect(append(want, "synced")...)
+	s.stream(v1Ask{path: "/v1/events", header: map[string]string{"Last-Event-ID": "5-0"}}).expect("reset")
+}
+
+// TestV1StreamAmongOthers: what happens to the pods of another silo, however much, does
+// not keep a stream from going on.
+func TestV1StreamAmongOthers(t *testing.T) {
+	t.Parallel()
+	s := newV1Site(t, 1, v1TwoSilos)
+	mine := eventstest.Bring(t, s.bus, "mine", user, events.Launched)
+	stream := s.stream(v1Ask{path: "/v1/events", token: v1TokenA})
+	stream.expect("pod mine launched", "synced")
+	s.append("mine", eventstest.Observe(mine.Generation, eventstest.Running("uid-mine", "102")))
+	stream.expect("pod mine running")
+	stream.close()
+	const others = 1050 // Each has two records.
+	var group sync.WaitGroup
+	for part := range 10 {
+		group.Go(func() {
+			for i := range others / 10 {
+				eventstest.Bring(t, s.bus, fmt.Sprintf("theirs-%d-%d", part, i), "carol@example.net", events.Licensed)
+			}
+		})
+	}
+	group.Wait()
+	s.append("mine", eventstest.Delete(mine.Generation))
+	s.stream(v1Ask{path: "/v1/events", token: v1TokenA, header: map[string]string{"Last-Event-ID": stream.last}}).expect("pod mine deleting", "synced")
 }
 
 // TestV1StreamSurvivesTheLog: a lost connection loses no event, and a log that is

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -45,6 +44,9 @@ reason, message, duration_seconds and the phases.`,
 func (a *app) runCreate(ctx context.Context, manifest string, c create) error {
 	user, err := a.userID()
 	if err != nil {
+		return err
+	}
+	if err := checkTimeout(c.timeout); err != nil {
 		return err
 	}
 	if err := checkManifest(manifest); err != nil {
@@ -94,8 +96,7 @@ func (w *wait) create(ctx context.Context, manifest string, settings map[string]
 		return nil
 	}
 	f := failed(ctx, "create a pod at "+w.api.URL(), err)
-	var p *client.Problem
-	if !errors.As(err, &p) && !client.Unsent(err) {
+	if client.Uncertain(err) {
 		f.message += "; a pod may be on its way all the same"
 		f.hint = w.again("pods list")
 	}

@@ -38,6 +38,9 @@ func (a *app) runDelete(ctx context.Context, names []string, noWait bool, timeou
 	if err != nil {
 		return err
 	}
+	if err := checkTimeout(timeout); err != nil {
+		return err
+	}
 	for _, name := range names {
 		if err := checkPod(name); err != nil {
 			return err

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -180,7 +181,11 @@ func phaseTable(t client.Timeline) string {
 			progress.Cause(events.Reason(p.Reason), p.Message),
 		}
 	}
-	return progress.Table([]string{"SINCE", "PHASE", "TOOK", "BY", "REASON"}, rows)
+	text := progress.Table([]string{"SINCE", "PHASE", "TOOK", "BY", "REASON"}, rows)
+	if t.Incomplete {
+		text += "The log may have forgotten some of the phases.\n"
+	}
+	return text
 }
 
 func (a *app) why() *cobra.Command {
@@ -272,7 +277,9 @@ line for each thing, with time (UTC), pod, user, event, reason and message. With
 --json an object for each, with its position, after which --after goes on.
 
 It goes on until ctrl-C, which is its regular end and exit code 0. A service that
-is restarted is waited for; nothing is left out meanwhile.`,
+is restarted is waited for, with a line on stderr; nothing is left out meanwhile. One that
+cannot be reached to begin with is exit code 4. A pod that is gone has its last events
+with an --after from before its end.`,
 		Example: `  berth pods events --user alice@example.org
   berth pods events notebook-alice-example-org --json | jq -r .pod.event`,
 		Args:              cobra.MaximumNArgs(1),
@@ -306,8 +313,13 @@ func (a *app) runPodsEvents(ctx context.Context, s client.Stream) error {
 	}
 	defer api.Close()
 	d := a.newDisplay("")
-	a.busy(d)
-	for e, err := range api.Events(ctx, s) {
+	following, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	away := &outage{app: a, display: d, giveUp: cancel, began: time.Now()}
+	a.onRetry(away.retry)
+	defer a.onRetry(nil)
+	for e, err := range api.Events(following, s) {
+		away.over(err)
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -323,6 +335,53 @@ func (a *app) runPodsEvents(ctx context.Context, s client.Stream) error {
 	return nil
 }
 
+// outage is what is made of a service that does not answer with a stream.
+type outage struct {
+	*app
+
+	display *display
+	// giveUp ends the command.
+	giveUp func(why error)
+	began  time.Time
+	// tries counts those before the first event; heard says that it has come.
+	tries int
+	heard bool
+	// told says that this outage has been told.
+	told bool
+}
+
+// firstTries is how often a stream is asked for that there has never been: as often as
+// anything else of the service.
+const firstTries = 5
+
+// over takes in that the service has said something, or an error that ends it all.
+func (o *outage) over(err error) {
+	if err == nil {
+		o.heard, o.told = true, false
+	}
+}
+
+// retry is called before a stream is asked for again. One that has never been there is not
+// waited for longer than any other answer; one that breaks is, for as long as it takes.
+func (o *outage) retry(err error, wait time.Duration) {
+	if !o.heard {
+		if errors.Is(err, client.ErrStreamEnded) {
+			err = fmt.Errorf("%w: %w", client.ErrNoAnswer, err)
+		}
+		if o.tries++; client.Unsent(err) || o.tries >= firstTries || time.Since(o.began) > patience {
+			o.giveUp(err)
+			return
+		}
+		o.display.notice(fmt.Sprintf("the service is not available (%v); trying again in %s", err, progress.Duration(wait)))
+		return
+	}
+	if o.told || o.quiet || errors.Is(err, client.ErrStreamEnded) {
+		return
+	}
+	o.told = true
+	fmt.Fprintln(o.Stderr, "berth:", progress.Clean(fmt.Sprintf("the service is not available (%v); waiting for it", err)))
+}
+
 // writeChange writes one event of the stream.
 func (a *app) writeChange(e client.Event) {
 	switch {
@@ -336,7 +395,8 @@ func (a *app) writeChange(e client.Event) {
 		a.writeJSON(a.Stdout, struct {
 			Kind     client.Kind `json:"kind"`
 			Position string      `json:"position,omitempty"`
-		}{e.Kind, e.Position})
+			Reason   string      `json:"reason,omitempty"`
+		}{e.Kind, e.Position, e.Why})
 	case e.Kind == client.PodChanged:
 		fmt.Fprintln(a.Stdout, eventLine(e.Pod.UpdatedAt, e.Pod.Name, e.Pod.User, e.Pod.Event, events.Reason(e.Pod.Reason), e.Pod.Message))
 	}

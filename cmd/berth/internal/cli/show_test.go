@@ -1,10 +1,15 @@
 package cli
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -92,6 +97,51 @@ func TestWhy(t *testing.T) {
 			why, now := decisive(client.Timeline{Phases: tt.phases})
 			if d := cmp.Diff(tt.want, sentence("p", why, now)); d != "" {
 				t.Errorf("sentence (-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
+// TestOutage: a stream that has never been there is given up like anything else; one
+// that breaks is waited for, with one line on stderr, also for a program.
+func TestOutage(t *testing.T) {
+	t.Parallel()
+	reset := fmt.Errorf("%w: %w", client.ErrNoAnswer, errors.New("connection reset"))
+	refused := fmt.Errorf("%w: %w", client.ErrNoAnswer, &net.OpError{Op: "dial", Err: errors.New("connection refused")})
+	retries := func(count int, err error) []error { return slices.Repeat([]error{err}, count) }
+	heard := []error{nil}
+	tests := map[string]struct {
+		happens     []error // Nil for an event.
+		json, quiet bool
+		code        int // 0 for not given up.
+		lines       int
+	}{
+		"nobody there":              {retries(1, refused), false, false, ExitUnavailable, 0},
+		"nobody there, as JSON":     {retries(1, refused), true, false, ExitUnavailable, 0},
+		"lost and lost":             {retries(firstTries, reset), false, false, ExitUnavailable, firstTries - 1},
+		"ends and ends":             {retries(firstTries, client.ErrStreamEnded), true, false, ExitUnavailable, 0},
+		"busy":                      {retries(firstTries, &client.Problem{Status: 503, Reason: "UNAVAILABLE"}), true, false, ExitUnavailable, 0},
+		"not yet":                   {retries(firstTries-1, reset), true, false, 0, 0},
+		"it breaks":                 {slices.Concat(heard, retries(20, refused)), false, false, 0, 1},
+		"it breaks, as JSON":        {slices.Concat(heard, retries(20, refused)), true, false, 0, 1},
+		"it breaks, quietly":        {slices.Concat(heard, retries(20, refused)), false, true, 0, 0},
+		"it breaks twice":           {slices.Concat(heard, retries(2, refused), heard, retries(2, reset)), true, false, 0, 2},
+		"it is stopped and started": {slices.Concat(heard, retries(20, client.ErrStreamEnded)), false, false, 0, 0},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var stderr bytes.Buffer
+			a := &app{Process: Process{Stderr: &stderr}, json: tt.json, quiet: tt.quiet}
+			code := 0
+			o := &outage{app: a, display: a.newDisplay(""), began: time.Now(), giveUp: func(why error) { code = failed(t.Context(), "follow", why).code }}
+			for _, err := range tt.happens {
+				if o.over(err); err != nil && code == 0 {
+					o.retry(err, time.Second)
+				}
+			}
+			if lines := strings.Count(stderr.String(), "\n"); code != tt.code || lines != tt.lines {
+				t.Errorf("code %d, want %d; %d lines, want %d:\n%s", code, tt.code, lines, tt.lines, stderr.String())
 			}
 		})
 	}

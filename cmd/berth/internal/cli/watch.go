@@ -42,6 +42,9 @@ func (a *app) runWatch(ctx context.Context, name string, goal track.Goal, timeou
 	if err != nil {
 		return err
 	}
+	if err := checkTimeout(timeout); err != nil {
+		return err
+	}
 	if err := checkPod(name); err != nil {
 		return err
 	}

@@ -335,6 +335,7 @@ func TestReplicas(t *testing.T) {
 	servers.Nodes[2].Stop()
 	s.await(t, map[string]doctor.Severity{
 		"stream LOG": doctor.Problem, "stream COMMANDS": doctor.Problem, "stream DEAD_LETTERS": doctor.Problem,
+		"stream AUDIT": doctor.Problem, "stream KV_BERTH_TOKENS": doctor.Problem,
 	})
 }
 
@@ -399,6 +400,7 @@ func TestRights(t *testing.T) {
 	unseen := map[string]doctor.Severity{
 		"nats rights": doctor.Notice, "watcher": doctor.Notice, "pods": doctor.Notice,
 		"stream LOG": doctor.Notice, "stream COMMANDS": doctor.Notice, "stream DEAD_LETTERS": doctor.Notice,
+		"stream AUDIT": doctor.Notice, "stream KV_BERTH_TOKENS": doctor.Notice,
 	}
 	begun := time.Now()
 	e := s.await(t, unseen)

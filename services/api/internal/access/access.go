@@ -16,6 +16,7 @@ package access
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"strings"
 	"time"
@@ -52,6 +53,11 @@ func usersOf(domains []string) users {
 	return u
 }
 
+// SameUsers says whether two callers may name the same users.
+func (c Caller) SameUsers(other Caller) bool {
+	return c.users.all == other.users.all && maps.Equal(c.users.domains, other.users.domains)
+}
+
 // MayName says whether the silo may speak for the user: one of the silo's
 // domains, or any if it has "*".
 func (c Caller) MayName(user string) bool {
@@ -84,6 +90,10 @@ type Denial struct { //nolint:errname // It is what a guard says first, and an e
 	RetryAfter time.Duration
 	// Foreign says that the user is none of the caller's; see the package comment.
 	Foreign bool
+	// Silo is whose credentials the request has, where it has some: for the audit, not for the client.
+	Silo string
+	// Address is the client's, after trusted proxies, as far as it is known.
+	Address netip.Addr
 }
 
 // Error returns reason and message.

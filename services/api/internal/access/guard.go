@@ -1,11 +1,13 @@
 package access
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -22,21 +24,24 @@ const Loopback = "loopback"
 type Guard struct {
 	policy atomic.Pointer[policy]
 	rates  *rates
+	open   *open
 	now    func() time.Time
 }
 
 // New returns a guard for a configuration that is valid. now is the clock that rates are measured by.
 func New(cfg config.Config, now func() time.Time) *Guard {
-	g := &Guard{rates: newRates(), now: now}
+	g := &Guard{rates: newRates(), open: newOpen(), now: now}
 	g.Reload(cfg)
 	return g
 }
 
-// Reload makes later requests be judged by another configuration. Requests under way keep their caller,
-// and silos and users what they have used up of a limit that stays.
+// Reload makes later requests be judged by another configuration. Requests under way keep their caller unless they
+// ask [Guard.Renew], and silos and users what they have used up of a limit that stays.
 func (g *Guard) Reload(cfg config.Config) {
 	g.rates.limit(cfg)
-	g.policy.Store(newPolicy(cfg))
+	if before := g.policy.Swap(newPolicy(cfg)); before != nil {
+		close(before.replaced)
+	}
 }
 
 // Admit returns who the request comes from, or a *[Denial]. It charges the rate
@@ -47,9 +52,31 @@ func (g *Guard) Admit(r *http.Request) (Caller, error) {
 		return Caller{}, err
 	}
 	if wait := g.rates.silo(c.Silo.Name, g.now()); wait > 0 {
-		return Caller{}, tooOften("the silo "+c.Silo.Name, wait)
+		d := tooOften("the silo "+c.Silo.Name, wait)
+		d.Silo, d.Address = c.Silo.Name, c.Address
+		return Caller{}, d
 	}
 	return c, nil
+}
+
+// Enter counts a request of an admitted caller, until leave is called. It returns a *[Denial] where the silo has
+// as many under way as it may.
+func (g *Guard) Enter(c Caller) (leave func(), err error) {
+	if !g.open.enter(c.Silo.Name) {
+		return nil, &Denial{
+			Status: http.StatusTooManyRequests, Reason: events.RateLimited, RetryAfter: openPause, Silo: c.Silo.Name, Address: c.Address,
+			Message: "your silo has " + strconv.Itoa(maxRequests) + " requests under way, which is the most; wait for some of them",
+		}
+	}
+	return func() { g.open.leave(c.Silo.Name) }, nil
+}
+
+// Renew returns who a request that was admitted comes from by the configuration of now, or a *[Denial]. It charges no rate.
+// The channel is closed when the next configuration is in force.
+func (g *Guard) Renew(r *http.Request) (c Caller, changed <-chan struct{}, err error) {
+	p := g.policy.Load()
+	c, err = p.caller(r, g.now())
+	return c, p.replaced, err
 }
 
 // User charges the rate of a user of the caller's silo, and returns nil if the
@@ -68,6 +95,9 @@ func (g *Guard) User(c Caller, user string) error {
 	return nil
 }
 
+// openPause is when to ask again who has too many requests under way: long polls take seconds.
+const openPause = 5 * time.Second
+
 func tooOften(who string, wait time.Duration) *Denial {
 	return &Denial{
 		Status: http.StatusTooManyRequests, Reason: events.RateLimited, RetryAfter: wait,
@@ -75,7 +105,7 @@ func tooOften(who string, wait time.Duration) *Denial {
 	}
 }
 
-// policy is what a configuration says about callers. It is never changed.
+// policy is what a configuration says about callers. It is never changed; replaced is closed when another takes its place.
 type policy struct {
 	silos   []silo
 	admin   config.Hash
@@ -85,7 +115,8 @@ type policy struct {
 	builtIn bool
 	config  config.Config
 	// tokens says whether any caller could prove who it is by a token.
-	tokens bool
+	tokens   bool
+	replaced chan struct{}
 }
 
 type silo struct {
@@ -96,7 +127,7 @@ type silo struct {
 func newPolicy(cfg config.Config) *policy {
 	p := &policy{
 		admin: cfg.AdminTokenHash, proxies: cfg.TrustedProxies, hosts: map[string]bool{}, builtIn: len(cfg.Silos) == 0,
-		config: cfg, tokens: !cfg.AdminTokenHash.IsZero(),
+		config: cfg, tokens: !cfg.AdminTokenHash.IsZero(), replaced: make(chan struct{}),
 	}
 	for _, s := range cfg.Silos {
 		p.silos = append(p.silos, silo{Silo: s, users: usersOf(s.UserDomains)})
@@ -116,8 +147,13 @@ type proof struct {
 	expired bool
 }
 
-func (p *policy) caller(r *http.Request, now time.Time) (Caller, error) {
+func (p *policy) caller(r *http.Request, now time.Time) (_ Caller, err error) {
 	address, err := clientAddress(r, p.proxies)
+	defer func() {
+		if d, ok := errors.AsType[*Denial](err); ok {
+			d.Address = address
+		}
+	}()
 	if err != nil {
 		return Caller{}, &Denial{Status: http.StatusBadRequest, Reason: events.RequestInvalid, Message: err.Error()}
 	}
@@ -163,10 +199,13 @@ func (p *policy) identify(given proof, address netip.Addr, admin bool) (s *silo,
 		}
 		return &silo{Silo: config.Silo{Name: Loopback, DataAddress: data}, users: users{all: true}}, false, nil
 	}
-	elsewhere, half := false, false
+	recognised, elsewhere, half := "", false, false
 	for i := range p.silos {
 		s := &p.silos[i]
 		token, certificate := s.Credentials.TokenHash.Same(given.token), s.Credentials.CertificateHash.Same(given.certificate)
+		if token || certificate {
+			recognised = s.Name
+		}
 		switch {
 		case !token && !certificate:
 		case !s.Credentials.TokenHash.IsZero() && !token, !s.Credentials.CertificateHash.IsZero() && !certificate:
@@ -174,16 +213,16 @@ func (p *policy) identify(given proof, address netip.Addr, admin bool) (s *silo,
 		case !s.at(address):
 			elsewhere = true
 		case certificate && given.expired:
-			return nil, false, unauthorized("the client certificate is not valid at this time")
+			return nil, false, unauthorized("the client certificate is not valid at this time").of(recognised)
 		default:
 			return s, true, nil
 		}
 	}
 	switch {
 	case half:
-		return nil, false, unauthorized("the silo needs both its token and its client certificate")
+		return nil, false, unauthorized("the silo needs both its token and its client certificate").of(recognised)
 	case elsewhere:
-		return nil, false, forbidden("no silo with these credentials is known at your address")
+		return nil, false, forbidden("no silo with these credentials is known at your address").of(recognised)
 	case !given.token.IsZero() && !admin:
 		return nil, false, unauthorized("the token is not known")
 	}
@@ -262,6 +301,12 @@ func (p *policy) mayCall(host string) bool {
 
 func forbidden(message string) *Denial {
 	return &Denial{Status: http.StatusForbidden, Reason: events.Forbidden, Message: message}
+}
+
+// of notes whose credentials the request has.
+func (d *Denial) of(silo string) *Denial {
+	d.Silo = silo
+	return d
 }
 
 func unauthorized(message string) *Denial {

@@ -305,7 +305,7 @@ func TestForeignUser(t *testing.T) {
 		if first == nil {
 			first = d
 		}
-		if diff := cmp.Diff(first, d); diff != "" {
+		if diff := cmp.Diff(first, d, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 			t.Errorf("the denial of %s (-first +this):\n%s", user, diff)
 		}
 	}
@@ -377,6 +377,91 @@ func TestRates(t *testing.T) {
 	if len(g.rates.silos) != len(cfg.Silos) || len(g.rates.silos["anywhere"].users) != 0 {
 		t.Errorf("rates are kept: %+v", g.rates.silos)
 	}
+}
+
+// TestDenialsForTheAudit: whose credentials a request has that is denied, and where it is from.
+func TestDenialsForTheAudit(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		r             *http.Request
+		silo, address string
+	}{
+		"a token from elsewhere":                 {ask(t, "192.0.2.1:1", token("one")), "token", "192.0.2.1"},
+		"a token from elsewhere, behind a proxy": {ask(t, "10.9.0.1:1", token("one"), header("X-Forwarded-For", "192.0.2.1")), "token", "192.0.2.1"},
+		"half of what is needed":                 {ask(t, "192.0.2.1:1", token("three")), "both", "192.0.2.1"},
+		"the other half":                         {ask(t, "192.0.2.1:1", certificate("cert3", time.Hour)), "both", "192.0.2.1"},
+		"a certificate that has expired":         {ask(t, "192.0.2.1:1", certificate("cert", -time.Minute)), "certificate", "192.0.2.1"},
+		"a stranger":                             {ask(t, "192.0.2.1:1", token("guessed")), "", "192.0.2.1"},
+		"a network, but a strange name":          {ask(t, "10.1.0.7:1", host("evil.example")), "", "10.1.0.7"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := New(site(), time.Now).Admit(tt.r)
+			d, ok := errors.AsType[*Denial](err)
+			if !ok || d.Silo != tt.silo || d.Address.String() != tt.address {
+				t.Errorf("denial = %+v, want of %q at %s", d, tt.silo, tt.address)
+			}
+		})
+	}
+}
+
+// TestRequestsUnderWay: a silo has so many, and another one its own.
+func TestRequestsUnderWay(t *testing.T) {
+	t.Parallel()
+	g := New(site(), time.Now)
+	g.open.most = 2
+	one, two := Caller{Silo: events.Silo{Name: "token"}}, Caller{Silo: events.Silo{Name: "anywhere"}}
+	var leaves []func()
+	for _, c := range []Caller{one, one, two} {
+		leave, err := g.Enter(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaves = append(leaves, leave)
+	}
+	_, err := g.Enter(one)
+	if d, ok := errors.AsType[*Denial](err); !ok || d.Status != 429 || d.Reason != events.RateLimited || d.RetryAfter <= 0 || d.Silo != "token" {
+		t.Errorf("the third: %+v", d)
+	}
+	leaves[0]()
+	leave, err := g.Enter(one)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, leave := range append(leaves[1:], leave) {
+		leave()
+	}
+	if len(g.open.silos) != 0 {
+		t.Errorf("requests are kept: %v", g.open.silos)
+	}
+}
+
+// TestRenewChargesNothing: a stream asks as often as it likes who it is for.
+func TestRenewChargesNothing(t *testing.T) {
+	t.Parallel()
+	cfg := site()
+	cfg.RateLimits.PerSilo = config.RateLimit{PerSecond: 0.001, Burst: 1}
+	g := New(cfg, time.Now)
+	for range 10 {
+		if c, _, err := g.Renew(ask(t, "10.0.0.7:1", token("one"))); err != nil || c.Silo.Name != "token" {
+			t.Fatalf("Renew = %+v, %v", c, err)
+		}
+	}
+	_, changed, err := g.Renew(ask(t, "10.0.0.7:1", token("guessed")))
+	if status, _ := denied(t, err); status != 401 {
+		t.Errorf("a stranger: %v", err)
+	}
+	select {
+	case <-changed:
+		t.Error("changed before a reload")
+	default:
+	}
+	if _, err := g.Admit(ask(t, "10.0.0.7:1", token("one"))); err != nil {
+		t.Error(err)
+	}
+	g.Reload(cfg)
+	<-changed
 }
 
 // TestRatesAreBounded: whatever users a silo names, so many are remembered.

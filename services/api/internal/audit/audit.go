@@ -23,7 +23,8 @@ const (
 	pause    = time.Second
 	// flushLimit is how long the last ones may take at the end.
 	flushLimit = 2 * time.Second
-	// spared lines are logged in each second of those that a stranger or a limit makes as many of as anybody likes.
+	// spared records are taken in each second, of all strangers together and of each silo, of those that
+	// a denial or a limit makes as many of as anybody likes.
 	spared = 5
 )
 
@@ -37,12 +38,15 @@ type Store interface {
 // Trail takes records in. It never blocks: what cannot be kept in the stream is counted, and is in the
 // log all the same. It is safe for concurrent use.
 type Trail struct {
-	store   Store
-	log     zerolog.Logger
-	sampled zerolog.Logger
-	lost    func()
-	queue   chan events.AuditRecord
-	pause   time.Duration
+	store Store
+	log   zerolog.Logger
+	lost  func()
+	queue chan events.AuditRecord
+	pause time.Duration
+
+	mu sync.Mutex
+	// samplers are those of the silos, whose names the site chooses, by name; that of strangers has none.
+	samplers map[string]*zerolog.BurstSampler
 }
 
 // New returns a trail. Records wait until [Trail.Run] is called. lost is called for each one that does
@@ -50,18 +54,21 @@ type Trail struct {
 func New(store Store, log zerolog.Logger, lost func()) *Trail {
 	return &Trail{
 		store: store, log: log, lost: lost, queue: make(chan events.AuditRecord, queued), pause: pause,
-		sampled: log.Sample(&zerolog.BurstSampler{Burst: spared, Period: time.Second}),
+		samplers: map[string]*zerolog.BurstSampler{},
 	}
 }
 
-// Record takes a record of a request that has been answered. Requests of strangers, and those above a
-// rate, are in the log alone, and a few of them each second.
+// Record takes a record of a request that has been answered. Of those that were denied, or are above a rate, it takes
+// a few each second, a silo's apart from strangers'. Requests of strangers, and those above a rate, are in the log alone.
 func (t *Trail) Record(r events.AuditRecord) {
-	if r.Silo == "" && !r.Admin || r.Reason == events.RateLimited {
-		write(t.sampled.Info(), r)
+	stranger := r.Silo == "" && !r.Admin
+	if (stranger || r.Denied || r.Reason == events.RateLimited) && !t.sample(r.Silo) {
 		return
 	}
 	write(t.log.Info(), r)
+	if stranger || r.Reason == events.RateLimited {
+		return
+	}
 	select {
 	case t.queue <- r:
 	default:
@@ -69,11 +76,35 @@ func (t *Trail) Record(r events.AuditRecord) {
 	}
 }
 
+// sample says whether one more record of a silo, or of strangers, is taken now.
+func (t *Trail) sample(silo string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.samplers[silo]
+	if s == nil {
+		s = &zerolog.BurstSampler{Burst: spared, Period: time.Second}
+		t.samplers[silo] = s
+	}
+	return s.Sample(zerolog.InfoLevel)
+}
+
 func write(line *zerolog.Event, r events.AuditRecord) {
 	line = line.Bool("audit", true).Str("request_id", r.Request).Str("silo", r.Silo).Str("address", r.Address).Str("action", r.Action).
 		Str("user_id", r.User).Str("pod_name", r.Pod).Int("status", r.Status).Float64("took_seconds", r.Took)
 	if r.Admin {
 		line = line.Bool("admin", true)
+	}
+	if r.Denied {
+		line = line.Bool("denied", true)
+	}
+	if r.Object != "" {
+		line = line.Str("object", r.Object)
+	}
+	if r.DryRun {
+		line = line.Bool("dry_run", true)
+	}
+	if r.Removed > 0 {
+		line = line.Int("removed", r.Removed)
 	}
 	if r.Command != "" {
 		line = line.Str("command_id", r.Command)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -52,6 +53,7 @@ func TestRecord(t *testing.T) {
 		"of an administrator":             {record: events.AuditRecord{Request: "one", Admin: true}, wantKept: []string{"one"}},
 		"of a stranger is in the log":     {record: events.AuditRecord{Request: "one", Reason: events.Unauthorized}},
 		"above the rate it is in the log": {record: events.AuditRecord{Request: "one", Silo: "silo1", Reason: events.RateLimited}},
+		"of a silo that is denied":        {record: events.AuditRecord{Request: "one", Silo: "silo1", Denied: true, Reason: events.Forbidden}, wantKept: []string{"one"}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -113,12 +115,67 @@ func TestStrangersAreSampled(t *testing.T) {
 		var log bytes.Buffer
 		trail := New(&store{}, zerolog.New(&log), func() { t.Error("lost") })
 		for range 1000 {
-			trail.Record(events.AuditRecord{Request: "x", Reason: events.Forbidden})
+			trail.Record(events.AuditRecord{Request: "x", Denied: true, Reason: events.Forbidden})
 		}
 		if lines := bytes.Count(log.Bytes(), []byte("\n")); lines != spared {
 			t.Errorf("%d lines, want %d", lines, spared)
 		}
+		// Those of a silo are not drowned by them, nor by another's, and bounded too.
+		for _, silo := range []string{"silo1", "silo2"} {
+			log.Reset()
+			for range 1000 {
+				trail.Record(events.AuditRecord{Request: "x", Silo: silo, Denied: true, Reason: events.Forbidden})
+			}
+			if lines := bytes.Count(log.Bytes(), []byte(silo)); lines != spared {
+				t.Errorf("%d lines of %s, want %d", lines, silo, spared)
+			}
+		}
+		if len(trail.queue) != 2*spared {
+			t.Errorf("%d records are to be kept, want %d", len(trail.queue), 2*spared)
+		}
 	})
+}
+
+// TestLine has all members of a record but those that are empty.
+func TestLine(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	New(&store{}, zerolog.New(&log), nil).Record(events.AuditRecord{
+		Request: "one", Silo: "silo1", Admin: true, Denied: true, Address: "10.0.0.1", Action: "clean_all_unused", Object: "10.0.7.7",
+		User: "alice", Pod: "p", Command: "c", DryRun: true, Removed: 3, Status: 403, Reason: events.Forbidden, Took: 0.5,
+	})
+	var got map[string]any
+	if err := json.Unmarshal(log.Bytes(), &got); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]any{
+		"level": "info", "message": "Request answered", "audit": true, "request_id": "one", "silo": "silo1", "admin": true, "denied": true,
+		"address": "10.0.0.1", "action": "clean_all_unused", "object": "10.0.7.7", "user_id": "alice", "pod_name": "p", "command_id": "c",
+		"dry_run": true, "removed": 3.0, "status": 403.0, "reason": "FORBIDDEN", "took_seconds": 0.5,
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("line (-want +got):\n%s", d)
+	}
+}
+
+// TestManifest: what may be secret in the URL of a manifest is in no record.
+func TestManifest(t *testing.T) {
+	t.Parallel()
+	for given, want := range map[string]string{
+		"https://example.org/a/n.yaml":                     "https://example.org/a/n.yaml",
+		"https://example.org/n.yaml?token=hidden#hidden":   "https://example.org/n.yaml",
+		"https://user:hidden@example.org:8443/n.yaml?":     "https://example.org:8443/n.yaml",
+		"https://hidden@example.org/n%20m.yaml":            "https://example.org/n%20m.yaml",
+		"n.yaml?hidden":                                    "n.yaml",
+		"https://exa\nmple.org/hidden":                     "(no URL)",
+		"https://user:hid den@":                            "(no URL)",
+		"https://example.org/" + strings.Repeat("n", 3000): "(longer than 2048 bytes)",
+		"": "",
+	} {
+		if got := Manifest(given); got != want || strings.Contains(got, "hidden") {
+			t.Errorf("Manifest(%q) = %q, want %q", given, got, want)
+		}
+	}
 }
 
 func TestCommand(t *testing.T) {

@@ -40,6 +40,9 @@ func TestCleanAllUnused(t *testing.T) {
 		"nothing is found": {token: "*", status: 200, want: nothing, asked: []string{"sweep, dry run false"}},
 		"an empty object":  {token: "*", kind: "application/json", body: "{}", status: 200, want: nothing, asked: []string{"sweep, dry run false"}},
 		"dry by body":      {token: "*", kind: "application/json", body: `{"dry_run":true}`, status: 200, want: nothing, asked: []string{"sweep, dry run true"}},
+		"dry by its name":  {token: "*", query: "?dry_run", status: 200, want: nothing, asked: []string{"sweep, dry run true"}},
+		"a slip in it":     {token: "*", query: "?dry-run=1", status: 400, code: events.RequestInvalid},
+		"a broken query":   {token: "*", query: "?dry_run=1;x", status: 400, code: events.RequestInvalid},
 		"dry by query":     {token: "*", query: "?dry_run=true", status: 200, want: nothing, asked: []string{"sweep, dry run true"}},
 		"dry by either":    {token: "*", query: "?dry_run=1", kind: "application/json", body: `{"dry_run":false}`, status: 200, want: nothing, asked: []string{"sweep, dry run true"}},
 		"a body of what":   {token: "*", body: `{"dry_run":true}`, status: 415, code: events.RequestInvalid},
@@ -186,7 +189,12 @@ func TestAudit(t *testing.T) {
 	ask(nil, "/watch_create_pod", `{"user_id":"alice","pod_name":"n-alice"}`)
 	ask(nil, "/get_pods", `{"user_id":"ALICE"}`)
 	ask(func(r *http.Request) { r.RemoteAddr = "192.0.2.1:7" }, "/get_pods", `{"user_id":"alice"}`)
-	ask(func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+adminToken) }, "/clean_all_unused", "")
+	admin := func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+adminToken) }
+	b.report.Removed = 3
+	ask(admin, "/clean_all_unused", "")
+	b.report.Removed = 0
+	ask(admin, "/clean_all_unused?dry_run=true", "")
+	ask(func(r *http.Request) { r.Method = http.MethodGet }, "/get_podip_owner?ip=10.0.7.7", "")
 	ask(nil, "/delete_pod", `{"user_id":"alice","pod_name":"`+strings.Repeat("n", 5000)+`"}`)
 
 	for i := range records {
@@ -197,11 +205,13 @@ func TestAudit(t *testing.T) {
 		return r
 	}
 	want := []events.AuditRecord{
-		own(events.AuditRecord{Action: "create_pod", User: "alice", Pod: "n-alice", Status: 200}),
+		own(events.AuditRecord{Action: "create_pod", Object: "https://example.org/n.yaml", User: "alice", Pod: "n-alice", Status: 200}),
 		own(events.AuditRecord{Action: "watch_create_pod", User: "alice", Pod: "n-alice", Status: 200}),
 		own(events.AuditRecord{Action: "get_pods", Status: 400, Reason: events.RequestInvalid}),
-		{Action: "get_pods", Address: "192.0.2.1:7", Status: 403, Reason: events.Forbidden},
-		own(events.AuditRecord{Action: "clean_all_unused", Admin: true, Status: 200}),
+		{Action: "get_pods", Address: "192.0.2.1", Denied: true, Status: 403, Reason: events.Forbidden},
+		own(events.AuditRecord{Action: "clean_all_unused", Admin: true, Removed: 3, Status: 200}),
+		own(events.AuditRecord{Action: "clean_all_unused", Admin: true, DryRun: true, Status: 200}),
+		own(events.AuditRecord{Action: "get_podip_owner", Object: "10.0.7.7", User: "n-alice", Status: 200}),
 		own(events.AuditRecord{Action: "delete_pod", User: "alice", Pod: strings.Repeat("n", 253), Status: 200}),
 	}
 	if d := cmp.Diff(want, records); d != "" {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"berth/pkg/events"
+	"berth/services/api/internal/audit"
 )
 
 func (h *Handler) getPods(q *query) (any, error) {
@@ -29,16 +30,19 @@ func (h *Handler) getPods(q *query) (any, error) {
 
 func (h *Handler) createPod(q *query) (any, error) {
 	body, _, err := h.read(q, checkCreate)
+	if body.URL != "" {
+		q.record.Object = audit.Manifest(body.URL)
+	}
 	if err != nil {
 		return nil, err
 	}
-	q.pod, err = h.Creates.Create(q.r.Context(), CreateRequest{
+	q.record.Pod, err = h.Creates.Create(q.r.Context(), CreateRequest{
 		ManifestURL: body.URL, User: body.User, Settings: body.Settings, Silo: q.caller.Silo,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return map[string]any{"pod_name": q.pod}, nil
+	return map[string]any{"pod_name": q.record.Pod}, nil
 }
 
 func (h *Handler) watchCreatePod(q *query) (any, error) {
@@ -126,11 +130,13 @@ func (h *Handler) cleanAllUnused(q *query) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	q.record.DryRun = dry
 	defer h.wait(q)()
 	report, err := h.Cleans.Sweep(q.r.Context(), dry)
 	if err != nil {
 		return nil, err
 	}
+	q.record.Removed = report.Removed
 	if report.Found == nil {
 		report.Found = []events.Leftover{}
 	}
@@ -143,6 +149,7 @@ func (h *Handler) getPodIPOwner(q *query) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	q.record.Object = wanted.String()
 	if h.Waiting != nil {
 		h.Waiting(q.path, 1)
 		defer h.Waiting(q.path, -1)
@@ -151,6 +158,6 @@ func (h *Handler) getPodIPOwner(q *query) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	q.user = user
+	q.record.User = user
 	return plain(user), nil
 }

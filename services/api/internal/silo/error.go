@@ -96,7 +96,7 @@ func statusOf(reason events.Reason) int {
 		return http.StatusTooManyRequests
 	case events.ManifestUnreachable:
 		return http.StatusBadGateway
-	case events.NameExhausted, events.LicenseExhausted, events.QuotaExceeded, events.DeletedOutside:
+	case events.NameExhausted, events.LicenseExhausted, events.QuotaExceeded, events.DeletedOutside, events.Deleted:
 		return http.StatusConflict
 	case events.Unavailable, events.Expired:
 		return http.StatusServiceUnavailable

@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"regexp"
 	"strconv"
 
@@ -48,9 +49,9 @@ func (h *Handler) read(q *query, check func(podRequest) error) (body podRequest,
 	if len(body.User) > maxUserID || !userID.MatchString(body.User) {
 		return body, false, Fault(events.RequestInvalid, "user_id must match "+userID.String()+" and have at most "+strconv.Itoa(maxUserID)+" characters")
 	}
-	q.user = body.User
+	q.record.User = body.User
 	// A longer name is nobody's.
-	q.pod = body.Pod[:min(len(body.Pod), maxPod)]
+	q.record.Pod = body.Pod[:min(len(body.Pod), maxPod)]
 	if check != nil {
 		if err := check(body); err != nil {
 			return body, false, err
@@ -134,8 +135,9 @@ const maxAddress = 64
 
 // address reads the query of /get_podip_owner.
 func address(r *http.Request) (netip.Addr, error) {
-	given := r.URL.Query()["ip"]
-	if len(given) != 1 {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	given := query["ip"]
+	if err != nil || len(given) != 1 {
 		return netip.Addr{}, Fault(events.RequestInvalid, "ip must be given once: ?ip=ADDRESS")
 	}
 	parsed, err := netip.ParseAddr(given[0])
@@ -147,10 +149,20 @@ func address(r *http.Request) (netip.Addr, error) {
 
 // dryRun reads what /clean_all_unused is asked for: by the query or by a body, which may be empty.
 func dryRun(q *query) (bool, error) {
+	query, err := url.ParseQuery(q.r.URL.RawQuery)
+	if err != nil {
+		return false, Fault(events.RequestInvalid, "the query cannot be read; write ?dry_run=true")
+	}
 	wanted := false
-	if text := q.r.URL.Query().Get("dry_run"); text != "" {
-		var err error
-		if wanted, err = strconv.ParseBool(text); err != nil {
+	for name, given := range query {
+		// What is misunderstood here removes things, so a slip is refused.
+		if name != "dry_run" || len(given) != 1 {
+			return false, Fault(events.RequestInvalid, "the query may have dry_run alone, once")
+		}
+		if wanted = given[0] == ""; wanted {
+			continue // ?dry_run
+		}
+		if wanted, err = strconv.ParseBool(given[0]); err != nil {
 			return false, Fault(events.RequestInvalid, "dry_run must be true or false")
 		}
 	}

@@ -68,6 +68,7 @@ type Cleans interface {
 // Guard says who calls and what they may ask for. Its errors are *[access.Denial].
 type Guard interface {
 	Admit(r *http.Request) (access.Caller, error)
+	Enter(c access.Caller) (leave func(), err error)
 	User(c access.Caller, user string) error
 }
 
@@ -135,8 +136,10 @@ type query struct {
 	path string
 	// caller is who asks, once that is known.
 	caller access.Caller
-	// user and pod are what the request turned out to be about.
-	user, pod string
+	// denial is why the guard has not let the caller in, nil if it has.
+	denial error
+	// record is what the audit gets to know, filled in as it turns out.
+	record events.AuditRecord
 }
 
 // answer admits, answers and notes one request.
@@ -149,10 +152,11 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, path string, ro
 		defer span.End()
 	}
 	ctx, note := audit.WithNote(ctx)
-	record := events.AuditRecord{Request: rand.Text(), Time: begun.UTC(), Action: strings.TrimPrefix(path, "/"), Status: http.StatusOK}
+	q := &query{w: w, r: r.WithContext(ctx), path: path, record: events.AuditRecord{
+		Request: rand.Text(), Time: begun.UTC(), Action: strings.TrimPrefix(path, "/"), Status: http.StatusOK,
+	}}
+	record := &q.record
 	w.Header().Set("X-Request-Id", record.Request)
-
-	q := &query{w: w, r: r.WithContext(ctx), path: path}
 	body, err := h.serve(q, route)
 	if err != nil {
 		fault := asError(err)
@@ -170,9 +174,9 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, path string, ro
 		h.Observe(path, record.Status, took)
 	}
 	if h.Audit != nil {
-		record.Silo, record.Admin, record.Address = q.caller.Silo.Name, q.caller.Admin, q.address()
-		record.User, record.Pod, record.Command, record.Took = q.user, q.pod, note.Command(), took.Seconds()
-		h.Audit(record)
+		audit.Who(record, r, q.caller, q.denial)
+		record.Command, record.Took = note.Command(), took.Seconds()
+		h.Audit(*record)
 	}
 	h.Log.Debug().Str("endpoint", path).Str("request_id", record.Request).Int("status", record.Status).Dur("took_ms", took).Msg("Answered")
 }
@@ -181,22 +185,22 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, path string, ro
 func (h *Handler) serve(q *query, route route) (any, error) {
 	caller, err := h.Guard.Admit(q.r)
 	if err != nil {
-		if denial, ok := errors.AsType[*access.Denial](err); !ok || denial.Reason != events.RateLimited {
-			q.w.Header().Set("Connection", "close") // A stranger's connection is not kept.
+		q.denial = err
+		denial, ok := errors.AsType[*access.Denial](err)
+		if (!ok || denial.Reason != events.RateLimited) && q.r.ProtoMajor == 1 {
+			// A stranger's connection is not kept. In HTTP/2 that takes the whole connection down, with the answer on it.
+			q.w.Header().Set("Connection", "close")
 		}
 		return nil, err
 	}
 	q.caller = caller
+	leave, err := h.Guard.Enter(caller)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	q.r = q.r.WithContext(access.With(q.r.Context(), caller))
 	return route.serve(q)
-}
-
-// address is where the request is from: the client's address, or the peer's where no caller is known.
-func (q *query) address() string {
-	if q.caller.Address.IsValid() {
-		return q.caller.Address.String()
-	}
-	return q.r.RemoteAddr
 }
 
 // plain is an answer that is no JSON.

@@ -192,7 +192,7 @@ func TestEveryReasonHasAStatus(t *testing.T) {
 		events.RequestInvalid: 400, events.Unauthorized: 401, events.RateLimited: 429, events.Forbidden: 403, events.ManifestForbidden: 403, events.NotFound: 404,
 		events.ManifestInvalid: 422, events.SettingsInvalid: 422, events.PodRejected: 422, events.PatchInvalid: 422,
 		events.ManifestUnreachable: 502, events.NameExhausted: 409, events.LicenseExhausted: 409, events.QuotaExceeded: 409,
-		events.DeletedOutside: 409, events.Unavailable: 503, events.Expired: 503,
+		events.DeletedOutside: 409, events.Deleted: 409, events.Unavailable: 503, events.Expired: 503,
 	}
 	for path, zero := range endpoints() {
 		for _, info := range events.Reasons() {

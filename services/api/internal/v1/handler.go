@@ -12,7 +12,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -26,11 +25,19 @@ import (
 	"berth/pkg/events"
 	"berth/pkg/service"
 	"berth/services/api/internal/access"
+	"berth/services/api/internal/audit"
 )
 
-// Guard says who calls; see [access.Guard].
-type Guard interface {
+// Admits says who calls; see [access.Guard].
+type Admits interface {
 	Admit(r *http.Request) (access.Caller, error)
+	Enter(c access.Caller) (leave func(), err error)
+	Renew(r *http.Request) (c access.Caller, changed <-chan struct{}, err error)
+}
+
+// Guard says who calls, and whom they may speak for; see [access.Guard].
+type Guard interface {
+	Admits
 	User(c access.Caller, user string) error
 }
 
@@ -59,8 +66,9 @@ type Own interface {
 type Past interface {
 	// History returns the records of a pod name and a user, of whatever life, in order.
 	History(ctx context.Context, user, name string) ([]Step, error)
-	// After returns the records of a scope after a position, in order, limit at the most.
-	After(ctx context.Context, after events.Position, scope Scope, limit int) ([]Step, error)
+	// After returns the records of a scope after a position that are wanted, in order, limit
+	// at the most. A nil wants is for all.
+	After(ctx context.Context, after events.Position, scope Scope, limit int, wants func(events.Record) bool) ([]Step, error)
 	// RecordAt returns when the record at a position was appended, and whether the
 	// log has it.
 	RecordAt(ctx context.Context, p events.Position) (appended time.Time, there bool, err error)
@@ -112,33 +120,66 @@ type Handler struct {
 	IngressDomain string
 	// Retention is how far the log goes back.
 	Retention time.Duration
-	Log       zerolog.Logger
+	// Kept is how many records of one pod, user and event the log keeps; 0 means all.
+	Kept int
+	Log  zerolog.Logger
 	// Traces, if set, makes a span of each request.
 	Traces trace.TracerProvider
 	// Observe, if set, is told of each answer.
 	Observe func(endpoint string, status int, took time.Duration)
 	// Waiting, if set, is told of each wait and stream that begins (+1) and ends (-1).
 	Waiting func(endpoint string, change float64)
-	// Audit, if set, gets a record of each request that has been answered. It must not block.
+	// Audit, if set, gets a record of each request that has been answered, and one before it, whose
+	// action ends with _begun and whose status is 0, of one that may take long: should the replica
+	// die meanwhile, it is the only one. It must not block.
 	Audit func(events.AuditRecord)
 
-	// Heartbeat, WriteLimit and MaxStreams take the places of the usual ones in tests.
-	Heartbeat, WriteLimit time.Duration
-	MaxStreams            int
+	// Heartbeat, WriteLimit, ReplayLimit and those below take the places of the usual ones in tests.
+	Heartbeat, WriteLimit, ReplayLimit time.Duration
+	MaxStreams, MaxUserStreams         int
 
-	once    sync.Once
-	places  chan struct{}
 	mu      sync.Mutex
-	streams map[string]int // How many are open, by silo.
+	streams map[whose]int      // How many are open.
+	places  map[string]*places // Where streams read, by silo.
 }
 
 func (h *Handler) heartbeat() time.Duration  { return cmp.Or(h.Heartbeat, heartbeat) }
 func (h *Handler) writeLimit() time.Duration { return cmp.Or(h.WriteLimit, writeLimit) }
 func (h *Handler) maxStreams() int           { return cmp.Or(h.MaxStreams, maxStreams) }
 
-func (h *Handler) replays() chan struct{} {
-	h.once.Do(func() { h.places = make(chan struct{}, maxReplays) })
-	return h.places
+func (h *Handler) maxUserStreams() int { return cmp.Or(h.MaxUserStreams, maxUserStreams) }
+
+func (h *Handler) replayLimit() time.Duration {
+	return cmp.Or(h.ReplayLimit, replayLimit)
+}
+
+// places are a silo's for reading what its streams begin with: each is taken by one of
+// them, so that none of another silo waits for it.
+type places struct{ replays, snapshots chan struct{} }
+
+// placesOf returns the places of a silo, of which the site has few.
+func (h *Handler) placesOf(silo string) *places {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.places == nil {
+		h.places = map[string]*places{}
+	}
+	p := h.places[silo]
+	if p == nil {
+		p = &places{replays: make(chan struct{}, maxReplays), snapshots: make(chan struct{}, maxSnapshots)}
+		h.places[silo] = p
+	}
+	return p
+}
+
+// take waits for a place, which is free again when the function returned is called.
+func take(ctx context.Context, places chan struct{}) (free func(), err error) {
+	select {
+	case places <- struct{}{}:
+		return func() { <-places }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 // Register adds the endpoints to a mux.
@@ -183,8 +224,11 @@ type exchange struct {
 	caller access.Caller
 	params map[string]string
 
-	// What the audit is told.
-	user, pod, command string
+	// denial is why the guard has not let the caller in, nil if it has.
+	denial error
+	// record is what the audit is told, with what follows.
+	record                       events.AuditRecord
+	user, pod, command, manifest string
 }
 
 // answer is what a request is answered with. The zero answer has been sent already.
@@ -205,7 +249,7 @@ func (h *Handler) serve(op operation, w http.ResponseWriter, r *http.Request) {
 	}
 	record := events.AuditRecord{Request: rand.Text(), Time: begun.UTC(), Action: op.action(), Status: http.StatusOK}
 	w.Header().Set("X-Request-Id", record.Request)
-	x := &exchange{op: op, w: w, r: r.WithContext(ctx)}
+	x := &exchange{op: op, w: w, r: r.WithContext(ctx), record: record}
 	a, err := h.carryOut(x)
 	switch {
 	case err != nil:
@@ -226,12 +270,30 @@ func (h *Handler) serve(op operation, w http.ResponseWriter, r *http.Request) {
 	if h.Observe != nil {
 		h.Observe(op.path, record.Status, took)
 	}
-	if h.Audit != nil {
-		record.Silo, record.Admin, record.Address = x.caller.Silo.Name, x.caller.Admin, x.address()
-		record.User, record.Pod, record.Command, record.Took = x.user, x.pod, x.command, took.Seconds()
-		h.Audit(record)
-	}
+	record.Took = took.Seconds()
+	h.audit(x, record)
 	h.Log.Debug().Str("endpoint", op.id).Str("request_id", record.Request).Int("status", record.Status).Dur("took_ms", took).Msg("Answered")
+}
+
+// audit tells the audit of a request, as far as it has got.
+func (h *Handler) audit(x *exchange, record events.AuditRecord) {
+	if h.Audit == nil {
+		return
+	}
+	audit.Who(&record, x.r, x.caller, x.denial)
+	record.User, record.Pod, record.Command = x.user, x.pod, x.command
+	if x.manifest != "" {
+		record.Object = audit.Manifest(x.manifest)
+	}
+	h.Audit(record)
+}
+
+// begins tells the audit of a request whose answer may take long, or has no end.
+func (h *Handler) begins(x *exchange) {
+	record := x.record
+	record.Action += "_begun"
+	record.Status = 0
+	h.audit(x, record)
 }
 
 // action is what the audit calls the operation: create_pod for createPod.
@@ -246,26 +308,24 @@ func (op operation) action() string {
 	return name.String()
 }
 
-// address is where the request came from: of one that was not admitted, the peer.
-func (x *exchange) address() string {
-	if x.caller.Address.IsValid() {
-		return x.caller.Address.String()
-	}
-	host, _, err := net.SplitHostPort(x.r.RemoteAddr)
-	if err != nil {
-		return ""
-	}
-	return host
-}
-
 // carryOut checks who asks for what, then does it.
 func (h *Handler) carryOut(x *exchange) (answer, error) {
 	caller, err := h.Guard.Admit(x.r)
 	if err != nil {
-		x.w.Header().Set("Connection", "close") // A stranger's connection is not kept.
+		x.denial = err
+		denial, ok := errors.AsType[*access.Denial](err)
+		if (!ok || denial.Reason != events.RateLimited) && x.r.ProtoMajor == 1 {
+			// A stranger's connection is not kept. In HTTP/2 that takes the whole connection down, with the answer on it.
+			x.w.Header().Set("Connection", "close")
+		}
 		return answer{}, err
 	}
 	x.caller = caller
+	leave, err := h.Guard.Enter(caller)
+	if err != nil {
+		return answer{}, err
+	}
+	defer leave()
 	x.r = x.r.WithContext(access.With(x.r.Context(), caller))
 	if x.params, err = x.op.parse(x.r); err != nil {
 		return answer{}, err

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -17,12 +19,17 @@ import (
 
 // failing is a guard and a backend whose every answer is an error.
 type failing struct {
-	admit, user, err error
-	caller           access.Caller
+	admit, user, enter, err error
+	caller                  access.Caller
 }
 
 func (f failing) Admit(*http.Request) (access.Caller, error) { return f.caller, f.admit }
 func (f failing) User(access.Caller, string) error           { return f.user }
+func (f failing) Enter(access.Caller) (func(), error)        { return func() {}, f.enter }
+func (f failing) Renew(*http.Request) (access.Caller, <-chan struct{}, error) {
+	return f.caller, nil, f.admit
+}
+
 func (f failing) Pod(context.Context, string, string) (Entry, error) {
 	return Entry{}, f.err
 }
@@ -50,7 +57,17 @@ func TestFailures(t *testing.T) {
 		"a stranger": {
 			failing{admit: &access.Denial{Status: 401, Reason: events.Unauthorized, Message: "who are you?"}},
 			want{401, events.Unauthorized, "who are you?", ""},
-			events.AuditRecord{Address: "192.0.2.1"},
+			events.AuditRecord{Address: "192.0.2.1", Denied: true},
+		},
+		"a silo from elsewhere, behind a proxy": {
+			failing{admit: &access.Denial{Status: 403, Reason: events.Forbidden, Message: "not from there", Silo: "silo1", Address: netip.MustParseAddr("198.51.100.7")}},
+			want{403, events.Forbidden, "not from there", ""},
+			events.AuditRecord{Silo: "silo1", Address: "198.51.100.7", Denied: true},
+		},
+		"too much at once": {
+			failing{caller: silo, enter: &access.Denial{Status: 429, Reason: events.RateLimited, Message: "too much", RetryAfter: 5e9}},
+			want{429, events.RateLimited, "too much", "5"},
+			events.AuditRecord{Silo: "silo1", Address: "192.0.2.1"},
 		},
 		"too often": {
 			failing{caller: silo, user: &access.Denial{Status: 429, Reason: events.RateLimited, Message: "slow down", RetryAfter: 1500e6}},
@@ -95,6 +112,35 @@ func TestFailures(t *testing.T) {
 				t.Errorf("audit (-want +got):\n%s", d)
 			}
 		})
+	}
+}
+
+// TestAuditOfAWait: a create that waits is noted down with its command before it waits.
+func TestAuditOfAWait(t *testing.T) {
+	t.Parallel()
+	var audited []events.AuditRecord
+	caller := failing{caller: access.Caller{Silo: events.Silo{Name: "silo1"}}}
+	h := &Handler{Guard: caller, Makes: caller, Log: zerolog.Nop(), Audit: func(r events.AuditRecord) { audited = append(audited, r) }}
+	mux := http.NewServeMux()
+	if err := h.Register(mux); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/v1/pods?wait=ready", "/v1/pods"} {
+		r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(`{"user_id":"alice","manifest_url":"https://example.org/n.yaml"}`))
+		r.Header.Set("Content-Type", "application/json")
+		mux.ServeHTTP(httptest.NewRecorder(), r)
+	}
+	record := func(action string, status int, pod string) events.AuditRecord {
+		return events.AuditRecord{
+			Silo: "silo1", Address: "192.0.2.1", Action: action, Object: "https://example.org/n.yaml", User: "alice", Pod: pod, Command: "command", Status: status,
+		}
+	}
+	want := []events.AuditRecord{record("create_pod_begun", 0, "p"), record("create_pod", http.StatusCreated, "p"), record("create_pod", http.StatusCreated, "p")}
+	if d := cmp.Diff(want, audited, cmpopts.IgnoreFields(events.AuditRecord{}, "Request", "Time", "Took")); d != "" {
+		t.Fatalf("audit (-want +got):\n%s", d)
+	}
+	if audited[0].Request != audited[1].Request || audited[1].Request == audited[2].Request {
+		t.Error("the request ids do not tell which belong together")
 	}
 }
 

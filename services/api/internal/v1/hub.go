@@ -32,8 +32,9 @@ type Epoch struct {
 // zero value is ready.
 type Hub struct {
 	mu sync.Mutex
-	// told is the last record that was handed on.
-	told events.Position
+	// told is the last record that was handed on, epoch the one that it was of.
+	told  events.Position
+	epoch Epoch
 	// all are the streams of no user in particular, byUser the others.
 	all    map[*subscription]struct{}
 	byUser map[string]map[*subscription]struct{}
@@ -71,13 +72,25 @@ func (h *Hub) Tell(epoch Epoch, e Entry) {
 	n := newsOf(e)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.told = e.Position
+	h.told, h.epoch = e.Position, epoch
 	for s := range h.all {
 		s.offer(epoch, n)
 	}
 	for s := range h.byUser[e.User] {
 		s.offer(epoch, n)
 	}
+}
+
+// reached is the last record that was handed on in an epoch, the zero position where
+// that is over or there is none: what a stream of that epoch wants of what came before is
+// in its queue.
+func (h *Hub) reached(epoch Epoch) events.Position {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.epoch != epoch {
+		return events.Position{}
+	}
+	return h.told
 }
 
 // subscription is what one stream gets from the hub.

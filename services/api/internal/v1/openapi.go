@@ -115,7 +115,8 @@ func describe() (document, error) {
 		Info: info{
 			Title: "Berth", Version: "1", Summary: "Pods for the users of a site",
 			Description: "Make, list, follow and delete the pods of users. A caller may name the users of its own domains; all others are, to it, " +
-				"users who have nothing. Failures are problem details (RFC 9457) with one of these reasons:\n\n" + reasonList() +
+				"users who have nothing. Failures are problem details (RFC 9457) with one of the reasons below; only a header that is too large (431), " +
+				"or one that is not HTTP (400), is answered in plain text:\n\n" + reasonList() +
 				"\nA pod goes through these events:\n\n" + eventList(),
 		},
 		Servers:  []server{{URL: "/", Description: "the service that serves this document"}},

@@ -126,7 +126,7 @@ func TestSchemasFitTheTypes(t *testing.T) {
 		t.Fatal(err)
 	}
 	full := fullEntry()
-	timeline, _ := timelineOf([]Step{{Entry: full, Source: "berth/watcher/x"}}, "", full.Time)
+	timeline, _ := timelineOf([]Step{{Entry: full, Source: "berth/watcher/x"}}, "", 1, full.Time)
 	tests := map[string]struct {
 		schema string
 		value  any

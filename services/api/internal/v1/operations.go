@@ -3,6 +3,7 @@ package v1
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"reflect"
 	"regexp"
 	"slices"
@@ -107,8 +108,9 @@ func operations() []operation {
 	const whose = "Whose pod it is. A pod of another user is one that does not exist."
 	streamed := success{
 		status: http.StatusOK, media: eventStream, body: typeOf[Pod](),
-		description: "A stream of server-sent events. `pod` has a pod as its data, `synced` says that everything up to its id has been sent, and `reset` " +
-			"that the stream cannot go on after Last-Event-ID: forget what you know, what is now follows. A comment comes every 15 seconds where nothing else does. " +
+		description: "A stream of server-sent events. `pod` has a pod as its data, `synced` says that everything up to its id has been sent, " +
+			"once what is now has been and again from time to time, and `reset` that the stream cannot go on after Last-Event-ID: " +
+			"forget what you know, what is now follows. A comment comes every 15 seconds where nothing else does. " +
 			"When the stream ends, connect again with the last id.",
 	}
 	return []operation{
@@ -175,7 +177,7 @@ func operations() []operation {
 		{
 			method: http.MethodGet, path: "/v1/pods/{name}/timeline", id: "getPodTimeline", summary: "What happened to a pod",
 			description: "The phases of a pod, with how long each took, why, and which service said so; also of a pod that failed or is gone, " +
-				"for as long as the log keeps it.",
+				"for as long as the log keeps it. Of a pod that is ready and unready many times the oldest phases are forgotten first: it is then incomplete.",
 			parameters: []parameter{
 				inPath(), userParameter(true, whose),
 				{name: "generation", in: "query", description: "Which pod of that name; the newest of the user without it.", schema: text(64)},
@@ -186,11 +188,12 @@ func operations() []operation {
 		},
 		{
 			method: http.MethodGet, path: "/v1/pods/{name}/events", id: "followPod", summary: "Follow a pod",
-			description: "What happens to the pods of this name and user, beginning with what is now, or after Last-Event-ID.",
-			parameters:  []parameter{inPath(), userParameter(true, whose), lastEventParameter()},
-			answers:     []success{streamed},
-			fails:       []int{http.StatusNotFound},
-			serve:       (*Handler).podEvents,
+			description: "What happens to the pods of this name and user, beginning with what is now, or after Last-Event-ID. " +
+				"A pod that is gone is told of where its end comes after Last-Event-ID.",
+			parameters: []parameter{inPath(), userParameter(true, whose), lastEventParameter()},
+			answers:    []success{streamed},
+			fails:      []int{http.StatusNotFound},
+			serve:      (*Handler).podEvents,
 		},
 		{
 			method: http.MethodGet, path: "/v1/events", id: "followPods", summary: "Follow all pods",
@@ -205,7 +208,11 @@ func operations() []operation {
 // parse takes the parameters of a request in, as the operation declares them.
 func (op operation) parse(r *http.Request) (map[string]string, error) {
 	values := map[string]string{}
-	query := r.URL.Query()
+	// What cannot be read must not be left out: it may be what narrows the answer.
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, invalid("the query of the URL cannot be read: it must be name=value, with & between and everything else escaped")
+	}
 	for _, p := range op.parameters {
 		switch p.in {
 		case "path":

@@ -105,9 +105,40 @@ func TestTimeline(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, ok := timelineOf(tt.steps, tt.generation, at(40))
+			got, ok := timelineOf(tt.steps, tt.generation, 0, at(40))
 			if d := cmp.Diff(tt.want, got); d != "" || ok != tt.ok {
 				t.Errorf("ok %v, timeline (-want +got):\n%s", ok, d)
+			}
+		})
+	}
+}
+
+// TestForgotten: only what a life may itself have lost makes its timeline incomplete.
+func TestForgotten(t *testing.T) {
+	t.Parallel()
+	steps := func(text string) []Step { // As "1ready 1unready 2claimed", with a generation of one letter.
+		var all []Step
+		for word := range strings.FieldsSeq(text) {
+			all = append(all, Step{Entry: Entry{Record: events.Record{Generation: word[:1], Event: events.Type(word[1:])}}})
+		}
+		return all
+	}
+	tests := map[string]struct {
+		steps, generation string
+		kept              int
+		want              bool
+	}{
+		"few":                        {"1claimed 1ready", "1", 2, false},
+		"as many as are kept":        {"1claimed 1ready 1ready", "1", 2, true},
+		"all are kept":               {"1claimed 1ready 1ready", "1", 0, false},
+		"those before lost theirs":   {"1claimed 1ready 2claimed 2ready", "2", 2, false},
+		"those after took its place": {"1claimed 2claimed 2ready 2ready", "1", 2, true},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if got := forgotten(steps(tt.steps), tt.generation, tt.kept); got != tt.want {
+				t.Errorf("forgotten: %v", got)
 			}
 		})
 	}

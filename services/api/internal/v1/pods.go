@@ -62,6 +62,7 @@ type PodTokens struct {
 func (h *Handler) createPod(x *exchange) (answer, error) {
 	var body createBody
 	err := readBody(x.w, x.r, &body)
+	x.manifest = body.ManifestURL
 	if err == nil {
 		err = body.check()
 	}
@@ -90,6 +91,7 @@ func (h *Handler) createPod(x *exchange) (answer, error) {
 	})
 	x.pod = e.Pod
 	if err == nil && x.params["wait"] == "ready" {
+		h.begins(x)
 		e, err = h.Makes.AwaitReady(x.r.Context(), e)
 	}
 	if err != nil {
@@ -225,6 +227,7 @@ func (h *Handler) deletePod(x *exchange) (answer, error) {
 	if _, err := h.Removes.Delete(ctx, x.user, x.pod); err != nil {
 		return answer{}, err
 	}
+	h.begins(x)
 	gone, err := h.Removes.AwaitGone(ctx, x.user, x.pod)
 	switch {
 	case err != nil:
@@ -243,7 +246,7 @@ func (h *Handler) getTimeline(x *exchange) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	t, ok := timelineOf(steps, x.params["generation"], time.Now())
+	t, ok := timelineOf(steps, x.params["generation"], h.Kept, time.Now())
 	if !ok {
 		return answer{}, errNoPod
 	}
@@ -251,10 +254,32 @@ func (h *Handler) getTimeline(x *exchange) (answer, error) {
 }
 
 func (h *Handler) podEvents(x *exchange) (answer, error) {
-	if _, err := h.ours(x); err != nil {
+	if err := h.nameable(x); err != nil {
+		return answer{}, err
+	}
+	_, err := h.Own.Pod(x.r.Context(), x.user, x.pod)
+	if f, ok := errors.AsType[*Fault](err); ok && f.Reason == events.NotFound {
+		err = h.missedEnd(x, f)
+	}
+	if err != nil {
 		return answer{}, err
 	}
 	return h.follow(x, Scope{Pod: x.pod, User: x.user}, false)
+}
+
+// missedEnd returns nil where something has happened to a pod that is not there any more
+// after the position that the client has got to: its end, which it is to be told. Else it
+// returns the fault that says that the pod is not there.
+func (h *Handler) missedEnd(x *exchange, missing *Fault) error {
+	after, err := lastEventID(x.r.Header)
+	if err != nil || after.Created == 0 || after.Created != h.State.Epoch().Created {
+		return missing
+	}
+	steps, err := h.Past.After(x.r.Context(), after, Scope{Pod: x.pod, User: x.user}, 1, nil)
+	if err == nil && len(steps) == 0 {
+		return missing
+	}
+	return err
 }
 
 func (h *Handler) allEvents(x *exchange) (answer, error) {

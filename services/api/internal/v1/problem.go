@@ -77,7 +77,7 @@ func statusOf(reason events.Reason) int {
 		return http.StatusForbidden
 	case events.NotFound:
 		return http.StatusNotFound
-	case events.NameExhausted, events.LicenseExhausted, events.QuotaExceeded, events.DeletedOutside:
+	case events.NameExhausted, events.LicenseExhausted, events.QuotaExceeded, events.DeletedOutside, events.Deleted:
 		return http.StatusConflict
 	case events.ManifestInvalid, events.SettingsInvalid, events.PodRejected, events.PatchInvalid,
 		events.ImagePull, events.ContainerConfig, events.Crashed, events.Completed, events.OOMKilled:

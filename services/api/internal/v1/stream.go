@@ -26,10 +26,16 @@ const (
 	// maxReplay is how many records a stream that resumes is sent again; one that is
 	// further behind begins with what is now.
 	maxReplay = 2000
-	// maxReplays is how many streams read from the log at a time.
-	maxReplays = 32
+	// maxReplays is how many streams of a silo read from the log at a time, maxSnapshots
+	// how many read what is now.
+	maxReplays, maxSnapshots = 8, 8
+	// replayLimit is how long a stream that resumes may wait for its turn to read from the
+	// log, and read; one that takes longer begins with what is now.
+	replayLimit = 15 * time.Second
 	// maxStreams is how many streams a silo may have open on a replica.
 	maxStreams = 4096
+	// maxUserStreams is how many of them may be of one user.
+	maxUserStreams = 128
 )
 
 // Scope says whose records are read: those of one pod name, of one user, or of
@@ -51,11 +57,16 @@ type StreamSynced struct {
 type stream struct {
 	h     *Handler
 	w     http.ResponseWriter
+	r     *http.Request
 	scope Scope
 	// foreign streams are of a user whom the caller may not name: they are those of
 	// a user who has nothing.
 	foreign bool
+	// caller is who is streamed to, as the subscription's wants reads it; renewed, if set, is who it is for the next one.
 	caller  access.Caller
+	renewed *access.Caller
+	// why is what the client is told that has to forget what it knows.
+	why string
 
 	// last is what the client has got to; its zero value means nothing.
 	last events.Position
@@ -72,7 +83,7 @@ func (h *Handler) streamEvents(x *exchange, scope Scope, foreign bool) error {
 	if err != nil {
 		return err
 	}
-	leave, err := h.enter(x.caller.Silo.Name)
+	leave, err := h.enter(x.caller.Silo.Name, scope.User)
 	if err != nil {
 		return err
 	}
@@ -84,7 +95,8 @@ func (h *Handler) streamEvents(x *exchange, scope Scope, foreign bool) error {
 	ctx, cancel := context.WithCancelCause(x.r.Context())
 	defer cancel(nil)
 	defer context.AfterFunc(h.Draining, func() { cancel(errDraining) })()
-	s := &stream{h: h, w: x.w, scope: scope, foreign: foreign, caller: x.caller, last: after}
+	h.begins(x)
+	s := &stream{h: h, w: x.w, r: x.r, scope: scope, foreign: foreign, caller: x.caller, last: after}
 	err = s.run(ctx)
 	if s.begun {
 		h.Log.Debug().Err(err).Str("endpoint", x.op.id).Msg("Stream ended")
@@ -99,27 +111,47 @@ func (h *Handler) streamEvents(x *exchange, scope Scope, foreign bool) error {
 // errDraining ends the streams of a replica that stops.
 var errDraining = errors.New("this replica is stopping; ask again")
 
-// enter counts a stream of a silo, until the function returned is called.
-func (h *Handler) enter(silo string) (leave func(), err error) {
+// whose is a silo, or a user of one, that has streams open.
+type whose struct{ silo, user string }
+
+// enter counts a stream of a silo and of a user, empty for none in particular, until the
+// function returned is called.
+func (h *Handler) enter(silo, user string) (leave func(), err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.streams == nil {
-		h.streams = map[string]int{}
+		h.streams = map[whose]int{}
 	}
-	if h.streams[silo] >= h.maxStreams() {
-		return nil, &Fault{
-			Reason: events.RateLimited, RetryAfter: 10 * time.Second,
-			Message: "you have " + strconv.Itoa(h.streams[silo]) + " streams open, which is the most: close some, or follow all users with one",
+	counted := []whose{{silo: silo}}
+	if h.streams[counted[0]] >= h.maxStreams() {
+		return nil, tooMany(h.streams[counted[0]], "you have", "close some, or follow all users with one")
+	}
+	if user != "" {
+		of := whose{silo, user}
+		if h.streams[of] >= h.maxUserStreams() {
+			return nil, tooMany(h.streams[of], "this user has", "close some, or follow all pods of the user with one")
 		}
+		counted = append(counted, of)
 	}
-	h.streams[silo]++
+	for _, of := range counted {
+		h.streams[of]++
+	}
 	return func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		if h.streams[silo]--; h.streams[silo] == 0 {
-			delete(h.streams, silo)
+		for _, of := range counted {
+			if h.streams[of]--; h.streams[of] == 0 {
+				delete(h.streams, of)
+			}
 		}
 	}, nil
+}
+
+func tooMany(count int, who, fix string) error {
+	return &Fault{
+		Reason: events.RateLimited, RetryAfter: 10 * time.Second,
+		Message: who + " " + strconv.Itoa(count) + " streams open, which is the most: " + fix,
+	}
 }
 
 // lastEventID is the position after which a stream goes on; its zero value where
@@ -168,6 +200,9 @@ func (s *stream) run(ctx context.Context) error {
 		if !errors.Is(err, errGap) {
 			return err
 		}
+		if s.renewed != nil {
+			s.restart(*s.renewed)
+		}
 	}
 }
 
@@ -196,32 +231,36 @@ type past struct {
 	reset   string
 }
 
-// read reads the past. Few streams do at a time; none writes meanwhile.
+// read reads the past. Few streams of a silo do at a time; none writes more than its
+// header meanwhile.
 func (s *stream) read(ctx context.Context) (p past, err error) {
-	places := s.h.replays()
-	select {
-	case places <- struct{}{}:
-		defer func() { <-places }()
-	case <-ctx.Done():
-		return past{}, context.Cause(ctx)
-	}
 	switch {
-	case s.last.Sequence != 0:
+	case s.last != events.Position{}:
 		if p.steps, p.reset, err = s.missed(ctx); err != nil || p.reset == "" {
 			p.resumes = true
 			return p, err
 		}
+	case s.why != "":
+		p.reset = s.why
 	case s.begun:
 		p.reset = "the log was read again"
 	}
+	free, err := take(ctx, s.h.placesOf(s.caller.Silo.Name).snapshots)
+	if err != nil {
+		return past{}, err
+	}
+	defer free()
 	p.entries, err = s.now(ctx)
 	return p, err
 }
 
+// errReplay ends the reading of what a stream has missed.
+var errReplay = errors.New("it takes too long to read what has happened since")
+
 // missed returns what happened after the client's last position, or why that
 // cannot be told.
 func (s *stream) missed(ctx context.Context) (steps []Step, reset string, err error) {
-	appended, there, err := s.h.Past.RecordAt(ctx, s.last)
+	appended, there, err := s.appended(ctx)
 	switch {
 	case err != nil:
 		return nil, "", err
@@ -233,11 +272,33 @@ func (s *stream) missed(ctx context.Context) (steps []Step, reset string, err er
 	case s.foreign:
 		return nil, "", nil
 	}
-	steps, err = s.h.Past.After(ctx, s.last, s.scope, maxReplay+1)
-	if len(steps) > maxReplay {
+	// The client knows that it is connected, however long it takes.
+	if err := s.begin(); err != nil {
+		return nil, "", err
+	}
+	limited, cancel := context.WithTimeoutCause(ctx, s.h.replayLimit(), errReplay)
+	defer cancel()
+	free, err := take(limited, s.h.placesOf(s.caller.Silo.Name).replays)
+	if err == nil {
+		steps, err = s.h.Past.After(limited, s.last, s.scope, maxReplay+1, func(r events.Record) bool { return s.wants(Entry{Record: r}) })
+		free()
+	}
+	switch {
+	case err != nil && ctx.Err() == nil && limited.Err() != nil:
+		return nil, errReplay.Error(), nil
+	case len(steps) > maxReplay:
 		return nil, fmt.Sprintf("more than %d things have happened since", maxReplay), err
 	}
 	return steps, "", err
+}
+
+// appended returns when the record at the client's last position was appended, and
+// whether the log has it. The place before the first record is as old as the log.
+func (s *stream) appended(ctx context.Context) (at time.Time, there bool, err error) {
+	if s.last.Sequence == 0 {
+		return time.Unix(0, s.last.Created), s.last.Created == s.h.State.Epoch().Created, nil
+	}
+	return s.h.Past.RecordAt(ctx, s.last)
 }
 
 // now returns the newest records of the stream's pods, in the order of the log.
@@ -266,6 +327,7 @@ func (s *stream) snapshot(entries []Entry, from events.Position, why string) err
 	}
 	if why != "" {
 		s.event("reset", events.Position{}, mustJSON(StreamReset{Reason: why}))
+		s.why = ""
 	}
 	s.ahead = map[string]uint64{}
 	for _, e := range entries {
@@ -312,27 +374,71 @@ func (s *stream) synced(at events.Position) error {
 	return s.flush()
 }
 
+// renew asks the guard again who is streamed to, and returns a channel that is closed when it is to be asked
+// next. It returns errGap where the caller may name other users now: the stream begins again with what those
+// have, and its client forgets the others.
+func (s *stream) renew() (<-chan struct{}, error) {
+	caller, changed, err := s.h.Guard.Renew(s.r)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("renew stream: %w", err)
+	case caller.Silo.Name != s.caller.Silo.Name:
+		return nil, errCaller
+	case !caller.SameUsers(s.caller):
+		s.renewed = &caller
+		return nil, errGap
+	}
+	return changed, nil
+}
+
+// renewIf is renew where the channel is closed, else it returns the channel.
+func (s *stream) renewIf(changed <-chan struct{}) (<-chan struct{}, error) {
+	select {
+	case <-changed:
+		return s.renew()
+	default:
+		return changed, nil
+	}
+}
+
+// restart makes the stream begin again for a caller who may name other users.
+func (s *stream) restart(caller access.Caller) {
+	s.caller, s.renewed, s.foreign = caller, nil, s.scope.User != "" && !caller.MayName(s.scope.User)
+	s.last, s.why = events.Position{}, "the users that you may name have changed"
+}
+
+// errCaller ends a stream whose caller is another silo by now.
+var errCaller = errors.New("the caller is another silo by now")
+
 // live sends what happens.
 func (s *stream) live(ctx context.Context, sub *subscription) error {
+	// There may have been a reload since the request was admitted.
+	changed, err := s.renew()
+	if err != nil {
+		return err
+	}
 	tick := time.NewTicker(s.h.heartbeat())
 	defer tick.Stop()
+	var reached events.Position // Up to where the hub had told everything at the last tick.
 	for {
 		queue, err := sub.take()
+		if err == nil {
+			// What came after a reload is not sent to whom it is not for any more.
+			changed, err = s.renewIf(changed)
+		}
+		if err == nil {
+			err = s.send(queue)
+		}
 		if err != nil {
 			return err
 		}
-		for _, n := range queue {
-			if s.known(n.Position) {
-				continue
-			}
-			if s.last = n.Position; s.ahead[n.Pod] >= n.Position.Sequence {
-				continue
-			}
-			s.event("pod", n.Position, n.write(s.h.IngressDomain))
-			if err := s.spill(); err != nil {
+		// Only with nothing in the queue, nor a gap, has everything before been sent.
+		if len(queue) == 0 && reached.Created == s.last.Created && !s.known(reached) {
+			if err := s.synced(reached); err != nil {
 				return err
 			}
 		}
+		reached = events.Position{}
 		if err := s.flush(); err != nil {
 			return err
 		}
@@ -340,17 +446,49 @@ func (s *stream) live(ctx context.Context, sub *subscription) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-sub.wake:
+		case <-changed:
 		case <-tick.C:
-			// A log that cannot be trusted has no news; another replica may know more.
-			if err := s.h.State.Ready(); err != nil {
+			if changed, err = s.beat(); err != nil {
 				return err
 			}
-			if s.h.State.Epoch().Created != s.last.Created {
-				return errGap
-			}
-			s.out = append(s.out, ": still here\n\n"...)
+			// A client of whose pods nothing is heard for long resumes where the log is
+			// now, not where it was when something happened last.
+			reached = s.h.Hub.reached(sub.epoch)
 		}
 	}
+}
+
+// send puts what has come into the buffer, and sends that when it is large.
+func (s *stream) send(queue []*news) error {
+	for _, n := range queue {
+		if s.known(n.Position) {
+			continue
+		}
+		if s.last = n.Position; s.ahead[n.Pod] >= n.Position.Sequence {
+			continue
+		}
+		s.event("pod", n.Position, n.write(s.h.IngressDomain))
+		if err := s.spill(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// beat puts into the buffer that the stream is alive, if it may be. It returns what renew does.
+func (s *stream) beat() (changed <-chan struct{}, err error) {
+	if changed, err = s.renew(); err != nil {
+		return nil, err
+	}
+	// A log that cannot be trusted has no news; another replica may know more.
+	if err := s.h.State.Ready(); err != nil {
+		return nil, err
+	}
+	if s.h.State.Epoch().Created != s.last.Created {
+		return nil, errGap
+	}
+	s.out = append(s.out, ": still here\n\n"...)
+	return changed, nil
 }
 
 // known says that everything up to a position has been sent.
@@ -381,11 +519,11 @@ func (s *stream) begin() error {
 
 const eventStream = "text/event-stream"
 
-// event puts an event into the buffer. A position without a sequence is none: the
-// client keeps the one that it has.
+// event puts an event into the buffer. With the zero position the client keeps the
+// one that it has; one without a sequence is the beginning of a log.
 func (s *stream) event(name string, id events.Position, data []byte) {
 	s.out = append(s.out, "event: "+name+"\n"...)
-	if id.Sequence != 0 {
+	if id.Created != 0 {
 		s.out = append(s.out, "id: "+id.String()+"\n"...)
 	}
 	// JSON has no line breaks.

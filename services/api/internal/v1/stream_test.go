@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -23,14 +24,23 @@ import (
 type quiet struct {
 	caller access.Caller
 	ready  atomic.Pointer[Fault]
+	// after, if set, is what After does.
+	after func(ctx context.Context) ([]Step, error)
 }
 
-func (q *quiet) Admit(*http.Request) (access.Caller, error)              { return q.caller, nil }
+func (q *quiet) Admit(*http.Request) (access.Caller, error) { return q.caller, nil }
+func (q *quiet) Enter(access.Caller) (func(), error)        { return func() {}, nil }
+func (q *quiet) Renew(*http.Request) (access.Caller, <-chan struct{}, error) {
+	return q.caller, nil, nil
+}
 func (q *quiet) User(access.Caller, string) error                        { return nil }
 func (q *quiet) Epoch() Epoch                                            { return Epoch{Created: 1, Loads: 1} }
 func (q *quiet) Pods(context.Context, string) ([]Entry, error)           { return nil, nil }
 func (q *quiet) History(context.Context, string, string) ([]Step, error) { return nil, nil }
-func (q *quiet) After(context.Context, events.Position, Scope, int) ([]Step, error) {
+func (q *quiet) After(ctx context.Context, _ events.Position, _ Scope, _ int, _ func(events.Record) bool) ([]Step, error) {
+	if q.after != nil {
+		return q.after(ctx)
+	}
 	return nil, nil
 }
 
@@ -68,7 +78,11 @@ func newStreams(t *testing.T, change func(*Handler)) *streams {
 	s := &streams{T: t, log: log, drain: drain, ended: make(chan int, 100), h: &Handler{
 		Guard: log, State: log, Past: log, Hub: &Hub{}, Draining: draining, Retention: time.Hour, Log: zerolog.Nop(),
 	}}
-	s.h.Audit = func(r events.AuditRecord) { s.ended <- r.Status }
+	s.h.Audit = func(r events.AuditRecord) {
+		if r.Status != 0 { // Else it has only begun.
+			s.ended <- r.Status
+		}
+	}
 	change(s.h)
 	mux := http.NewServeMux()
 	if err := s.h.Register(mux); err != nil {
@@ -92,17 +106,29 @@ func (s *streams) happen(count, size int) {
 // open opens a stream and reads its beginning, after which events come.
 func (s *streams) open(header string) (net.Conn, *bufio.Scanner) {
 	s.Helper()
+	return s.openAt("/v1/events", header)
+}
+
+// openAt is open at a path.
+func (s *streams) openAt(path, header string) (net.Conn, *bufio.Scanner) {
+	s.Helper()
+	return s.openTo(path, header, "event: synced")
+}
+
+// openTo reads up to a line.
+func (s *streams) openTo(path, header, line string) (net.Conn, *bufio.Scanner) {
+	s.Helper()
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(s.Context(), "tcp", strings.TrimPrefix(s.server.URL, "http://"))
 	if err != nil {
 		s.Fatal(err)
 	}
 	s.Cleanup(func() { _ = conn.Close() })
-	fmt.Fprintf(conn, "GET /v1/events HTTP/1.1\r\nHost: localhost\r\n%s\r\n", header)
+	fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: localhost\r\n%s\r\n", path, header)
 	lines := bufio.NewScanner(conn)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
-		if lines.Text() == "event: synced" {
+		if lines.Text() == line {
 			return conn, lines
 		}
 		if strings.HasPrefix(lines.Text(), "HTTP/1.1 ") && lines.Text() != "HTTP/1.1 200 OK" {
@@ -144,7 +170,7 @@ func TestSlowReader(t *testing.T) {
 	}
 	s.h.mu.Lock()
 	defer s.h.mu.Unlock()
-	if s.h.streams[s.log.caller.Silo.Name] != 1 {
+	if s.h.streams[whose{silo: s.log.caller.Silo.Name}] != 1 {
 		t.Errorf("streams: %v", s.h.streams)
 	}
 }
@@ -164,6 +190,28 @@ func TestStreamsAreCounted(t *testing.T) {
 	_ = first.Close()
 	eventstest.Receive(t, "the end of the first", s.ended)
 	if _, lines := s.open(""); lines == nil {
+		t.Error("no stream after one was closed")
+	}
+}
+
+// TestStreamsOfAUser: one user does not take the places of the others.
+func TestStreamsOfAUser(t *testing.T) {
+	t.Parallel()
+	s := newStreams(t, func(h *Handler) { h.MaxStreams, h.MaxUserStreams = 4, 2 })
+	first, _ := s.openAt("/v1/events?user_id=alice", "")
+	s.openAt("/v1/events?user_id=alice", "")
+	if _, lines := s.openAt("/v1/events?user_id=alice", ""); lines != nil {
+		t.Error("a third stream was opened")
+	}
+	if status := eventstest.Receive(t, "the refusal", s.ended); status != http.StatusTooManyRequests {
+		t.Errorf("the third stream was answered with %d", status)
+	}
+	if _, lines := s.openAt("/v1/events?user_id=bob", ""); lines == nil {
+		t.Error("no stream of another user")
+	}
+	_ = first.Close()
+	eventstest.Receive(t, "the end of the first", s.ended)
+	if _, lines := s.openAt("/v1/events?user_id=alice", ""); lines == nil {
 		t.Error("no stream after one was closed")
 	}
 }
@@ -201,6 +249,80 @@ func TestHeartbeat(t *testing.T) {
 			}
 			eventstest.Receive(t, "the end", s.ended)
 		})
+	}
+}
+
+// TestQuietStream: one of whose pods nothing is heard moves on with the log.
+func TestQuietStream(t *testing.T) {
+	t.Parallel()
+	s := newStreams(t, func(h *Handler) { h.Heartbeat = 10 * time.Millisecond })
+	s.happen(1, 1)
+	_, lines := s.openAt("/v1/events?user_id=bob", "")
+	s.happen(6, 1) // Nothing of it is bob's.
+	for lines.Scan() {
+		if strings.HasPrefix(lines.Text(), "event: pod") {
+			t.Fatal("bob is told of alice's")
+		}
+		if lines.Text() == "id: 1-7" {
+			return
+		}
+	}
+	t.Error("the stream ended")
+}
+
+// TestReplaysOfASilo: those that take long hold up none but their silo's replays, and
+// not for ever: what is now is told instead.
+func TestReplaysOfASilo(t *testing.T) {
+	t.Parallel()
+	reading := make(chan struct{}, 100)
+	s := newStreams(t, func(h *Handler) { h.ReplayLimit = 300 * time.Millisecond })
+	s.log.after = func(ctx context.Context) ([]Step, error) {
+		reading <- struct{}{}
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	s.happen(5, 1)
+	var group sync.WaitGroup
+	var resets atomic.Int64
+	for range 2 * maxReplays {
+		group.Go(func() {
+			_, lines := s.openTo("/v1/events", "Last-Event-ID: 1-2\r\n", "event: reset")
+			if lines != nil {
+				resets.Add(1)
+			}
+		})
+	}
+	for range maxReplays {
+		eventstest.Receive(t, "a replay", reading)
+	}
+	begun := time.Now()
+	if _, lines := s.open(""); lines == nil || time.Since(begun) > 5*time.Second {
+		t.Error("a stream that has missed nothing waits for those that have")
+	}
+	other := s.h.placesOf("other")
+	free, err := take(t.Context(), other.replays)
+	if err != nil {
+		t.Fatal(err)
+	}
+	free()
+	group.Wait()
+	if n := resets.Load(); n != 2*maxReplays {
+		t.Errorf("%d resets", n)
+	}
+}
+
+// TestAuditOfAStream: it is noted down when it begins, too.
+func TestAuditOfAStream(t *testing.T) {
+	t.Parallel()
+	records := make(chan events.AuditRecord, 10)
+	s := newStreams(t, func(h *Handler) { h.Audit = func(r events.AuditRecord) { records <- r } })
+	conn, _ := s.openAt("/v1/events?user_id=alice", "")
+	begun := eventstest.Receive(t, "the record of its beginning", records)
+	_ = conn.Close()
+	end := eventstest.Receive(t, "the record of its end", records)
+	if begun.Action != "follow_pods_begun" || begun.Status != 0 || begun.User != "alice" || begun.Address == "" ||
+		end.Action != "follow_pods" || end.Status != http.StatusOK || begun.Request != end.Request {
+		t.Errorf("begun %+v, ended %+v", begun, end)
 	}
 }
 

@@ -1,6 +1,7 @@
 package v1
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -16,6 +17,7 @@ type Timeline struct {
 	// ReadyAfter is how long it took from the claim until the pod was ready.
 	ReadyAfter *float64 `json:"ready_after_seconds,omitempty" jsonschema:"how long it took from the claim of the name until the pod was ready"`
 	Total      float64  `json:"total_seconds" jsonschema:"how long the pod has been there"`
+	Incomplete bool     `json:"incomplete,omitempty" jsonschema:"true where the log may have forgotten phases: another may seem to last longer than it did"`
 }
 
 // Phase is a time in which a pod was in one state.
@@ -31,22 +33,23 @@ type Phase struct {
 
 // timelineOf makes the timeline of one life of a pod out of what the log has of the
 // name and user, in the order of the log: the newest life, or that of a
-// generation. ok is false where there is none.
-func timelineOf(steps []Step, generation string, now time.Time) (t Timeline, ok bool) {
+// generation. kept is how many records of each event the log keeps, 0 for all. ok is false
+// where there is none.
+func timelineOf(steps []Step, generation string, kept int, now time.Time) (t Timeline, ok bool) {
 	if len(steps) == 0 {
 		return Timeline{}, false
 	}
 	if generation == "" {
 		generation = steps[len(steps)-1].Generation
 	}
-	var last time.Time
+	var last Step
 	for _, s := range steps {
 		if s.Generation != generation {
 			continue
 		}
 		t.Name, t.User, t.Generation = s.Pod, s.User, generation
 		t.add(s)
-		last = s.Time
+		last = s
 		if s.Event == events.Ready && t.ReadyAfter == nil {
 			after := seconds(s.Time.Sub(t.Phases[0].Started))
 			t.ReadyAfter = &after
@@ -55,9 +58,17 @@ func timelineOf(steps []Step, generation string, now time.Time) (t Timeline, ok 
 	if len(t.Phases) == 0 {
 		return Timeline{}, false
 	}
-	end := now
+	if t.Incomplete = forgotten(steps, generation, kept); t.Incomplete && !last.ReadyAt.IsZero() && !last.ClaimedAt.IsZero() {
+		// The first that the log still has need not be the first that there was.
+		after := seconds(last.ReadyAt.Sub(last.ClaimedAt))
+		t.ReadyAfter = &after
+	}
+	begun, end := t.Phases[0].Started, now
+	if !last.ClaimedAt.IsZero() && t.Incomplete {
+		begun = last.ClaimedAt
+	}
 	if t.Phases[len(t.Phases)-1].Event == string(events.Gone) {
-		end = last
+		end = last.Time
 	}
 	for i := range t.Phases {
 		until := end
@@ -66,8 +77,29 @@ func timelineOf(steps []Step, generation string, now time.Time) (t Timeline, ok 
 		}
 		t.Phases[i].Duration = seconds(until.Sub(t.Phases[i].Started))
 	}
-	t.Total = seconds(end.Sub(t.Phases[0].Started))
+	t.Total = seconds(end.Sub(begun))
 	return t, true
+}
+
+// forgotten says whether the log may have forgotten records of a generation: of some
+// event it has as many as it keeps, and the first of them is not of a life before.
+func forgotten(steps []Step, generation string, kept int) bool {
+	if kept == 0 {
+		return false
+	}
+	begins := slices.IndexFunc(steps, func(s Step) bool { return s.Generation == generation })
+	first, count := map[events.Type]int{}, map[events.Type]int{}
+	for i, s := range steps {
+		if count[s.Event]++; count[s.Event] == 1 {
+			first[s.Event] = i
+		}
+	}
+	for event, n := range count {
+		if n >= kept && first[event] >= begins {
+			return true
+		}
+	}
+	return false
 }
 
 // add goes on with the phase under way, or begins the next one.
