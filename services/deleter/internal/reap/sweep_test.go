@@ -158,14 +158,16 @@ func TestSweep(t *testing.T) {
 		"storage that the log does not know, mounted":        {reap.Scene{Objects: both, Pods: []reap.Pod{mounting}}, nil, nothing},
 		"storage that the log does not know, a young volume": {reap.Scene{Objects: []reap.Object{both[0], stored(reap.KindVolume, young)}}, nil, nothing},
 		"another claim of a user while one is used": {
-			reap.Scene{Objects: []reap.Object{stored(reap.KindClaim, named(hashed))}, Pods: []reap.Pod{pod}, Storages: []events.Storage{used(use("p", "1-7"))}}, nil,
+			reap.Scene{Objects: []reap.Object{stored(reap.KindClaim, named(hashed))}, Pods: []reap.Pod{pod}, Storages: []events.Storage{used(use("p", "1-7"))}},
+			nil,
 			reap.Plan{Objects: []reap.Object{stored(reap.KindClaim, named(hashed))}, Found: []events.Leftover{left("PersistentVolumeClaim", hashed, "the user's storage is "+claim)}},
 		},
 		"another claim of a user that a pod mounts": {
 			reap.Scene{Objects: []reap.Object{stored(reap.KindClaim, named(hashed))}, Pods: []reap.Pod{pod, {Name: "x", Claims: []string{hashed}}}, Storages: []events.Storage{used(use("p", "1-7"))}}, nil, nothing,
 		},
 		"a volume that cannot be bound again, in the way of a new one": {
-			reap.Scene{Objects: []reap.Object{stored(reap.KindVolume, useless)}, Pods: []reap.Pod{pod}, Storages: []events.Storage{used(use("p", "1-7"))}}, nil,
+			reap.Scene{Objects: []reap.Object{stored(reap.KindVolume, useless)}, Pods: []reap.Pod{pod}, Storages: []events.Storage{used(use("p", "1-7"))}},
+			nil,
 			reap.Plan{Objects: []reap.Object{stored(reap.KindVolume, useless)}, Found: []events.Leftover{left("PersistentVolume", claim, "no pod can mount it again, and a new one cannot be made beside it")}},
 		},
 		"a volume that cannot be bound again, under a pod": {
