@@ -66,32 +66,34 @@ func TestHealthy(t *testing.T) {
 	if !healthy().Reached() || doctor.Worst(findings) != doctor.OK {
 		t.Error("a healthy site is not called one")
 	}
-	want := `✓ api                  answers in 3.0 ms, version 1.0
-✓ api ready            ready
-✓ api clock            agrees with this machine's
-✓ nats                 nats://nats:4222, version 2.12.0, round trip 1.0 ms
-✓ nats clock           agrees with this machine's
-✓ stream LOG           12 messages, 3.0 MiB, 3 replicas
-✓ stream COMMANDS      12 messages, 3.0 MiB, 3 replicas
-✓ stream DEAD_LETTERS  12 messages, 3.0 MiB, 3 replicas
-✓ log complete         compared with the cluster 1h00m ago, 2 pods
-✓ watcher              watcher-1 leads for 1h00m, heard of the API server 3.0s ago
-✓ watcher clock        agrees with this machine's
-✓ stage create         0 waiting, 0 under way, 2 requests for more
-✓ stage license        0 waiting, 0 under way, 2 requests for more
-✓ stage launch         0 waiting, 0 under way, 2 requests for more
-✓ stage finish         0 waiting, 0 under way, 2 requests for more
-✓ stage delete         0 waiting, 0 under way, 2 requests for more
-✓ stage delete_user    0 waiting, 0 under way, 2 requests for more
-✓ stage sweep          0 waiting, 0 under way, 2 requests for more
-✓ timers               1 for creates, 1 for deletes
-✓ dead letters         none
-✓ pods                 3 pods: 1 waiting, 1 ready, 1 deleting
-✓ kubernetes           https://k8s:6443, version v1.37.2, answers in 0.0 ms
-✓ kubernetes clock     agrees with this machine's
-✓ namespace            berth
-✓ lease                held by watcher-1, renewed 1.0s ago
-✓ pods in the cluster  2 pods, all as in the log
+	want := `✓ api                     answers in 3.0 ms, version 1.0
+✓ api ready               ready
+✓ api clock               agrees with this machine's
+✓ nats                    nats://nats:4222, version 2.12.0, round trip 1.0 ms
+✓ nats clock              agrees with this machine's
+✓ stream LOG              12 messages, 3.0 MiB, 3 replicas
+✓ stream COMMANDS         12 messages, 3.0 MiB, 3 replicas
+✓ stream DEAD_LETTERS     12 messages, 3.0 MiB, 3 replicas
+✓ stream AUDIT            12 messages, 3.0 MiB, 3 replicas
+✓ stream KV_BERTH_TOKENS  12 messages, 3.0 MiB, 3 replicas
+✓ log complete            compared with the cluster 1h00m ago, 2 pods
+✓ watcher                 watcher-1 leads for 1h00m, heard of the API server 3.0s ago
+✓ watcher clock           agrees with this machine's
+✓ stage create            0 waiting, 0 under way, 2 requests for more
+✓ stage license           0 waiting, 0 under way, 2 requests for more
+✓ stage launch            0 waiting, 0 under way, 2 requests for more
+✓ stage finish            0 waiting, 0 under way, 2 requests for more
+✓ stage delete            0 waiting, 0 under way, 2 requests for more
+✓ stage delete_user       0 waiting, 0 under way, 2 requests for more
+✓ stage sweep             0 waiting, 0 under way, 2 requests for more
+✓ timers                  1 for creates, 1 for deletes
+✓ dead letters            none
+✓ pods                    3 pods: 1 waiting, 1 ready, 1 deleting
+✓ kubernetes              https://k8s:6443, version v1.37.2, answers in 0.0 ms
+✓ kubernetes clock        agrees with this machine's
+✓ namespace               berth
+✓ lease                   held by watcher-1, renewed 1.0s ago
+✓ pods in the cluster     2 pods, all as in the log
 
 No problem was found.
 `
