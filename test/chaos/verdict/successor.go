@@ -45,10 +45,13 @@ func facts(before, after events.Record) []events.Fact {
 			Kind: events.FactLaunched, Generation: g, At: after.LaunchedAt, UID: after.Observed.UID, Storage: after.Storage,
 			Objects: after.Objects, HTTP: after.HTTP, SSHPort: after.SSHPort, SSHUser: after.SSHUser,
 		},
-		{Kind: events.FactFinish, Generation: g, At: after.TokensAt, Warnings: after.Warnings[min(len(before.Warnings), len(after.Warnings)):]},
 		{Kind: events.FactFail, Generation: g, Reason: after.Reason, Message: after.Message},
 		{Kind: events.FactDelete, Generation: g, At: after.DeletingAt, Reason: after.Reason, Message: after.Message},
 		{Kind: events.FactGone, Generation: g},
+	}
+	if after.TokensAt != before.TokensAt {
+		added := after.Warnings[min(len(before.Warnings), len(after.Warnings)):]
+		all = append(all, events.Fact{Kind: events.FactFinish, Generation: g, At: after.TokensAt, Warnings: added})
 	}
 	fact := events.Fact{Kind: events.FactObserve, Generation: g, Observed: after.Observed}
 	fact.At = after.ProgressAt
