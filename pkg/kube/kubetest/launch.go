@@ -122,7 +122,7 @@ func (c *Cluster) run(dir string, programs ...program) error {
 	defer c.mu.Unlock()
 	select {
 	case <-c.ended:
-		return fmt.Errorf("start %s: the cluster is at its end", programs[0].name)
+		return fmt.Errorf("start %s: the cluster is at its end: %w", programs[0].name, c.cause)
 	default:
 	}
 	c.programs = append(c.programs, nil)
