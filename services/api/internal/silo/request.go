@@ -4,11 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"mime"
 	"net/http"
 	"net/netip"
 	"net/url"
-	"regexp"
 	"strconv"
 
 	"berth/pkg/events"
@@ -18,7 +16,6 @@ import (
 // The limits of a request that a stranger chooses.
 const (
 	maxBody     = 256 << 10
-	maxUserID   = 190
 	maxPod      = 253
 	maxURL      = 2048
 	maxSettings = 1000
@@ -32,22 +29,17 @@ type podRequest struct {
 	Settings map[string]map[string]string `json:"settings"`
 }
 
-// userID is what a user id must match.
-var userID = regexp.MustCompile(`^[a-z0-9][-a-z0-9._]*[@]?[-a-z0-9._]*[a-z0-9]$`)
-
 // read takes a request's body in and checks what all requests about a user have in common. With an
 // error, foreign says that the user is none of the caller's: all else about the request is in order then.
 func (h *Handler) read(q *query, check func(podRequest) error) (body podRequest, foreign bool, err error) {
-	// A browser sends this type to another site only after asking, so that a web
-	// page cannot act as a silo on the machine that it is shown on.
-	if !isJSON(q.r) {
+	if !access.IsJSON(q.r) {
 		return body, false, errType
 	}
 	if err := decode(q, &body); err != nil {
 		return body, false, err
 	}
-	if len(body.User) > maxUserID || !userID.MatchString(body.User) {
-		return body, false, Fault(events.RequestInvalid, "user_id must match "+userID.String()+" and have at most "+strconv.Itoa(maxUserID)+" characters")
+	if !access.IsUser(body.User) {
+		return body, false, Fault(events.RequestInvalid, "user_id must match "+access.UserForm+" and have at most "+strconv.Itoa(access.MaxUser)+" characters")
 	}
 	q.record.User = body.User
 	// A longer name is nobody's.
@@ -62,11 +54,6 @@ func (h *Handler) read(q *query, check func(podRequest) error) (body podRequest,
 		return body, denied && denial.Foreign, err
 	}
 	return body, false, nil
-}
-
-func isJSON(r *http.Request) bool {
-	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	return err == nil && kind == "application/json"
 }
 
 var errType = &Error{Status: http.StatusUnsupportedMediaType, Reason: events.RequestInvalid, Message: "Content-Type must be application/json"}
@@ -173,7 +160,7 @@ func dryRun(q *query) (bool, error) {
 	case errors.Is(err, errEmpty):
 	case err != nil:
 		return false, err
-	case !isJSON(q.r):
+	case !access.IsJSON(q.r):
 		return false, errType
 	case body.DryRun != nil:
 		wanted = wanted || *body.DryRun

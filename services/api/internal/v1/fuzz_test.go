@@ -6,6 +6,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"berth/services/api/internal/access"
 )
 
 func FuzzPageToken(f *testing.F) {
@@ -79,7 +81,7 @@ func FuzzBody(f *testing.F) {
 			}
 			return
 		}
-		if len(body.User) > maxUserID || body.ManifestURL == "" {
+		if len(body.User) > access.MaxUser || body.ManifestURL == "" {
 			t.Errorf("%q was taken as %+v", text, body)
 		}
 		if _, err := body.hash(); err != nil {
@@ -105,7 +107,7 @@ func FuzzParameters(f *testing.F) {
 			return
 		}
 		for name, value := range values {
-			if name == "user_id" && (len(value) > maxUserID || !userPattern.MatchString(value)) || len(value) > maxPageToken {
+			if name == "user_id" && !access.IsUser(value) || len(value) > maxPageToken {
 				t.Errorf("%q gave %s = %q", query, name, value)
 			}
 		}

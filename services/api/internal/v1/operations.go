@@ -14,6 +14,7 @@ import (
 	"github.com/google/jsonschema-go/jsonschema"
 
 	"berth/pkg/events"
+	"berth/services/api/internal/access"
 )
 
 // operation is one endpoint: how it is described, what it takes, and what does it.
@@ -63,7 +64,7 @@ func inPath() parameter {
 func userParameter(required bool, description string) parameter {
 	return parameter{
 		name: "user_id", in: "query", required: required, description: description, example: "alice@example.org",
-		schema: &jsonschema.Schema{Type: "string", Pattern: userForm, MaxLength: new(maxUserID)},
+		schema: &jsonschema.Schema{Type: "string", Pattern: access.UserForm, MaxLength: new(access.MaxUser)},
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"mime"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -19,7 +18,6 @@ import (
 // The limits of what a stranger chooses.
 const (
 	maxBody     = 256 << 10
-	maxUserID   = 190
 	maxPodName  = 253
 	maxURL      = 2048
 	maxSettings = 1000
@@ -27,16 +25,10 @@ const (
 	defaultPage = 100
 )
 
-// The forms of names.
-const (
-	userForm = `^[a-z0-9][-a-z0-9._]*[@]?[-a-z0-9._]*[a-z0-9]$`
-	podForm  = `^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
-)
+// podForm is the form of a pod's name.
+const podForm = `^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
 
-var (
-	userPattern = regexp.MustCompile(userForm)
-	podPattern  = regexp.MustCompile(podForm)
-)
+var podPattern = regexp.MustCompile(podForm)
 
 // podName says whether a text can be the name of a pod.
 func podName(text string) bool { return len(text) <= maxPodName && podPattern.MatchString(text) }
@@ -306,9 +298,7 @@ func (h *Handler) follow(x *exchange, scope Scope, foreign bool) (answer, error)
 // readBody takes the JSON body of a request in. Members that it does not know are
 // faults: a setting that is written wrong must not be lost without a word.
 func readBody(w http.ResponseWriter, r *http.Request, into any) error {
-	// A browser sends this type to another site only after asking, so that a web
-	// page cannot act as a silo on the machine that it is shown on.
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+	if !access.IsJSON(r) {
 		return &Fault{Status: http.StatusUnsupportedMediaType, Reason: events.RequestInvalid, Message: "Content-Type must be application/json"}
 	}
 	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
@@ -343,8 +333,8 @@ func bodyFault(err error) error {
 
 func (b createBody) check() error {
 	switch {
-	case len(b.User) > maxUserID || !userPattern.MatchString(b.User):
-		return invalid("user_id must match " + userForm + " and have at most " + strconv.Itoa(maxUserID) + " characters")
+	case !access.IsUser(b.User):
+		return invalid("user_id must match " + access.UserForm + " and have at most " + strconv.Itoa(access.MaxUser) + " characters")
 	case b.ManifestURL == "":
 		return invalid("manifest_url is missing")
 	case len(b.ManifestURL) > maxURL:
