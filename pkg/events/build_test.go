@@ -24,6 +24,7 @@ const (
 	command    = "0195e3a0-0000-7000-8000-000000000001"
 	generation = "1767323045000000000-1"
 	uid        = "5d0c9a6e-0001"
+	project    = "09c119f5-6f0d-4c2b-9a53-1f0a6a7c2d11"
 )
 
 // at is some time of the tests, in seconds after their beginning.

@@ -30,27 +30,45 @@ const (
 	StageDeleteUser Stage = "delete_user"
 	// StageSweep looks for what no pod needs any more, and removes it; the deleter's.
 	StageSweep Stage = "sweep"
+	// StageRestart deletes a project's pod and has another one made; the creator's.
+	StageRestart Stage = "restart"
+	// StageProject does what has to be done about a project or a license when no pod is
+	// being made: start, compute again, stop for idleness; the licenser's.
+	StageProject Stage = "project"
 )
 
 // Stages lists all stages in the order of a pod's life.
 func Stages() []Stage {
-	return []Stage{StageCreate, StageLicense, StageLaunch, StageFinish, StageDelete, StageDeleteUser, StageSweep}
+	return []Stage{StageCreate, StageLicense, StageLaunch, StageFinish, StageDelete, StageDeleteUser, StageSweep, StageRestart, StageProject}
 }
 
 // ofPod says whether the commands of a stage are about one pod that has a name.
 func (s Stage) ofPod() bool {
-	return s == StageLicense || s == StageLaunch || s == StageFinish || s == StageDelete
+	return s == StageLicense || s == StageLaunch || s == StageFinish || s == StageDelete || s == StageRestart
 }
 
 // Timer is the kind of a durable timer.
 type Timer string
 
-// The timers. Both fire into [StageDelete].
+// The timers of a pod fire into [StageDelete].
 const (
 	// TimerCreate ends a create that is not ready in time.
 	TimerCreate Timer = "create"
 	// TimerDelete drives a delete again that has not come to its end.
 	TimerDelete Timer = "delete"
+)
+
+// The timers of projects and licenses fire into [StageProject].
+const (
+	// TimerActivates and TimerExpires are when a license begins and ends to be valid.
+	TimerActivates Timer = "activates"
+	TimerExpires   Timer = "expires"
+	// TimerRecompute spreads over time what a change of a license does to many projects.
+	TimerRecompute Timer = "recompute"
+	// TimerStart is when a project that has died is started again.
+	TimerStart Timer = "start"
+	// TimerIdle is when a project may have been idle for long enough to be warned or stopped.
+	TimerIdle Timer = "idle"
 )
 
 // The limits of a command, far under a NATS server's default max_payload of 1 MiB.
@@ -80,10 +98,109 @@ type Command struct {
 
 	Create *CreateRequest `json:"create,omitempty"`
 	// Rendered is the pod as it goes to Kubernetes, with its variables: for
-	// license and launch.
+	// license and launch. For the license stage of a project it is the template as the
+	// site keeps it.
 	Rendered json.RawMessage `json:"rendered,omitempty"`
-	Delete   *DeleteRequest  `json:"delete,omitempty"`
-	Sweep    *SweepRequest   `json:"sweep,omitempty"`
+	// Project is what a start of a project asks for: for the license stage of a project.
+	Project *ProjectRequest `json:"project,omitempty"`
+	Delete  *DeleteRequest  `json:"delete,omitempty"`
+	Sweep   *SweepRequest   `json:"sweep,omitempty"`
+	Restart *Restart        `json:"restart,omitempty"`
+	Task    *ProjectTask    `json:"task,omitempty"`
+}
+
+// ProjectRequest asks for the pod of a project. What is left out is as at the last start.
+type ProjectRequest struct {
+	// ID is the project's, a UUID in lower case.
+	ID string `json:"project_id"`
+	// Image and Tag are what {PROJECT_IMAGE} and {PROJECT_TAG} become.
+	Image string `json:"image,omitempty"`
+	Tag   string `json:"tag,omitempty"`
+	// Env is what {extra_env} becomes: variables, which may be secret. Config is what
+	// {project_config} becomes: a JSON object.
+	Env    map[string]string `json:"env,omitempty"`
+	Config json.RawMessage   `json:"config,omitempty"`
+	// Cause says who wants the project to run.
+	Cause Cause `json:"cause,omitempty"`
+}
+
+// Cause says why a project is started, stopped or started again.
+type Cause string
+
+// The causes.
+const (
+	CauseAsked         Cause = "asked"          // Over HTTP.
+	CauseHub           Cause = "hub"            // Written into the project's row.
+	CauseLicenses      Cause = "licenses"       // Its licenses make another pod of it.
+	CauseAlwaysRunning Cause = "always_running" // It died, and is to run always.
+)
+
+// Restart says that a project's pod is deleted so that another one is made.
+type Restart struct {
+	// Command is the id of the create that follows.
+	Command string `json:"command_id"`
+	Cause   Cause  `json:"cause,omitempty"`
+	// Message says why, for people.
+	Message string `json:"message,omitempty"`
+}
+
+// ProjectTask is something to do about a project or a license.
+type ProjectTask struct {
+	Do TaskKind `json:"do"`
+	// Project or License is what it is about, a UUID in lower case.
+	Project string `json:"project_id,omitempty"`
+	License string `json:"license_id,omitempty"`
+	// At is when it was to be done at the earliest; what is computed is computed for a
+	// time not before.
+	At time.Time `json:"at,omitzero"`
+	// Cause says why a project is started.
+	Cause Cause `json:"cause,omitempty"`
+	// After is what a list of projects goes on behind, for a task that is done in parts.
+	After string `json:"after,omitempty"`
+}
+
+// TaskKind is what a [ProjectTask] does.
+type TaskKind string
+
+// The tasks.
+const (
+	// TaskLicense finds the projects that a license touches, and has each computed again.
+	TaskLicense TaskKind = "license"
+	// TaskSettings has all projects that run computed again.
+	TaskSettings TaskKind = "settings"
+	// TaskRecompute computes a project that runs again, and restarts it if that makes
+	// another pod of it.
+	TaskRecompute TaskKind = "recompute"
+	// TaskStart starts a project that does not run and should.
+	TaskStart TaskKind = "start"
+	// TaskIdle warns or stops a project that has been idle for long enough.
+	TaskIdle TaskKind = "idle"
+)
+
+// ProjectUser is the user id of a project in the log: "project:<uuid>".
+func ProjectUser(project string) string { return projectPrefix + project }
+
+// ProjectOf returns the project of a user id; ok is false for the id of a person.
+func ProjectOf(user string) (project string, ok bool) { return strings.CutPrefix(user, projectPrefix) }
+
+// ProjectPod is the name of a project's pod.
+func ProjectPod(project string) string { return "project-" + project }
+
+const projectPrefix = "project:"
+
+// ProjectID says whether a text is a project's or a license's id as Berth writes it: a UUID (RFC 9562)
+// in lower case.
+func ProjectID(text string) bool {
+	if len(text) != 36 {
+		return false
+	}
+	for i, c := range []byte(text) {
+		dash := i == 8 || i == 13 || i == 18 || i == 23
+		if dash != (c == '-') || !dash && !(c >= '0' && c <= '9' || c >= 'a' && c <= 'f') {
+			return false
+		}
+	}
+	return true
 }
 
 // SweepRequest says how to look for what is left over.
@@ -101,9 +218,10 @@ type Known struct {
 	Record   Record `json:"record"`
 }
 
-// CreateRequest is what a silo asks for.
+// CreateRequest is what a silo asks for: a pod of a manifest, or of a project.
 type CreateRequest struct {
-	ManifestURL string `json:"manifest_url"`
+	ManifestURL string          `json:"manifest_url,omitempty"`
+	Project     *ProjectRequest `json:"project,omitempty"`
 	// Settings are variables by container and name.
 	Settings map[string]map[string]string `json:"settings,omitempty"`
 	Silo     Silo                         `json:"silo"`
@@ -140,6 +258,11 @@ type DeleteRequest struct {
 	// LaunchOver says that no launch of this generation is under way any more,
 	// so that an object that is not there will not appear.
 	LaunchOver bool `json:"launch_over,omitempty"`
+	// Stop means that no other pod is to follow, whatever was asked before.
+	Stop bool `json:"stop,omitempty"`
+	// Reason and Message go into the record; a user who asks gives none.
+	Reason  Reason `json:"reason,omitempty"`
+	Message string `json:"message,omitempty"`
 }
 
 // EndOf says that the request is the news that the very object is gone which the
@@ -205,7 +328,7 @@ func (c Command) Check() error {
 		missing = "command_id"
 	case c.Cluster == "":
 		missing = "cluster"
-	case c.User == "" && c.Stage != StageSweep:
+	case c.User == "" && c.Stage != StageSweep && c.Stage != StageProject:
 		missing = "user_id"
 	case c.Stage.ofPod() && c.Pod == "":
 		missing = "pod_name"
@@ -213,7 +336,7 @@ func (c Command) Check() error {
 		missing = "generation"
 	case c.Stage == StageCreate && c.Create == nil:
 		missing = "create"
-	case c.Stage == StageCreate && c.Create.ManifestURL == "":
+	case c.Stage == StageCreate && c.Create.ManifestURL == "" && c.Create.Project == nil:
 		missing = "create.manifest_url"
 	case c.Stage == StageCreate && c.Create.Deadline.IsZero():
 		missing = "create.deadline"
@@ -223,6 +346,10 @@ func (c Command) Check() error {
 		missing = "delete"
 	case c.Stage == StageSweep && c.Sweep == nil:
 		missing = "sweep"
+	case c.Stage == StageRestart && (c.Restart == nil || c.Restart.Command == ""):
+		missing = "restart.command_id"
+	case c.Stage == StageProject && c.Task == nil:
+		missing = "task"
 	}
 	if missing != "" {
 		return fmt.Errorf("%s command without %s: %w", c.Stage, missing, ErrMalformed)
@@ -234,7 +361,42 @@ func (c Command) Check() error {
 		return fmt.Errorf("subject of %d bytes, limit %d: %w", n, MaxSubject, ErrTooLarge)
 	}
 	// A create gets its pod's name later; it must fit then.
-	return checkName(c.Cluster, cmp.Or(c.Pod, strings.Repeat("x", maxPodName)), c.User)
+	if err := checkName(c.Cluster, cmp.Or(c.Pod, strings.Repeat("x", maxPodName)), c.User); err != nil {
+		return err
+	}
+	return c.checkProjects()
+}
+
+// checkProjects refuses a command about something that is no project, or about the
+// project of another user than the command's.
+func (c Command) checkProjects() error {
+	request := c.Project
+	if c.Create != nil && c.Create.Project != nil {
+		request = c.Create.Project
+		if c.Create.ManifestURL != "" {
+			return fmt.Errorf("create with manifest_url and project: %w", ErrMalformed)
+		}
+	}
+	if request != nil && (!ProjectID(request.ID) || c.User != ProjectUser(request.ID)) {
+		return fmt.Errorf("project_id %.40q is no UUID in lower case, or not the one of user_id: %w", request.ID, ErrMalformed)
+	}
+	if c.Stage == StageRestart {
+		if project, ok := ProjectOf(c.User); !ok || !ProjectID(project) {
+			return fmt.Errorf("restart of %.60q, which is no project: %w", c.User, ErrMalformed)
+		}
+	}
+	if t := c.Task; t != nil {
+		about := map[TaskKind]string{TaskLicense: t.License, TaskRecompute: t.Project, TaskStart: t.Project, TaskIdle: t.Project}
+		id, needed := about[t.Do]
+		switch {
+		case t.Do == TaskSettings:
+		case !needed:
+			return fmt.Errorf("task %.40q: %w", string(t.Do), ErrMalformed)
+		case !ProjectID(id):
+			return fmt.Errorf("task %s about %.40q, which is no UUID in lower case: %w", t.Do, id, ErrMalformed)
+		}
+	}
+	return nil
 }
 
 // maxPodName is the length of a pod's name, in bytes, at the most: a DNS label,

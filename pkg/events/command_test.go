@@ -38,9 +38,15 @@ func commands() map[events.Stage]events.Command {
 	user.Pod, user.Generation = "", ""
 	sweep.User, sweep.Pod, sweep.Generation = "", "", ""
 	sweep.Sweep = &events.SweepRequest{DryRun: true, Spare: 60}
+	restart, task := base(events.StageRestart), base(events.StageProject)
+	restart.User, restart.Pod = events.ProjectUser(project), events.ProjectPod(project)
+	restart.Restart = &events.Restart{Command: "0f0e0d0c", Cause: events.CauseLicenses, Message: "license Course 2026 has changed"}
+	task.User, task.Pod, task.Generation = "", "", ""
+	task.Task = &events.ProjectTask{Do: events.TaskRecompute, Project: project, At: at(60), Cause: events.CauseLicenses, After: "x"}
 	return map[events.Stage]events.Command{
 		events.StageCreate: create, events.StageLicense: license, events.StageLaunch: launch, events.StageFinish: base(events.StageFinish),
 		events.StageDelete: remove, events.StageDeleteUser: user, events.StageSweep: sweep,
+		events.StageRestart: restart, events.StageProject: task,
 	}
 }
 
@@ -75,36 +81,53 @@ func TestCommandGolden(t *testing.T) {
 func TestCommandCheck(t *testing.T) {
 	t.Parallel()
 	all := events.Stages()
-	ofUser := slices.DeleteFunc(slices.Clone(all), func(s events.Stage) bool { return s == events.StageSweep })
+	ofUser := slices.DeleteFunc(slices.Clone(all), func(s events.Stage) bool { return s == events.StageSweep || s == events.StageProject })
 	create, rendered := []events.Stage{events.StageCreate}, []events.Stage{events.StageLicense, events.StageLaunch}
-	ofPod := []events.Stage{events.StageLicense, events.StageLaunch, events.StageFinish, events.StageDelete}
+	ofAnyone := slices.DeleteFunc(slices.Clone(all), func(s events.Stage) bool { return s == events.StageRestart })
+	restart, task := []events.Stage{events.StageRestart}, []events.Stage{events.StageProject}
+	ofPod := []events.Stage{events.StageRestart, events.StageLicense, events.StageLaunch, events.StageFinish, events.StageDelete}
 	tests := map[string]struct {
 		stages []events.Stage
 		change func(*events.Command)
 		want   error
 		names  string
 	}{
-		"unknown stage":      {all, func(c *events.Command) { c.Stage = "paint" }, events.ErrStage, "paint"},
-		"no id":              {all, func(c *events.Command) { c.ID = "" }, events.ErrMalformed, "command_id"},
-		"no cluster":         {all, func(c *events.Command) { c.Cluster = "" }, events.ErrMalformed, "cluster"},
-		"no user":            {ofUser, func(c *events.Command) { c.User = "" }, events.ErrMalformed, "user_id"},
-		"user not in UTF-8":  {all, func(c *events.Command) { c.User = "a\xff" }, events.ErrMalformed, "user_id"},
-		"id not in UTF-8":    {all, func(c *events.Command) { c.ID = "a\xff" }, events.ErrMalformed, "command_id"},
-		"user too long":      {all, func(c *events.Command) { c.User = strings.Repeat("ø", 400) }, events.ErrTooLarge, "subject"},
-		"id too long":        {all, func(c *events.Command) { c.ID = strings.Repeat("ø", 400) }, events.ErrTooLarge, "subject"},
-		"no pod":             {ofPod, func(c *events.Command) { c.Pod = "" }, events.ErrMalformed, "pod_name"},
-		"no generation":      {ofPod, func(c *events.Command) { c.Generation = "" }, events.ErrMalformed, "generation"},
-		"no create":          {create, func(c *events.Command) { c.Create = nil }, events.ErrMalformed, "create"},
-		"no manifest":        {create, func(c *events.Command) { c.Create.ManifestURL = "" }, events.ErrMalformed, "create.manifest_url"},
-		"no deadline":        {create, func(c *events.Command) { c.Create.Deadline = time.Time{} }, events.ErrMalformed, "create.deadline"},
-		"nothing rendered":   {rendered, func(c *events.Command) { c.Rendered = nil }, events.ErrMalformed, "rendered"},
-		"rendered null":      {rendered, func(c *events.Command) { c.Rendered = json.RawMessage("null") }, events.ErrMalformed, "rendered"},
-		"rendered no JSON":   {rendered, func(c *events.Command) { c.Rendered = json.RawMessage("{") }, events.ErrMalformed, ""},
-		"no delete":          {[]events.Stage{events.StageDelete}, func(c *events.Command) { c.Delete = nil }, events.ErrMalformed, "delete"},
-		"no sweep":           {[]events.Stage{events.StageSweep}, func(c *events.Command) { c.Sweep = nil }, events.ErrMalformed, "sweep"},
-		"a large one":        {rendered, func(c *events.Command) { c.Rendered = text(events.MaxManifest) }, nil, ""},
-		"one too large":      {rendered, func(c *events.Command) { c.Rendered = text(events.MaxCommand) }, events.ErrTooLarge, "limit"},
-		"a user in any form": {all, func(c *events.Command) { c.User = "project:0f7c> *.\x00å" }, nil, ""},
+		"unknown stage":       {all, func(c *events.Command) { c.Stage = "paint" }, events.ErrStage, "paint"},
+		"no id":               {all, func(c *events.Command) { c.ID = "" }, events.ErrMalformed, "command_id"},
+		"no cluster":          {all, func(c *events.Command) { c.Cluster = "" }, events.ErrMalformed, "cluster"},
+		"no user":             {ofUser, func(c *events.Command) { c.User = "" }, events.ErrMalformed, "user_id"},
+		"user not in UTF-8":   {all, func(c *events.Command) { c.User = "a\xff" }, events.ErrMalformed, "user_id"},
+		"id not in UTF-8":     {all, func(c *events.Command) { c.ID = "a\xff" }, events.ErrMalformed, "command_id"},
+		"user too long":       {all, func(c *events.Command) { c.User = strings.Repeat("ø", 400) }, events.ErrTooLarge, "subject"},
+		"id too long":         {all, func(c *events.Command) { c.ID = strings.Repeat("ø", 400) }, events.ErrTooLarge, "subject"},
+		"no pod":              {ofPod, func(c *events.Command) { c.Pod = "" }, events.ErrMalformed, "pod_name"},
+		"no generation":       {ofPod, func(c *events.Command) { c.Generation = "" }, events.ErrMalformed, "generation"},
+		"no create":           {create, func(c *events.Command) { c.Create = nil }, events.ErrMalformed, "create"},
+		"no manifest":         {create, func(c *events.Command) { c.Create.ManifestURL = "" }, events.ErrMalformed, "create.manifest_url"},
+		"no deadline":         {create, func(c *events.Command) { c.Create.Deadline = time.Time{} }, events.ErrMalformed, "create.deadline"},
+		"nothing rendered":    {rendered, func(c *events.Command) { c.Rendered = nil }, events.ErrMalformed, "rendered"},
+		"rendered null":       {rendered, func(c *events.Command) { c.Rendered = json.RawMessage("null") }, events.ErrMalformed, "rendered"},
+		"rendered no JSON":    {rendered, func(c *events.Command) { c.Rendered = json.RawMessage("{") }, events.ErrMalformed, ""},
+		"no delete":           {[]events.Stage{events.StageDelete}, func(c *events.Command) { c.Delete = nil }, events.ErrMalformed, "delete"},
+		"no sweep":            {[]events.Stage{events.StageSweep}, func(c *events.Command) { c.Sweep = nil }, events.ErrMalformed, "sweep"},
+		"a large one":         {rendered, func(c *events.Command) { c.Rendered = text(events.MaxManifest) }, nil, ""},
+		"one too large":       {rendered, func(c *events.Command) { c.Rendered = text(events.MaxCommand) }, events.ErrTooLarge, "limit"},
+		"no restart":          {restart, func(c *events.Command) { c.Restart = nil }, events.ErrMalformed, "restart"},
+		"restart of a person": {restart, func(c *events.Command) { c.User = user }, events.ErrMalformed, "no project"},
+		"no task":             {task, func(c *events.Command) { c.Task = nil }, events.ErrMalformed, "task"},
+		"unknown task":        {task, func(c *events.Command) { c.Task = &events.ProjectTask{Do: "paint"} }, events.ErrMalformed, "paint"},
+		"task about nothing":  {task, func(c *events.Command) { c.Task = &events.ProjectTask{Do: events.TaskLicense} }, events.ErrMalformed, "UUID"},
+		"task for all":        {task, func(c *events.Command) { c.Task = &events.ProjectTask{Do: events.TaskSettings} }, nil, ""},
+		"manifest and project": {
+			create, func(c *events.Command) { c.Create.Project = &events.ProjectRequest{ID: project} }, events.ErrMalformed, "manifest_url and project",
+		},
+		"another's project": {create, func(c *events.Command) {
+			c.Create = &events.CreateRequest{Deadline: at(1), Project: &events.ProjectRequest{ID: project}}
+		}, events.ErrMalformed, "user_id"},
+		"a project": {create, func(c *events.Command) {
+			c.User, c.Create = events.ProjectUser(project), &events.CreateRequest{Deadline: at(1), Project: &events.ProjectRequest{ID: project}}
+		}, nil, ""},
+		"a user in any form": {ofAnyone, func(c *events.Command) { c.User = "project:0f7c> *.\x00å" }, nil, ""},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

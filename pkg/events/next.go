@@ -1,6 +1,7 @@
 package events
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -19,6 +20,10 @@ const (
 	FactAdopt Kind = "adopt"
 	// FactLicense is the licenser's decision to go on.
 	FactLicense Kind = "license"
+	// FactRelicense is the licenser's: other licenses give a pod what it has.
+	FactRelicense Kind = "relicense"
+	// FactIdle is the licenser's: a project will be stopped, or not any more.
+	FactIdle Kind = "idle"
 	// FactLaunch is the creator's intention to call Kubernetes.
 	FactLaunch Kind = "launch"
 	// FactWait is the creator's: something that the launch needs is not there yet.
@@ -49,8 +54,17 @@ type Fact struct {
 	Message string
 	// Record is what a claim or an adoption begins with.
 	Record Record
-	// Licenses is the licenser's decision.
-	Licenses []License
+	// Licenses is the licenser's decision, for license and relicense; Licensing says how,
+	// and Container and Image are what the pod has now, empty where that did not change.
+	Licenses  []License
+	Licensing *Licensing
+	Container string
+	Image     string
+	// IdleStopAt is when a project will be stopped, zero for not: for idle.
+	IdleStopAt time.Time
+	// Restart says that another pod follows, Stop that none does: for delete.
+	Restart *Restart
+	Stop    bool
 	// Storage is the claim that the pod uses, for launch and launched; TokenKeys is what
 	// is copied out of it, for launch.
 	Storage   string
@@ -93,6 +107,14 @@ var (
 //
 // Next is pure and safe for concurrent use. before is not modified.
 func Next(before Record, fact Fact) (Record, bool, error) {
+	after, changed, err := next(before, fact)
+	if changed && fact.Kind != FactLicense {
+		after.Licensing = nil // It is in the log once.
+	}
+	return after, changed, err
+}
+
+func next(before Record, fact Fact) (Record, bool, error) {
 	fact.Message = clip(fact.Message)
 	fact.Observed.Message = clip(fact.Observed.Message)
 	fact.At, fact.Observed.StartTime = fact.At.UTC(), fact.Observed.StartTime.UTC()
@@ -115,6 +137,8 @@ func Next(before Record, fact Fact) (Record, bool, error) {
 		return gone(before, fact)
 	case FactLicense:
 		return license(before, fact)
+	case FactRelicense, FactIdle:
+		return amend(before, fact)
 	case FactLaunch:
 		return launch(before, fact)
 	case FactWait:
@@ -169,7 +193,26 @@ func license(before Record, fact Fact) (Record, bool, error) {
 	if r.Licenses == nil {
 		r.Licenses = []License{}
 	}
+	r.Licensing = fact.Licensing
+	r.Container, r.Image = cmp.Or(fact.Container, r.Container), cmp.Or(fact.Image, r.Image)
 	return r, true, nil
+}
+
+// amend notes something about a pod that leaves it where it is in its life.
+func amend(before Record, fact Fact) (Record, bool, error) {
+	if before.Event == Claimed {
+		return before, false, fmt.Errorf("%s after %s: %w", fact.Kind, before.Event, ErrOrder)
+	}
+	r := before
+	if fact.Kind == FactIdle {
+		r.IdleStopAt = fact.IdleStopAt.UTC()
+		return r, !r.IdleStopAt.Equal(before.IdleStopAt), nil
+	}
+	r.Licenses = fact.Licenses
+	if r.Licenses == nil {
+		r.Licenses = []License{}
+	}
+	return r, !slices.Equal(r.Licenses, before.Licenses), nil
 }
 
 func launch(before Record, fact Fact) (Record, bool, error) {
@@ -261,18 +304,33 @@ func fail(before Record, fact Fact) (Record, bool, error) {
 func remove(before Record, fact Fact) (Record, bool, error) {
 	switch before.Event {
 	case Deleting:
-		return before, false, nil
+		r := before
+		r.Restart = followed(before, fact)
+		return r, r.Restart != before.Restart, nil
 	case Gone:
 		return before, false, fmt.Errorf("%s after %s: %w", fact.Kind, before.Event, ErrOver)
 	default:
 		r := before
-		r.Event, r.DeletingAt = Deleting, fact.At
+		r.Event, r.DeletingAt, r.IdleStopAt = Deleting, fact.At, time.Time{}
+		r.Restart = followed(before, fact)
 		// What made the create fail stays the reason.
 		if before.Event != Failed {
 			r.Reason, r.Message = fact.Reason, fact.Message
 		}
 		return r, true, nil
 	}
+}
+
+// followed says what follows a delete: of several wishes for another pod the first
+// holds, and a wish for none ends it.
+func followed(before Record, fact Fact) *Restart {
+	switch {
+	case fact.Stop:
+		return nil
+	case before.Restart != nil:
+		return before.Restart
+	}
+	return fact.Restart
 }
 
 func gone(before Record, fact Fact) (Record, bool, error) {

@@ -27,6 +27,13 @@ const (
 	TokensPending       Reason = "TOKENS_PENDING"
 	RateLimited         Reason = "RATE_LIMITED"
 	Unauthorized        Reason = "UNAUTHORIZED"
+	Conflict            Reason = "CONFLICT"
+	AlreadyRunning      Reason = "ALREADY_RUNNING"
+	ProjectUnknown      Reason = "PROJECT_UNKNOWN"
+	TemplateInvalid     Reason = "TEMPLATE_INVALID"
+	LicenseInvalid      Reason = "LICENSE_INVALID"
+	Idle                Reason = "IDLE"
+	GaveUp              Reason = "GAVE_UP"
 	Pulling             Reason = "PULLING"
 	ImagePull           Reason = "IMAGE_PULL"
 	Starting            Reason = "STARTING"
@@ -74,6 +81,13 @@ func Reasons() []ReasonInfo {
 		{TokensPending, "the tokens that the pod makes are still to be copied out of it"},
 		{RateLimited, "the caller asks too often; Retry-After says when to ask again"},
 		{Unauthorized, "the caller has not said who it is, or its credentials are wrong"},
+		{Conflict, "what is to be changed has been changed by somebody else meanwhile"},
+		{AlreadyRunning, "the project has a pod already"},
+		{ProjectUnknown, "the database has no project of this id"},
+		{TemplateInvalid, "the template of the project pods is missing or is no usable Pod; the message says what of it"},
+		{LicenseInvalid, "a license cannot be used as it is; the message names license and field"},
+		{Idle, "the project was stopped because nobody had used it for its idle timeout"},
+		{GaveUp, "the project is to run always, and has failed too often in a row"},
 		{Pulling, "an image is being pulled"},
 		{ImagePull, "an image cannot be pulled"},
 		{Starting, "the containers are being started"},

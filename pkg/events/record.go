@@ -53,6 +53,13 @@ type Record struct {
 	TokenKeys []string `json:"token_keys,omitempty"`
 	// Licenses is what the licenser decided: null before, empty for none.
 	Licenses []License `json:"licenses,omitzero"`
+	// Licensing says how; only the licensed event has it.
+	Licensing *Licensing `json:"licensing,omitempty"`
+	// Restart is set while a project's pod is deleted so that another one is made.
+	Restart *Restart `json:"restart,omitempty"`
+	// IdleStopAt is when a project will be stopped unless somebody uses it; zero while that
+	// is not near.
+	IdleStopAt time.Time `json:"idle_stop_at,omitzero"`
 	// Observed is what the cluster said last.
 	Observed Observed `json:"observed,omitzero"`
 
@@ -81,9 +88,29 @@ type Object struct {
 
 // License is what became of one site license when a pod was made.
 type License struct {
-	ID     string `json:"id"`
+	ID string `json:"id"`
+	// Title is what people call it.
+	Title string `json:"title,omitempty"`
+	// Status is active, ineffective, exhausted, expired or future; Reason says why it gives
+	// nothing.
 	Status string `json:"status"`
 	Reason string `json:"reason,omitempty"`
+	// Patched says that operations of its patch are in the pod.
+	Patched bool `json:"patched,omitempty"`
+}
+
+// Licensing says what the licenser made of a pod, and from what. It never has the value of
+// a variable.
+type Licensing struct {
+	// SettingsDigest and TemplateDigest are SHA-256 sums, in hex, of the project's
+	// settings and of the template; PodDigest is that of the pod that was made of them.
+	SettingsDigest string `json:"settings_digest,omitempty"`
+	TemplateDigest string `json:"template_digest,omitempty"`
+	PodDigest      string `json:"pod_digest,omitempty"`
+	// Quota is what was computed, without patches.
+	Quota json.RawMessage `json:"quota,omitempty"`
+	// Explanation says for each field of the pod that differs from the template what set it.
+	Explanation json.RawMessage `json:"explanation,omitempty"`
 }
 
 // Observed is what a cluster says about a pod.

@@ -35,6 +35,8 @@ const (
 	heartbeatRoot = "berth.heartbeat"
 	boundRoot     = "berth.bound"
 	confirmRoot   = "berth.confirm"
+	licenseRoot   = "berth.license"
+	renderRoot    = "berth.render"
 	timerStage    = "timer"
 	completeMark  = "complete"
 )
@@ -270,6 +272,14 @@ func BoundSubject(cluster string) string { return boundRoot + "." + Token(cluste
 // ConfirmSubject is the core NATS subject on which the leading watcher is asked
 // whether a pod has an address.
 func ConfirmSubject(cluster string) string { return confirmRoot + "." + Token(cluster) }
+
+// LicenseSubject is the core NATS subject on which the licensers are asked about
+// licenses, projects and previews.
+func LicenseSubject(cluster string) string { return licenseRoot + "." + Token(cluster) }
+
+// RenderSubject is the core NATS subject on which the creators are asked for templates,
+// for pods as they would be made, and for what the API server would say to them.
+func RenderSubject(cluster string) string { return renderRoot + "." + Token(cluster) }
 
 // CommandSubjects are the subjects of the command stream.
 func CommandSubjects() []string { return []string{commandsRoot + ".>"} }

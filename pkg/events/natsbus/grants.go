@@ -31,8 +31,9 @@ func Grants(cluster string) []Grant {
 	c := cluster
 	grants := []Grant{
 		{User: "api", Publish: flat(
-			asks(c, events.StageCreate, events.StageDelete, events.StageDeleteUser, events.StageSweep),
-			one(events.OutcomeFilter(c), events.AuditFilter(c), events.ConfirmSubject(c)), reads(events.LogStream),
+			asks(c, events.StageCreate, events.StageDelete, events.StageDeleteUser, events.StageSweep, events.StageRestart),
+			one(events.OutcomeFilter(c), events.AuditFilter(c), events.ConfirmSubject(c), events.LicenseSubject(c)),
+			reads(events.LogStream),
 			one(streamAPI("MSG.GET", events.TokenStream)),
 		), Subscribe: one(events.HeartbeatSubject(c))},
 		{User: "creator", Publish: flat(
@@ -40,16 +41,23 @@ func Grants(cluster string) []Grant {
 			one(events.OutcomeFilter(c), events.StorageFilter(c), events.TokenFilter(c), streamAPI("MSG.GET", events.TokenStream)),
 			appends(c, events.Claimed, events.Launching, events.Launched, events.Waiting, events.Running, events.Ready, events.Unready,
 				events.Failed, events.Deleting, events.Gone),
-			carriesOut(c, events.StageCreate, events.StageLaunch, events.StageFinish), rescues(c),
+			carriesOut(c, events.StageCreate, events.StageLaunch, events.StageFinish, events.StageRestart), rescues(c),
 			one(streamAPI("MSG.GET", events.TokenStream)),
-		), Subscribe: one(events.BoundSubject(c))},
+			one(InboxPrefix("licenser")+".>"), // Its answers about templates.
+		), Subscribe: one(events.BoundSubject(c), events.RenderSubject(c))},
 		{User: "licenser", Publish: flat(
-			asks(c, events.StageLaunch, events.StageDelete), appends(c, events.Licensed, events.Failed),
-			carriesOut(c, events.StageLicense),
-		)},
+			asks(c, events.StageLaunch, events.StageDelete, events.StageCreate, events.StageRestart, events.StageProject),
+			// What it amends stays where it is in its life.
+			appends(c, events.Licensed, events.Launching, events.Launched, events.Waiting, events.Running, events.Ready, events.Unready,
+				events.Ended, events.Failed),
+			carriesOut(c, events.StageLicense, events.StageProject), timers(c), reads(events.LogStream),
+			one(events.RenderSubject(c)),
+			one(InboxPrefix("api")+".>"), // Its answers about licenses and projects.
+		), Subscribe: one(events.LicenseSubject(c))},
 		{User: "deleter", Publish: flat(
 			timers(c), appends(c, events.Failed, events.Deleting, events.Gone),
-			carriesOut(c, events.StageDelete, events.StageDeleteUser, events.StageSweep), asks(c, events.StageDelete, events.StageSweep),
+			carriesOut(c, events.StageDelete, events.StageDeleteUser, events.StageSweep),
+			asks(c, events.StageDelete, events.StageSweep, events.StageCreate),
 			one(events.OutcomeFilter(c), events.StorageFilter(c)),
 			one(streamAPI("PURGE", events.CommandStream), streamAPI("PURGE", events.LogStream), streamAPI("PURGE", events.TokenStream)),
 		)},

@@ -219,9 +219,15 @@ func withoutVariables(data []byte) []byte {
 	if c.Rendered != nil {
 		c.Rendered = json.RawMessage("{}")
 	}
+	if c.Project != nil {
+		c.Project = withoutEnv(*c.Project)
+	}
 	if c.Create != nil {
 		create := *c.Create
 		create.Settings, create.ManifestURL = nil, create.Manifest()
+		if create.Project != nil {
+			create.Project = withoutEnv(*create.Project)
+		}
 		c.Create = &create
 	}
 	kept, err := c.Marshal()
@@ -229,6 +235,11 @@ func withoutVariables(data []byte) []byte {
 		return []byte("{}") // It was read from JSON, and can be written.
 	}
 	return kept
+}
+
+func withoutEnv(p events.ProjectRequest) *events.ProjectRequest {
+	p.Env, p.Config = nil, nil
+	return &p
 }
 
 // headerText makes one line of at most 1 KiB of a text, as a header needs it.

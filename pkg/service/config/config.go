@@ -85,6 +85,8 @@ type Config struct {
 	IngressClass string
 	// IngressAnnotations are added to each ingress.
 	IngressAnnotations map[string]string
+	// Projects is about the pods of projects, and what licenses make of them.
+	Projects Projects
 }
 
 // Hostname names the silo with an address.
@@ -107,6 +109,8 @@ type Silo struct {
 	DataAddress netip.Addr
 	// UserDomains are the parts after the @ of the users that it may speak for; "*" is every user.
 	UserDomains []string
+	// Projects says that it may start, stop and look at all projects.
+	Projects bool
 }
 
 // Credentials of a silo: None, or at least one of the hashes. With both, a caller needs both.
@@ -162,6 +166,7 @@ func Default() Config {
 		TokenByteLimit:       defaultTokenByteLimit,
 		AuditRetention:       defaultAuditRetention,
 		SweepInterval:        defaultSweepInterval,
+		Projects:             defaultProjects(),
 	}
 }
 

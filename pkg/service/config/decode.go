@@ -63,6 +63,14 @@ func (v value) integer() int {
 	return int(n)
 }
 
+func (v value) boolean() bool {
+	text, ok := v.scalar()
+	if ok && text != "true" && text != "false" {
+		v.fault(quote(text) + " is not a switch: write true or false")
+	}
+	return text == "true"
+}
+
 func (v value) number() float64 {
 	text, ok := v.scalar()
 	n, err := strconv.ParseFloat(text, 64)

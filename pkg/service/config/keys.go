@@ -70,6 +70,7 @@ func keys() []key {
 		text("ingressWildcardSecret", func(c *Config) *string { return &c.IngressWildcardSecret }),
 		text("ingressClass", func(c *Config) *string { return &c.IngressClass }),
 		{name: "ingressAnnotations", read: readAnnotations, of: func(c *Config) any { return c.IngressAnnotations }},
+		{name: "projects", read: readProjects, of: func(c *Config) any { return c.Projects }},
 		{name: keyPodCacheDir, read: func(v value, _ *Config) { v.text() }, verbatim: true, of: func(*Config) any { return nil }},
 	}
 }
@@ -157,6 +158,7 @@ func readSilos(v value, c *Config) {
 			"sourceNetworks": func(v value) { s.SourceNetworks = v.networks() },
 			"hostName":       func(v value) { s.HostName = v.text() },
 			"dataAddress":    func(v value) { s.DataAddress = v.address() },
+			"projects":       func(v value) { s.Projects = v.boolean() },
 			"userDomains":    func(v value) { s.UserDomains = list(v, "a list of domains", value.text) },
 		})
 		return s

@@ -252,6 +252,7 @@ func TestExample(t *testing.T) {
 		zero.NFSStorageRoot, zero.IngressDomain, zero.IngressWildcardSecret = "", "", ""
 		zero.IngressClass, zero.IngressAnnotations = "", nil
 		zero.AllowedHosts = nil
+		zero.Projects.Image, zero.Projects.Tag, zero.Projects.ProtectedPaths, zero.Projects.Forbid = "", "", nil, nil
 	}
 	if diff := cmp.Diff(want, shared, compare()); diff != "" {
 		t.Errorf("defaults of the example (-default +example):\n%s", diff)
@@ -260,7 +261,7 @@ func TestExample(t *testing.T) {
 		{
 			Name: "silo1", Credentials: Credentials{TokenHash: Hash{set: true}}, HostName: "silo1.example.org",
 			SourceNetworks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24")},
-			DataAddress:    netip.MustParseAddr("10.2.0.12"), UserDomains: []string{"example.org"},
+			DataAddress:    netip.MustParseAddr("10.2.0.12"), UserDomains: []string{"example.org"}, Projects: true,
 		},
 		{
 			Name: "silo2", Credentials: Credentials{None: true},

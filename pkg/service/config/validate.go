@@ -56,6 +56,7 @@ func (c Config) Validate() Faults {
 	for _, name := range slices.Sorted(maps.Keys(c.IngressAnnotations)) {
 		v.check(value{path: "ingressAnnotations"}.below(name), annotationKey(name))
 	}
+	v.projects(c.Projects)
 	return v.faults
 }
 
