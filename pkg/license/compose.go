@@ -1,0 +1,75 @@
+package license
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"berth/pkg/license/patchset"
+	"berth/pkg/license/pod"
+	"berth/pkg/license/quota"
+)
+
+// Options are a site's rules for [Compose].
+type Options struct {
+	Pod        pod.Options
+	Protection patchset.Protection
+}
+
+// Composed is a pod and how it came to be.
+type Composed struct {
+	Pod         json.RawMessage
+	Explanation Explanation
+}
+
+// Compose brings a quota to a pod, then the patches of its licenses. Steps of the
+// explanation lead from the canonical base to the pod.
+//
+// The error is a [*patchset.Error] where a license's patch is at fault, also one
+// whose text does not load, and a [*pod.Error] where the quota or the base is. The
+// arguments are not modified; it is safe for concurrent use.
+func Compose(base json.RawMessage, q quota.Result, opts Options) (Composed, error) {
+	for _, bad := range q.BadPatches {
+		return Composed{}, &patchset.Error{
+			License: bad.License, List: -1, Operation: -1, Code: patchset.CodePatchInvalid, Message: bad.Err.Error(),
+		}
+	}
+	mapped, err := pod.Map(base, q.Quota, opts.Pod)
+	if err != nil {
+		return Composed{}, fmt.Errorf("compose pod: %w", err)
+	}
+	patched, err := patchset.Apply(mapped.Pod, operations(q.Quota.Patch), opts.Protection)
+	if err != nil {
+		return Composed{}, fmt.Errorf("compose pod: %w", err)
+	}
+
+	e := Explanation{Steps: []Step{}, Quota: q.Findings}
+	e.Ignored = append(append(e.Ignored, q.Ignored...), mapped.Ignored...)
+	for _, c := range mapped.Changes {
+		e.Steps = append(e.Steps, Step{Op: c.Op, Path: c.Path, Value: c.Value, Kind: KindQuota, Fields: c.Fields, Note: c.Note})
+	}
+	for _, done := range patched.Effective {
+		e.Steps = append(e.Steps, Step{
+			Op: done.Op, Path: done.Path, From: done.From, Value: done.Value, Kind: KindLicense,
+			License: done.License, Operation: &done.Index, Note: done.Note,
+		})
+	}
+	for _, s := range patched.Skipped {
+		e.Ignored = append(e.Ignored, quota.Ignored{
+			License: s.License, Field: fmt.Sprintf("patch, operation %d, path %q", s.Index, s.Path), Why: s.Why,
+		})
+	}
+	return Composed{Pod: patched.Doc, Explanation: e}, nil
+}
+
+// operations numbers the licenses of a quota's patch in their order.
+func operations(patch []quota.Operation) []patchset.Operation {
+	ops := make([]patchset.Operation, len(patch))
+	list := 0
+	for i, op := range patch {
+		if i > 0 && op.License != patch[i-1].License {
+			list++
+		}
+		ops[i] = patchset.Operation{License: op.License, List: list, Index: op.Index, Raw: op.Raw}
+	}
+	return ops
+}

@@ -1,0 +1,223 @@
+package offline_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"io"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"berth/pkg/license/offline"
+)
+
+// recorded returns the lines of a file of vectors.
+func recorded(tb testing.TB, path string) []byte {
+	tb.Helper()
+	file, err := os.Open(path)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer file.Close()
+	text, err := gzip.NewReader(file)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	lines, err := io.ReadAll(text)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return lines
+}
+
+func TestComputeQuotas(t *testing.T) {
+	t.Parallel()
+	lines := recorded(t, "../quota/testdata/quota.jsonl.gz")
+	out := new(bytes.Buffer)
+	if err := offline.ComputeQuotas(t.Context(), bytes.NewReader(lines), out); err != nil {
+		t.Fatal(err)
+	}
+	answers := json.NewDecoder(out)
+	for cases := json.NewDecoder(bytes.NewReader(lines)); cases.More(); {
+		var c struct {
+			ID      any `json:"id"`
+			Quota   any `json:"want_quota"`
+			Reasons any `json:"want_reasons"`
+			Error   any `json:"want_error"`
+		}
+		if err := cases.Decode(&c); err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]any{"id": c.ID, "quota": c.Quota, "reasons": c.Reasons}
+		if c.Error != nil {
+			want = map[string]any{"id": c.ID, "error": c.Error}
+		}
+		var got map[string]any
+		if err := answers.Decode(&got); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%v (-want +got):\n%s", c.ID, diff)
+		}
+	}
+	if answers.More() {
+		t.Error("more answers than cases")
+	}
+}
+
+func TestCheckQuotas(t *testing.T) {
+	t.Parallel()
+	lines := recorded(t, "../check/testdata/license_check.jsonl.gz")
+	text, err := os.ReadFile("../check/testdata/ours.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Where our rules make another outcome, it is kept beside those of the check.
+	var ours map[string]struct {
+		SiteLicense map[string]any `json:"site_license"`
+		Quota       any            `json:"run_quota"`
+		LastUsed    any            `json:"last_used"`
+	}
+	if err := json.Unmarshal(text, &ours); err != nil {
+		t.Fatal(err)
+	}
+	out := new(bytes.Buffer)
+	if err := offline.CheckQuotas(t.Context(), bytes.NewReader(lines), out); err != nil {
+		t.Fatal(err)
+	}
+	answers := json.NewDecoder(out)
+	for cases := json.NewDecoder(bytes.NewReader(lines)); cases.More(); {
+		var c struct {
+			ID          string `json:"id"`
+			SiteLicense []any  `json:"want_site_license_list"`
+			Quota       any    `json:"want_run_quota"`
+			LastUsed    any    `json:"want_last_used"`
+			Error       any    `json:"want_error"`
+		}
+		if err := cases.Decode(&c); err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]any{"id": c.ID, "site_license_list": any(c.SiteLicense), "run_quota": c.Quota, "last_used": c.LastUsed}
+		switch our, differs := ours[c.ID]; {
+		case c.Error != nil:
+			want = map[string]any{"id": c.ID, "error": c.Error}
+		case c.SiteLicense == nil:
+			want["site_license_list"] = nil
+		case differs:
+			want["run_quota"], want["last_used"] = our.Quota, our.LastUsed
+			for i, pair := range c.SiteLicense {
+				id := pair.([]any)[0].(string)
+				c.SiteLicense[i] = []any{id, our.SiteLicense[id]}
+			}
+		}
+		var got map[string]any
+		if err := answers.Decode(&got); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", c.ID, diff)
+		}
+	}
+	if answers.More() {
+		t.Error("more answers than cases")
+	}
+}
+
+func TestMalformedCases(t *testing.T) {
+	t.Parallel()
+	const quota = `{"network":false,"member_host":false,"privileged":false,"always_running":false,"memory_request":200,` +
+		`"memory_limit":1000,"cpu_request":0.02,"cpu_limit":1,"disk_quota":3000,"idle_timeout":1800,` +
+		`"dedicated_vm":false,"dedicated_disks":[],"gpu":false}`
+	const now = `"now":"2026-03-01T12:00:00Z"`
+	for name, test := range map[string]struct{ line, wantCompute, wantCheck string }{
+		"nothing": {``, `{"id":null,"error":"the line is not a JSON object"}`, `{"id":null,"error":"the line is not a JSON object"}`},
+		"no JSON": {
+			`{"id":1,`, `{"id":null,"error":"parse JSON: unexpected end of JSON input"}`,
+			`{"id":null,"error":"parse JSON: unexpected end of JSON input"}`,
+		},
+		"an id alone": {
+			`{"id": {"x" : 12345678901234567890} }`, `{"id":{"x":12345678901234567890},"quota":` + quota + `,"reasons":{}}`,
+			`{"id":{"x":12345678901234567890},"error":"now is missing: give the time as 2006-01-02T15:04:05Z"}`,
+		},
+		"no id": {
+			`{` + now + `}`, `{"id":null,"quota":` + quota + `,"reasons":{}}`,
+			`{"id":null,"site_license_list":null,"run_quota":` + quota + `,"last_used":[]}`,
+		},
+		"licenses that are no pairs": {
+			`{"id":"a",` + now + `,"site_licenses_list":[["x"]],"project":{"site_license_list":{"x":{}}}}`,
+			`{"id":"a","error":"site_licenses_list is not a list of [id, value]"}`,
+			`{"id":"a","error":"project.site_license_list is not a list of [id, value]"}`,
+		},
+		"wrong types": {
+			`{"id":"a",` + now + `,"settings":[],"project":{"settings":[]}}`,
+			`{"id":"a","error":"settings is neither an object nor null"}`, `{"id":"a","error":"settings is neither an object nor null"}`,
+		},
+		"the last of two values, at the first place": {
+			`{"id":"a",` + now + `,"site_licenses_list":[["x",{"quota":{"ram":"3"}}],["x",{}]],"project":{"site_license_list":[["x",{}],["x",null]]}}`,
+			`{"id":"a","quota":` + quota + `,"reasons":{}}`,
+			`{"id":"a","site_license_list":[["x",{"status":"expired","reason":"expired"}]],"run_quota":` + quota + `,"last_used":[]}`,
+		},
+		"odd other projects": {
+			`{"id":"a",` + now + `,"other_projects":[{"state":3,"site_license":[]},{"state":"running","site_license":{"x":null,"y":{"status":1}}}]}`,
+			`{"id":"a","quota":` + quota + `,"reasons":{}}`,
+			`{"id":"a","site_license_list":null,"run_quota":` + quota + `,"last_used":[]}`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			out := new(strings.Builder)
+			if err := offline.ComputeQuotas(t.Context(), strings.NewReader(test.line+"\n"), out); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.wantCompute+"\n", out.String()); diff != "" {
+				t.Errorf("compute (-want +got):\n%s", diff)
+			}
+			out.Reset()
+			if err := offline.CheckQuotas(t.Context(), strings.NewReader(test.line+"\n"), out); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.wantCheck+"\n", out.String()); diff != "" {
+				t.Errorf("check (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func FuzzCases(f *testing.F) {
+	for i, line := range bytes.SplitAfter(recorded(f, "../check/testdata/license_check.jsonl.gz"), []byte("\n")) {
+		if i%40 == 0 {
+			f.Add(line)
+		}
+	}
+	f.Fuzz(func(t *testing.T, line []byte) {
+		line = bytes.ReplaceAll(line, []byte("\n"), nil)
+		out := new(bytes.Buffer)
+		if err := offline.CheckQuotas(t.Context(), bytes.NewReader(line), out); err != nil {
+			t.Fatal(err)
+		}
+		if err := offline.ComputeQuotas(t.Context(), bytes.NewReader(line), out); err != nil {
+			t.Fatal(err)
+		}
+		for answer := range bytes.Lines(out.Bytes()) {
+			if !json.Valid(answer) {
+				t.Errorf("answer is no JSON: %s", answer)
+			}
+		}
+	})
+}
+
+func BenchmarkComputeQuotas(b *testing.B) {
+	lines := recorded(b, "../quota/testdata/quota.jsonl.gz")
+	cases := bytes.Count(lines, []byte("\n"))
+	b.ReportAllocs()
+	b.SetBytes(int64(len(lines)))
+	for b.Loop() {
+		if err := offline.ComputeQuotas(b.Context(), bytes.NewReader(lines), io.Discard); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*cases), "ns/case")
+}

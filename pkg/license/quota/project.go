@@ -1,0 +1,269 @@
+package quota
+
+import (
+	"encoding/json"
+
+	"berth/pkg/license/internal/rawjson"
+)
+
+// Input is what a quota is computed from. Unset values (nil, JSON null) are fine.
+// Nothing in it is modified; results share memory with it.
+type Input struct {
+	// Settings is what an administrator gave the project, an object.
+	Settings json.RawMessage
+	// Users has, under each account's id, an object with upgrades.
+	Users json.RawMessage
+	// Licenses are those of the project, in the order that counts: ascending by id.
+	Licenses []License
+	// Site has default_quotas and max_upgrades, objects, or texts of them; a text
+	// that is no JSON counts as an empty object. Other members are ignored.
+	Site json.RawMessage
+	// PayAsYouGo is a purchase, an object with the upgrades under quota.
+	PayAsYouGo json.RawMessage
+}
+
+// Project is an [Input] without its licenses, read once for any number of
+// computations. It is safe for concurrent use.
+type Project struct {
+	settings amounts
+	// noInternet takes the network away at the very end.
+	noInternet bool
+
+	users []user
+	// upgrades is the sum over the users.
+	upgrades amounts
+
+	// defaults and maxima are the built-in ones under those of the site.
+	defaults, maxima amounts
+	// siteDefaults and siteMaxima say which are the site's.
+	siteDefaults, siteMaxima keys
+	overcommit               overcommit
+
+	payAsYouGo json.RawMessage
+	purchase   amounts
+
+	// base is what all start from: the defaults or the purchase, up to the maxima.
+	base amounts
+}
+
+// user is an account that has upgrades.
+type user struct {
+	id    string
+	gives amounts
+}
+
+// overcommit are the ratios 1:N of requests to limits. They only hold where set.
+type overcommit struct {
+	memory, cpu       float64
+	memorySet, cpuSet bool
+}
+
+// The numbers of a site that says nothing.
+var (
+	builtinDefaults = amounts{number: [numbers]float64{ //nolint:gochecknoglobals // A constant.
+		disk: 3000, memoryLimit: 1000, cpuLimit: 1, idle: 1800,
+	}}
+	builtinMaxima = amounts{ //nolint:gochecknoglobals // A constant.
+		number: [numbers]float64{
+			disk: 20000, memoryLimit: 16000, memoryRequest: 8000, cpuLimit: 3, cpuRequest: 2, idle: 90 * 86400,
+		},
+		flag: [flags]bool{network: true, memberHost: true, alwaysRunning: true},
+	}
+)
+
+// NewProject reads what is not a license. Inputs that are no objects are a
+// [*FieldError] with their name.
+func NewProject(in Input) (*Project, error) {
+	p := &Project{defaults: builtinDefaults, maxima: builtinMaxima}
+	settings, err := object("settings", in.Settings)
+	if err != nil {
+		return nil, err
+	}
+	p.readSettings(settings)
+
+	users, err := object("users", in.Users)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.readUsers(users); err != nil {
+		return nil, err
+	}
+
+	site, err := object("site_settings", in.Site)
+	if err != nil {
+		return nil, err
+	}
+	p.readSite(site)
+
+	purchase, err := object("pay_as_you_go", in.PayAsYouGo)
+	if err != nil {
+		return nil, err
+	}
+	p.base = p.defaults
+	if purchase != nil {
+		p.payAsYouGo = purchase
+		for name, value := range rawjson.Members(purchase) {
+			if string(name) == "quota" {
+				p.purchase = amounts{}
+				readUpgrades(value, &p.purchase)
+			}
+		}
+		for i, bought := range p.purchase.number {
+			p.base.number[i] = max(p.base.number[i], bought)
+		}
+		p.base.or(&p.purchase)
+	}
+	for i, most := range p.maxima.number {
+		p.base.number[i] = min(p.base.number[i], most)
+	}
+	for i, allowed := range p.maxima.flag {
+		p.base.flag[i] = p.base.flag[i] && allowed
+	}
+	return p, nil
+}
+
+// object trims an input that has to be an object or unset, and makes nil of unset.
+func object(name string, text json.RawMessage) ([]byte, error) {
+	value, err := rawjson.Trim(text)
+	if err != nil {
+		return nil, &FieldError{Field: name, Fix: "is not JSON: " + err.Error()}
+	}
+	return isObject(name, value)
+}
+
+func isObject(name string, value []byte) ([]byte, error) {
+	switch rawjson.Of(value) {
+	case rawjson.Unset:
+		return nil, nil
+	case rawjson.Object:
+		return value, nil
+	default:
+		return nil, &FieldError{Field: name, Fix: "is neither an object nor null"}
+	}
+}
+
+func (p *Project) readSettings(settings []byte) {
+	readUpgrades(settings, &p.settings)
+	for name, value := range rawjson.Members(settings) {
+		switch string(name) {
+		case "disableInternet":
+			p.noInternet = rawjson.Truthy(value)
+		case "disk_quota":
+			if rawjson.Of(value) == rawjson.String {
+				p.settings.number[disk] = leadingNumber(rawjson.Text(value), false)
+			}
+		}
+	}
+}
+
+func (p *Project) readUsers(users []byte) error {
+	var places map[string]int
+	for name, value := range rawjson.Members(users) {
+		account := user{id: string(name)}
+		value, err := isObject("users."+account.id, value)
+		if err != nil {
+			return err
+		}
+		for name, upgrades := range rawjson.Members(value) {
+			if string(name) != "upgrades" {
+				continue
+			}
+			if upgrades, err = isObject("users."+account.id+".upgrades", upgrades); err != nil {
+				return err
+			}
+			account.gives = amounts{}
+			readUpgrades(upgrades, &account.gives)
+		}
+		// Of two members of one name the last one counts.
+		if place, twice := places[account.id]; twice {
+			p.users[place] = account
+			continue
+		}
+		if places == nil {
+			places = map[string]int{}
+		}
+		places[account.id] = len(p.users)
+		p.users = append(p.users, account)
+	}
+	for i := range p.users {
+		p.upgrades.add(&p.users[i].gives)
+	}
+	return nil
+}
+
+func (p *Project) readSite(site []byte) {
+	var defaults, maxima []byte
+	for name, value := range rawjson.Members(site) {
+		switch string(name) {
+		case "default_quotas":
+			defaults = value
+		case "max_upgrades":
+			maxima = value
+		}
+	}
+	p.readDefaults(objectOrText(defaults))
+	p.siteMaxima, _ = readUpgrades(objectOrText(maxima), &p.maxima)
+}
+
+// objectOrText returns an object, or the one that a string has as text.
+func objectOrText(value []byte) []byte {
+	if rawjson.Of(value) != rawjson.String {
+		return value
+	}
+	text, err := rawjson.Trim(rawjson.Text(value))
+	if err != nil {
+		return nil
+	}
+	return text
+}
+
+// readDefaults reads default_quotas. A value of the wrong type is ignored.
+func (p *Project) readDefaults(quotas []byte) {
+	to := &p.defaults
+	var memorySet, cpuSet bool
+	for name, value := range rawjson.Members(quotas) {
+		isNumber := rawjson.Of(value) == rawjson.Number
+		number := bounded(rawjson.Float(value))
+		var i int
+		switch string(name) {
+		case "internet":
+			if rawjson.Of(value) == rawjson.Bool {
+				to.flag[network] = rawjson.True(value)
+				p.siteDefaults |= flagBit(network)
+			}
+			continue
+		case "mem_oc":
+			if p.overcommit.memorySet = isNumber; isNumber {
+				p.overcommit.memory = max(1, number)
+			}
+			continue
+		case "cpu_oc":
+			if p.overcommit.cpuSet = isNumber; isNumber {
+				p.overcommit.cpu = max(1, number)
+			}
+			continue
+		case "disk_quota":
+			i = disk
+		case "idle_timeout":
+			i = idle
+		case "mem":
+			i, memorySet = memoryLimit, isNumber
+		case "cpu":
+			i, cpuSet = cpuLimit, isNumber
+		default:
+			continue
+		}
+		if isNumber {
+			to.number[i] = number
+			p.siteDefaults |= numberBit(i)
+		}
+	}
+	if memorySet && p.overcommit.memorySet {
+		to.number[memoryRequest] = roundHalfUp(to.number[memoryLimit] / p.overcommit.memory)
+		p.siteDefaults |= numberBit(memoryRequest)
+	}
+	if cpuSet && p.overcommit.cpuSet {
+		to.number[cpuRequest] = to.number[cpuLimit] / p.overcommit.cpu
+		p.siteDefaults |= numberBit(cpuRequest)
+	}
+}
