@@ -103,10 +103,14 @@ type Command struct {
 	Rendered json.RawMessage `json:"rendered,omitempty"`
 	// Project is what a start of a project asks for: for the license stage of a project.
 	Project *ProjectRequest `json:"project,omitempty"`
-	Delete  *DeleteRequest  `json:"delete,omitempty"`
-	Sweep   *SweepRequest   `json:"sweep,omitempty"`
-	Restart *Restart        `json:"restart,omitempty"`
-	Task    *ProjectTask    `json:"task,omitempty"`
+	// Labels and Annotations are those by which Berth knows the pod of a project, which its
+	// template does not have: for the license stage of a project.
+	Labels      map[string]string `json:"labels,omitempty"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+	Delete      *DeleteRequest    `json:"delete,omitempty"`
+	Sweep       *SweepRequest     `json:"sweep,omitempty"`
+	Restart     *Restart          `json:"restart,omitempty"`
+	Task        *ProjectTask      `json:"task,omitempty"`
 }
 
 // ProjectRequest asks for the pod of a project. What is left out is as at the last start.

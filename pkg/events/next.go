@@ -75,7 +75,7 @@ type Fact struct {
 	HTTP    bool
 	SSHPort int
 	SSHUser string
-	// Warnings are added to the record's: for finish.
+	// Warnings are added to the record's: for launch and finish.
 	Warnings []string
 	// Observed is what the cluster says: for observe and adopt.
 	Observed Observed
@@ -223,6 +223,9 @@ func launch(before Record, fact Fact) (Record, bool, error) {
 		r := before
 		r.Event, r.LaunchingAt = Launching, fact.At
 		r.Storage, r.TokenKeys = fact.Storage, fact.TokenKeys
+		if before.LaunchingAt.IsZero() {
+			r.Warnings = append(slices.Clone(before.Warnings), fact.Warnings...)
+		}
 		// Another try to get a name that somebody else's object has, or storage that is
 		// not bound, is no progress, and still waits for the same.
 		if before.Reason != NameOccupied && before.Reason != StoragePending {

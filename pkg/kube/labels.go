@@ -19,6 +19,10 @@ const (
 	LabelPodName = "podName"
 	// LabelCreatedForPod is on services and ingresses: the name of their pod.
 	LabelCreatedForPod = "createdForPod"
+	// LabelRun is RunProject on the pods of projects, and LabelProject their project's id.
+	LabelRun     = "run"
+	LabelProject = "project_id"
+	RunProject   = "project"
 )
 
 // Selector is the label selector of watches and lists of pods. Every pod that
@@ -53,6 +57,15 @@ func Labels(name, user string) map[string]string {
 		LabelDomain:  LabelValue(domain),
 		LabelPodName: name,
 	}
+}
+
+// ProjectLabels returns the labels of the pod of that name of a project, whose id as a
+// user begins with "project:": those of [Labels], and what says that it is a project.
+func ProjectLabels(name, user string) map[string]string {
+	all := Labels(name, user)
+	all[LabelRun], all[LabelProject] = RunProject, LabelValue(strings.TrimPrefix(user, projectPrefix))
+
+	return all
 }
 
 // LabelValue returns s if it is a valid label value, else the nearest one:
@@ -124,10 +137,19 @@ const (
 	maxLife  = 128
 )
 
+// projectPrefix is what the ids of projects begin with, and no person's can.
+const projectPrefix = "project:"
+
+// Project says whether the id of a user is a project's.
+func Project(user string) bool { return strings.HasPrefix(user, projectPrefix) }
+
+// Person says whether the id of a user is a person's, as silos write it.
+func Person(user string) bool { return len(user) <= maxOwner && userID(user) }
+
 // owner checks the id that an annotation names: a user's, or a project's,
 // "project:<uuid>". An object with anything else is nobody's.
 func owner(id string) (string, bool) {
-	user := strings.TrimPrefix(id, "project:")
+	user := strings.TrimPrefix(id, projectPrefix)
 	if len(id) > maxOwner || !userID(user) {
 		return "", false
 	}

@@ -1,6 +1,7 @@
 package kube_test
 
 import (
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -35,6 +36,31 @@ func TestOursByAnnotation(t *testing.T) {
 	}}}
 	if command, generation := kube.Life(long); command != "" || generation != "" {
 		t.Errorf("a life of %d bytes", len(generation))
+	}
+}
+
+func TestProjectLabels(t *testing.T) {
+	t.Parallel()
+
+	const id = "0190f3e0-0000-7000-8000-000000000001"
+
+	got := kube.ProjectLabels("project-"+id, "project:"+id)
+	want := map[string]string{"user": "project-" + id, "domain": "", "podName": "project-" + id, "run": "project", "project_id": id}
+
+	if !maps.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+func TestWhoUsersAre(t *testing.T) {
+	t.Parallel()
+
+	for user, want := range map[string][2]bool{
+		"alice@dtu.dk": {true, false}, "project:0f7c-9": {false, true}, "": {false, false}, "Alice": {false, false}, strings.Repeat("x", 191): {false, false},
+	} {
+		if got := [2]bool{kube.Person(user), kube.Project(user)}; got != want {
+			t.Errorf("%.20q is a person, a project: %v, want %v", user, got, want)
+		}
 	}
 }
 

@@ -104,8 +104,13 @@ func UsesClaim(pod *corev1.Pod, claim string) bool {
 }
 
 // StorageClaim returns the name of the claim of its user's storage that a pod
-// mounts, or nothing.
+// mounts, or nothing. A project has no storage of this kind: what its pod mounts is the
+// site's.
 func StorageClaim(pod *corev1.Pod, user string) string {
+	if Project(user) {
+		return ""
+	}
+
 	for _, taken := range []bool{false, true} {
 		if name := StorageName(user, taken); UsesClaim(pod, name) {
 			return name

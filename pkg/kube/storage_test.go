@@ -104,7 +104,11 @@ func TestStorageOwner(t *testing.T) {
 		"a user without a domain": {func(c *corev1.PersistentVolumeClaim) { c.Labels[kube.LabelDomain] = "" }, "alice", true},
 		"no labels":               {func(c *corev1.PersistentVolumeClaim) { c.Labels = nil }, "", false},
 		"the label of another":    {func(c *corev1.PersistentVolumeClaim) { c.Labels[kube.LabelName] = "x" }, "", false},
-		"another application's":   {func(c *corev1.PersistentVolumeClaim) { c.Name, c.Labels[kube.LabelName] = "data", "data" }, "", false},
+		"the projects' data, whatever it says": {func(c *corev1.PersistentVolumeClaim) {
+			c.Name, c.Labels[kube.LabelName] = "projects-data", "projects-data"
+			c.Annotations = map[string]string{kube.AnnotationUser: "project:0f7c-1"}
+		}, "", false},
+		"another application's": {func(c *corev1.PersistentVolumeClaim) { c.Name, c.Labels[kube.LabelName] = "data", "data" }, "", false},
 		"an empty annotation": {func(c *corev1.PersistentVolumeClaim) {
 			c.Annotations = map[string]string{kube.AnnotationUser: ""}
 		}, "", false},
@@ -144,6 +148,11 @@ func TestStorageClaim(t *testing.T) {
 
 	if got := kube.StorageClaim(pod("other"), "a.b@c"); got != "" {
 		t.Errorf("a pod without storage: %q", got)
+	}
+
+	const project = "project:0190f3e0-0000-7000-8000-000000000001"
+	if got := kube.StorageClaim(pod("projects-data", "projects-software", kube.StorageName(project, false), kube.StorageName(project, true)), project); got != "" {
+		t.Errorf("a project has the storage %q", got)
 	}
 }
 

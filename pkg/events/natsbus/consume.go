@@ -67,6 +67,10 @@ type Stage struct {
 	// AckWait is how long one attempt may take before the command goes to
 	// another replica; 0 means 15 s.
 	AckWait time.Duration
+	// Time, where it is more than AckWait, is how long one attempt may take that is under
+	// way: its AckWait begins anew until then. So the command of a process that has died
+	// goes to another replica soon, and that of one at work stays. 0 means AckWait.
+	Time time.Duration
 	// Attempts is how often a command is tried; 0 means 64, about five minutes.
 	Attempts uint64
 	// Done, if set, is told of each command how long it took and what came of it:
@@ -85,6 +89,7 @@ const drainTimeout = 2 * time.Second
 func (b *Bus) Consume(ctx context.Context, s Stage) error {
 	s.Concurrency = orDefault(s.Concurrency, 16)
 	s.AckWait = orDefault(s.AckWait, 15*time.Second)
+	s.Time = max(s.Time, s.AckWait)
 	s.Attempts = orDefault(s.Attempts, 64)
 	w := &worker{bus: b, stage: s, places: make(chan struct{}, s.Concurrency), work: make(chan jetstream.Msg)}
 	var running sync.WaitGroup
@@ -247,6 +252,26 @@ func (w *worker) drain(ctx context.Context, messages jetstream.MessagesContext) 
 func (w *worker) begin(msg jetstream.Msg) {
 	if err := msg.InProgress(); err != nil {
 		w.bus.log.Warn().Err(err).Str("subject", msg.Subject()).Msg("Cannot claim more time for a command; another replica may get it too")
+	}
+}
+
+// extend makes the server count a message's time anew again and again, where its
+// stage gives it more than that, until the function returned is called.
+func (w *worker) extend(ctx context.Context, msg jetstream.Msg) (stop func()) {
+	if w.stage.Time <= w.stage.AckWait {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for pause(ctx, w.stage.AckWait/3) {
+			w.begin(msg)
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
 	}
 }
 

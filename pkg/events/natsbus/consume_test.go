@@ -431,3 +431,40 @@ func TestConsumeGivesEachItsTime(t *testing.T) {
 		t.Errorf("%d were done twice", len(done))
 	}
 }
+
+// TestConsumeExtends: a command at work stays where it is for as long as its stage
+// gives it, and that of a process that has died is somebody else's after the AckWait.
+func TestConsumeExtends(t *testing.T) {
+	t.Parallel()
+	const wait = 300 * time.Millisecond
+	server := eventstest.NewServer(t)
+	begun, finish := make(chan uint64, 8), make(chan struct{})
+	stage := natsbus.Stage{
+		Stage: events.StageLaunch, AckWait: wait, Time: time.Minute, Concurrency: 2,
+		Handler: func(_ context.Context, d natsbus.Delivery) error {
+			begun <- d.Attempt
+			<-finish
+			return nil
+		},
+	}
+	dying := eventstest.NewBus(t, server, "creator")
+	// Its handler ends with the test, long after its connection.
+	consume(t, dying, stage)
+	publish(t, dying, "c")
+	if attempt := eventstest.Receive(t, "the first attempt", begun); attempt != 1 {
+		t.Fatalf("attempt %d came first", attempt)
+	}
+	other := eventstest.NewBus(t, server, "creator")
+	consume(t, other, stage)
+	select {
+	case attempt := <-begun:
+		t.Errorf("attempt %d began while the first was under way", attempt)
+	case <-time.After(5 * wait):
+	}
+	dying.Close()
+	if attempt := eventstest.Receive(t, "another attempt after the death", begun); attempt != 2 {
+		t.Errorf("attempt %d came after the death", attempt)
+	}
+	close(finish)
+	eventstest.Eventually(t, "the command is done", func() bool { return len(eventstest.Queued(t, server, events.StageLaunch)) == 0 })
+}

@@ -34,6 +34,9 @@ func (b *Bus) AskDelete(ctx context.Context, entry Entry, request events.DeleteR
 	if request.LaunchOver {
 		cause += "-over"
 	}
+	if request.Stop {
+		cause += "-stop"
+	}
 	command := DeleteOf(entry.Record, request)
 	command.After = entry.Known()
 	return b.Publish(ctx, command, cause)

@@ -74,7 +74,7 @@ func (w *worker) carryOut(ctx context.Context, msg jetstream.Msg) {
 	begun := time.Now()
 	log := w.bus.log.With().Str("stage", string(w.stage.Stage)).Str("subject", msg.Subject()).Logger()
 	// One tenth of the time is left for settling the message.
-	ctx, cancel := context.WithTimeoutCause(ctx, w.stage.AckWait, fmt.Errorf("the stage %s took longer than %s", w.stage.Stage, w.stage.AckWait))
+	ctx, cancel := context.WithTimeoutCause(ctx, w.stage.Time, fmt.Errorf("the stage %s took longer than %s", w.stage.Stage, w.stage.Time))
 	defer cancel()
 
 	meta, err := msg.Metadata()
@@ -83,6 +83,7 @@ func (w *worker) carryOut(ctx context.Context, msg jetstream.Msg) {
 		return
 	}
 	d := Delivery{Attempt: meta.NumDelivered, Queued: meta.Timestamp, Sequence: meta.Sequence.Stream}
+	stop := w.extend(ctx, msg)
 	v := w.attempt(ctx, msg, &d)
 	log = log.With().Str("command_id", d.ID).Str("pod_name", d.Pod).Uint64("attempt", d.Attempt).Logger()
 
@@ -94,6 +95,7 @@ func (w *worker) carryOut(ctx context.Context, msg jetstream.Msg) {
 			log.Error().Str("reason", string(v.reason)).Str("cause", v.text).Msg("Command cannot be done")
 		}
 	}
+	stop()
 	if err := w.settle(ctx, msg, v); err != nil {
 		log.Warn().Err(err).Msg("Cannot settle a command; it is delivered again")
 	}
@@ -131,8 +133,8 @@ func (w *worker) attempt(ctx context.Context, msg jetstream.Msg, d *Delivery) ve
 	case err != nil:
 		return judge(Permanent(events.RequestInvalid, err), d.Attempt, attempts)
 	}
-	ctx, cancel := context.WithTimeoutCause(WithTraceparent(ctx, c.Traceparent), w.stage.AckWait*9/10,
-		fmt.Errorf("the stage %s took longer than %s", w.stage.Stage, w.stage.AckWait*9/10))
+	ctx, cancel := context.WithTimeoutCause(WithTraceparent(ctx, c.Traceparent), w.stage.Time*9/10,
+		fmt.Errorf("the stage %s took longer than %s", w.stage.Stage, w.stage.Time*9/10))
 	defer cancel()
 	err = w.guard(func() error { return w.stage.Handler(ctx, *d) })
 	if errors.Is(err, errPanic) {

@@ -2,33 +2,27 @@ package app
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"strconv"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"berth/pkg/events"
 	"berth/pkg/events/natsbus"
-	"berth/pkg/kube"
 	"berth/pkg/service/config"
 	"berth/services/creator/internal/manifest"
 	"berth/services/creator/internal/render"
+	"berth/services/creator/internal/template"
 )
 
-// manifests fetches manifests; see package manifest.
-type manifests interface {
-	Fetch(ctx context.Context, url string) ([]byte, error)
-}
-
-// creator carries out the create, launch and finish stages.
+// creator carries out the create, launch, finish and restart stages, and answers
+// questions about pods as they would be made.
 type creator struct {
 	bus       *natsbus.Bus
 	config    config.Config
 	manifests manifests
+	templates templates
 	pods      pods
+	trials    trials
 	storages  storages
 	files     files
 	claims    *claims
@@ -45,7 +39,7 @@ type creator struct {
 func (c *creator) create(ctx context.Context, d natsbus.Delivery) error {
 	created, err := c.bus.Complete(ctx)
 	if err != nil {
-		return natsbus.Again(250*time.Millisecond, err) // Missing means unknown: no claim.
+		return natsbus.Again(busyDelay(d.Attempt), err) // Missing means unknown: no claim.
 	}
 	var outcome events.Outcome
 	if d.Attempt > 1 {
@@ -66,22 +60,34 @@ func (c *creator) create(ctx context.Context, d natsbus.Delivery) error {
 			})
 		}
 	}
-	parsed, err := c.manifest(ctx, d)
-	if errors.Is(err, manifest.ErrBusy) {
+	p, err := c.plan(ctx, d)
+	if errors.Is(err, manifest.ErrBusy) || errors.Is(err, template.ErrUnknown) {
 		return natsbus.Again(busyDelay(d.Attempt), err) // The place is for those whose servers answer.
 	}
 	if err != nil {
 		return c.refuse(ctx, d, outcome, err)
 	}
-	return c.claim(ctx, d, outcome, parsed)
+	return c.claim(ctx, d, outcome, p)
 }
+
+// createAckWait is after how long the create of a process that has died is another
+// replica's: well before a client that waits for its outcome gives up. createTime is how
+// long an attempt may take that is under way.
+const (
+	createAckWait = 4 * time.Second
+	createTime    = 15 * time.Second
+)
+
+// createAttempts, about a second each, outlive the deadline of every create: that of a project
+// which nobody waits for is half an hour.
+const createAttempts = 2000
 
 // createPlaces is how many creates are under way at once. They wait for servers of
 // manifests, of which none may have more than a few; see package manifest.
 const createPlaces = 128
 
-// The delays of a create whose manifest's server is busy. Within its attempts it outlives
-// every deadline that a create may have, which is what ends it.
+// The delays of a create that cannot be decided yet, since its manifest's server is busy for
+// one. Its deadline is what ends it.
 const (
 	firstBusyDelay = 250 * time.Millisecond
 	mostBusyDelay  = time.Second
@@ -101,27 +107,7 @@ func late(d natsbus.Delivery, logCreated time.Time) bool {
 	return time.Now().After(d.Create.Deadline) || d.Queued.Before(logCreated)
 }
 
-// manifest fetches and checks what the pod is made from.
-func (c *creator) manifest(ctx context.Context, d natsbus.Delivery) (*corev1.Pod, error) {
-	text, err := c.manifests.Fetch(ctx, d.Create.ManifestURL)
-	if err != nil {
-		return nil, err
-	}
-	return render.Parse(text)
-}
-
-// render makes the pod of a name.
-func (c *creator) render(d natsbus.Delivery, parsed *corev1.Pod, name string) (*corev1.Pod, []string, error) {
-	return render.Pod(parsed, render.Request{
-		Name: name, User: d.User, Namespace: c.config.Namespace, Command: d.ID, Silo: d.Create.Silo.Name,
-		SiloAddress: d.Create.Silo.DataAddress, SiloHostName: d.Create.Silo.HostName, Settings: d.Create.Settings,
-		DefaultRestartPolicy: corev1.RestartPolicy(c.config.DefaultRestartPolicy),
-		LocalRegistryURL:     c.config.LocalRegistryURL, LocalRegistrySecret: c.config.LocalRegistrySecret,
-		Site: c.site(),
-	})
-}
-
-// refuse ends a command whose manifest or settings are at fault, before there is
+// refuse ends a command whose manifest, template or settings are at fault, before there is
 // a pod. Faults of our own are tried again.
 func (c *creator) refuse(ctx context.Context, d natsbus.Delivery, outcome events.Outcome, err error) error {
 	reason := reasonOf(err)
@@ -153,6 +139,9 @@ func reasonOf(err error) events.Reason {
 	if e := (*manifest.Error)(nil); errors.As(err, &e) {
 		return events.Reason(e.Reason)
 	}
+	if e := (*template.Error)(nil); errors.As(err, &e) {
+		return events.TemplateInvalid
+	}
 	return ""
 }
 
@@ -174,19 +163,19 @@ const claimRounds = 8
 // The command's outcome names the pod: each attempt, of which a redelivery can
 // make several at a time, changes it only from what it has read, then claims
 // that very name, and goes on only if the outcome still names it.
-func (c *creator) claim(ctx context.Context, d natsbus.Delivery, outcome events.Outcome, parsed *corev1.Pod) error {
+func (c *creator) claim(ctx context.Context, d natsbus.Delivery, outcome events.Outcome, p plan) error {
 	var free *candidate
 	for range claimRounds {
 		// The first attempt of a command has nobody to look out for.
 		careful := d.Attempt > 1 || outcome.Verdict != ""
 		if outcome.Verdict == events.Accepted {
-			done, err := c.takeNamed(ctx, d, outcome, parsed, free)
+			done, err := c.takeNamed(ctx, d, outcome, p, free)
 			if done || err != nil {
 				return err
 			}
 		}
 		var err error
-		outcome, free, err = c.nameAnother(ctx, d, outcome, parsed, careful)
+		outcome, free, err = c.nameAnother(ctx, d, outcome, p, careful)
 		if err != nil || outcome.Verdict != events.Accepted {
 			return err // Refused here or by another attempt, or expired.
 		}
@@ -194,25 +183,23 @@ func (c *creator) claim(ctx context.Context, d natsbus.Delivery, outcome events.
 	return natsbus.Again(time.Second, errors.New("other attempts of this create were faster"))
 }
 
-// candidate is a name that was found free, and the pod that is rendered for it.
+// candidate is a name that was found free, and the pod that was drafted for it.
 type candidate struct {
-	entry    natsbus.Entry
-	pod      *corev1.Pod
-	warnings []string
+	entry natsbus.Entry
+	draft draft
 }
 
 // takeNamed claims the name that the outcome holds, or goes on with the claim
 // that is there. free, if not nil, is what this attempt found of the name that
 // it made the outcome hold. done is false when the name is another pod's.
-func (c *creator) takeNamed(ctx context.Context, d natsbus.Delivery, outcome events.Outcome, parsed *corev1.Pod, free *candidate) (done bool, err error) {
+func (c *creator) takeNamed(ctx context.Context, d natsbus.Delivery, outcome events.Outcome, p plan, free *candidate) (done bool, err error) {
 	name := outcome.Pod
-	if free == nil || free.pod.Name != name {
-		if free, done, err = c.look(ctx, d, outcome, parsed); free == nil {
+	if free == nil || free.draft.pod != name {
+		if free, done, err = c.look(ctx, d, outcome, p); free == nil {
 			return done, err
 		}
 	}
-	entry, pod := free.entry, free.pod
-	entry, _, err = c.bus.AppendAfter(ctx, entry, name, claimOf(d, pod, free.warnings))
+	entry, _, err := c.bus.AppendAfter(ctx, free.entry, name, free.draft.claim(d))
 	switch {
 	case errors.Is(err, events.ErrTaken):
 		return false, nil
@@ -226,7 +213,7 @@ func (c *creator) takeNamed(ctx context.Context, d natsbus.Delivery, outcome eve
 	case err != nil:
 		return false, err
 	case now.Verdict == events.Accepted && now.Pod == name:
-		return true, c.handOn(ctx, d, entry, pod)
+		return true, c.handOn(ctx, d, entry, free.draft)
 	}
 	return true, c.withdraw(ctx, entry)
 }
@@ -234,7 +221,7 @@ func (c *creator) takeNamed(ctx context.Context, d natsbus.Delivery, outcome eve
 // look reads what stands under the name that the outcome holds. It returns no
 // candidate when this attempt has nothing to do there any more (done), or the
 // name is another pod's.
-func (c *creator) look(ctx context.Context, d natsbus.Delivery, outcome events.Outcome, parsed *corev1.Pod) (free *candidate, done bool, err error) {
+func (c *creator) look(ctx context.Context, d natsbus.Delivery, outcome events.Outcome, p plan) (free *candidate, done bool, err error) {
 	entry, err := c.bus.Last(ctx, outcome.Pod)
 	if err != nil {
 		return nil, false, err
@@ -252,40 +239,31 @@ func (c *creator) look(ctx context.Context, d natsbus.Delivery, outcome events.O
 	if ours && entry.Event != events.Claimed {
 		return nil, true, nil // The next stage has it, or its life is over.
 	}
-	pod, warnings, err := c.render(d, parsed, outcome.Pod)
+	made, err := p.draft(outcome.Pod)
 	if err != nil {
 		return nil, true, c.refuse(ctx, d, outcome, err)
 	}
-	return &candidate{entry, pod, warnings}, false, nil
+	return &candidate{entry, made}, false, nil
 }
 
-// nameAnother makes the outcome name the first name that is free and was never
-// this command's, or refuse the command when its user has as many pods as there
-// are names. It returns the outcome that holds, which another attempt may have
-// written, and what it found.
+// nameAnother makes the outcome name the first name that is free for the plan and was
+// never this command's, or refuse the command where there is none. It returns the
+// outcome that holds, which another attempt may have written, and what it found.
 func (c *creator) nameAnother(
-	ctx context.Context, d natsbus.Delivery, outcome events.Outcome, parsed *corev1.Pod, careful bool,
+	ctx context.Context, d natsbus.Delivery, outcome events.Outcome, p plan, careful bool,
 ) (holds events.Outcome, free *candidate, err error) {
-	// It says nothing about others, whose ids may make the same names.
-	next := events.Outcome{Command: d.ID, User: d.User, Verdict: events.Refused, Reason: events.NameExhausted}
-	next.Message = fmt.Sprintf("the user has %d pods of this manifest (%s and so on), and can have no more; delete one first",
-		names, kube.Name(parsed.Name, d.User, 0))
-	var entry natsbus.Entry
-	name, err := firstName(parsed.Name, d.User, func(name string) (has holder, err error) {
-		entry, has, err = c.holderOf(ctx, d, name, careful)
-		return has, err
-	})
+	next, entry, err := p.pick(ctx, careful)
 	if err != nil {
 		return events.Outcome{}, nil, err
 	}
-	if name != "" {
+	next.Command, next.User = d.ID, d.User
+	if next.Verdict == events.Accepted {
 		// Faults of the settings show before anything is accepted.
-		pod, warnings, err := c.render(d, parsed, name)
+		made, err := p.draft(next.Pod)
 		if err != nil {
 			return events.Outcome{}, nil, c.refuse(ctx, d, outcome, err)
 		}
-		free = &candidate{entry, pod, warnings}
-		next = events.Outcome{Command: d.ID, User: d.User, Verdict: events.Accepted, Pod: name}
+		free = &candidate{entry, made}
 	}
 	holds, err = c.bus.Correct(ctx, outcome, next)
 	if errors.Is(err, events.ErrDecided) {
@@ -326,31 +304,23 @@ func (c *creator) withdraw(ctx context.Context, entry natsbus.Entry) error {
 	return nil
 }
 
-// claimOf is the first record of a pod.
-func claimOf(d natsbus.Delivery, pod *corev1.Pod, warnings []string) events.Fact {
-	first := pod.Spec.Containers[0]
-	return events.Fact{Kind: events.FactClaim, At: time.Now().UTC(), Record: events.Record{
-		Cluster: d.Cluster, Pod: pod.Name, User: d.User, Command: d.ID, Silo: d.Create.Silo.Name,
-		Manifest: d.Create.Manifest(), Container: first.Name, Image: first.Image, Warnings: warnings,
-	}}
-}
-
 // handOn arms the create timer and publishes the next stage. It is repeated
 // when the command is redelivered, so that a crash in between strands nothing.
-func (c *creator) handOn(ctx context.Context, d natsbus.Delivery, entry natsbus.Entry, pod *corev1.Pod) error {
-	rendered, err := json.Marshal(pod)
-	if err != nil {
-		return fmt.Errorf("marshal pod: %w", err)
-	}
+func (c *creator) handOn(ctx context.Context, d natsbus.Delivery, entry natsbus.Entry, made draft) error {
 	// The timer comes first: once the next stage has the pod, an attempt that is made
 	// again leaves it alone, and nobody would arm it any more.
 	if err := c.bus.ArmTimer(ctx, entry.Record, events.TimerCreate, entry.ClaimedAt.Add(c.config.TimeoutCreate)); err != nil {
 		return err
 	}
-	return c.bus.Publish(ctx, events.Command{
+	err := c.bus.Publish(ctx, events.Command{
 		Stage: events.StageLicense, ID: d.ID, Cluster: d.Cluster, User: d.User, Pod: entry.Pod, Generation: entry.Generation,
-		Traceparent: d.Traceparent, After: entry.Known(), Rendered: rendered,
+		Traceparent: d.Traceparent, After: entry.Known(), Rendered: made.rendered,
+		Project: d.Create.Project, Labels: made.labels, Annotations: made.annotations,
 	}, strconv.FormatUint(entry.Sequence, 10))
+	if errors.Is(err, events.ErrTooLarge) {
+		return natsbus.Permanent(events.RequestInvalid, err)
+	}
+	return err
 }
 
 // failCreate makes it known that a create could not be done.

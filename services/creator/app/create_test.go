@@ -88,6 +88,8 @@ type bench struct {
 	*creator
 	server    *eventstest.Server
 	manifests *fakeManifests
+	templates *fakeTemplates
+	trials    *fakeTrials
 	pods      *fakePods
 	storages  *fakeStorages
 	files     *fakeFiles
@@ -96,11 +98,15 @@ type bench struct {
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	server := eventstest.NewServer(t)
-	b := &bench{server: server, manifests: &fakeManifests{text: text}, pods: &fakePods{}, storages: &fakeStorages{}, files: &fakeFiles{}}
+	b := &bench{
+		server: server, manifests: &fakeManifests{text: text}, templates: &fakeTemplates{text: templateText}, trials: &fakeTrials{},
+		pods: &fakePods{}, storages: &fakeStorages{}, files: &fakeFiles{},
+	}
 	site := config.Default()
 	site.NFSStorageRoot, site.IngressDomain = "/tank", "pods.example.org"
 	b.creator = &creator{
-		bus: eventstest.NewBus(t, server, "creator"), config: site, manifests: b.manifests, pods: b.pods, storages: b.storages, files: b.files,
+		bus: eventstest.NewBus(t, server, "creator"), config: site, manifests: b.manifests, templates: b.templates, trials: b.trials,
+		pods: b.pods, storages: b.storages, files: b.files,
 		claims: &claims{}, boundPatience: time.Minute, tokenPatience: time.Minute,
 	}
 	eventstest.MarkComplete(t, b.bus)

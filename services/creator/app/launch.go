@@ -2,12 +2,12 @@ package app
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	kubejson "sigs.k8s.io/json"
 
 	"berth/pkg/events"
 	"berth/pkg/events/natsbus"
@@ -67,20 +67,35 @@ func (c *creator) launch(ctx context.Context, d natsbus.Delivery) error {
 	return err
 }
 
+// mostWarnings is how many fields of a pod that Kubernetes does not know are named.
+const mostWarnings = 10
+
 // planned reads the pod that is to be launched, and the fact that says so.
 func (c *creator) planned(d natsbus.Delivery) (*corev1.Pod, events.Fact, error) {
 	var pod corev1.Pod
-	if err := json.Unmarshal(d.Rendered, &pod); err != nil {
-		return nil, events.Fact{}, natsbus.Permanent(events.RequestInvalid, fmt.Errorf("read rendered pod: %w", err))
+	licenses := d.Newest().Licenses
+	// As the API server reads it: encoding/json would take IMAGE, which a patch may have
+	// put there, for image.
+	unknown, err := kubejson.UnmarshalStrict(d.Rendered, &pod)
+	if err != nil {
+		return nil, events.Fact{}, natsbus.Permanent(events.PodRejected, blame(fmt.Errorf("read rendered pod: %w", err), licenses))
+	}
+	if pod.Name != d.Pod {
+		err := fmt.Errorf("the pod to be launched is called %.64q; it must be %q", pod.Name, d.Pod)
+		return nil, events.Fact{}, natsbus.Permanent(events.PodRejected, blame(err, licenses))
+	}
+	var warnings []string
+	for _, u := range unknown[:min(len(unknown), mostWarnings)] {
+		warnings = append(warnings, "the pod has a field that Kubernetes does not know or has it twice: "+u.Error())
 	}
 	keys, err := kube.TokenKeys(pod.Annotations)
 	if err != nil {
-		return nil, events.Fact{}, natsbus.Permanent(events.ManifestInvalid, err)
+		return nil, events.Fact{}, natsbus.Permanent(events.ManifestInvalid, blame(err, licenses))
 	}
 	render.Stamp(&pod, d.ID, d.Generation)
 	return &pod, events.Fact{
 		Kind: events.FactLaunch, Generation: d.Generation, At: time.Now().UTC(),
-		Storage: kube.StorageClaim(&pod, d.User), TokenKeys: keys,
+		Storage: kube.StorageClaim(&pod, d.User), TokenKeys: keys, Warnings: warnings,
 	}, nil
 }
 
@@ -125,10 +140,10 @@ func (c *creator) lost(ctx context.Context, entry natsbus.Entry) error {
 // notMade decides what became of a launch that did not come to its end.
 func (c *creator) notMade(ctx context.Context, d natsbus.Delivery, entry natsbus.Entry, err error) error {
 	if rejected := (*cluster.RejectedError)(nil); errors.As(err, &rejected) {
-		return natsbus.Permanent(events.Reason(rejected.Reason), rejected)
+		return natsbus.Permanent(events.Reason(rejected.Reason), blame(rejected, entry.Licenses))
 	}
 	if unfit := (*render.Error)(nil); errors.As(err, &unfit) {
-		return natsbus.Permanent(events.Reason(unfit.Reason), unfit)
+		return natsbus.Permanent(events.Reason(unfit.Reason), blame(unfit, entry.Licenses))
 	}
 	reason, delay := events.NameOccupied, occupiedDelay
 	if pending := (*pendingError)(nil); errors.As(err, &pending) {

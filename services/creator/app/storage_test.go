@@ -243,7 +243,7 @@ func TestLaunchWithStorageThatFails(t *testing.T) {
 		}, "the name of the user's storage is taken"},
 		"the site has none any more": {func(b *bench, _ *natsbus.Delivery) { b.config.NFSStorageRoot = "" }, "this site has no storage for its users (nfsStorageRoot)"},
 		"somebody else's was patched in": {func(_ *bench, d *natsbus.Delivery) {
-			d.Rendered = []byte(`{"spec":{"volumes":[{"name":"x","persistentVolumeClaim":{"claimName":"user-storage-bob"}}]}}`)
+			d.Rendered = []byte(`{"metadata":{"name":"` + name + `"},"spec":{"volumes":[{"name":"x","persistentVolumeClaim":{"claimName":"user-storage-bob"}}]}}`)
 		}, `volume "x": user-storage-bob is not the storage of this user`},
 	}
 	for name, tt := range tests {

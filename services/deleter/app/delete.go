@@ -55,7 +55,7 @@ func (d *deleter) handle(ctx context.Context, c natsbus.Delivery) error {
 		}
 	}
 	if entry.Event == "" || entry.Event == events.Gone || entry.Generation != c.Generation {
-		return d.removeStray(ctx, c, request)
+		return d.over(ctx, c, entry)
 	}
 	if request.Found != "" && !entry.Event.Over() {
 		return nil // The sender took a pod for a stray that the log knows as alive.
@@ -67,17 +67,12 @@ func (d *deleter) handle(ctx context.Context, c natsbus.Delivery) error {
 		}
 	}
 	begun := entry.Event == events.Deleting // After which nothing comes but the end.
-	if !begun {
-		var err error
-		entry, _, err = d.bus.AppendAfter(ctx, entry, c.Pod, events.Fact{
-			Kind: events.FactDelete, Generation: c.Generation, At: time.Now().UTC(),
-		})
-		switch {
-		case errors.Is(err, events.ErrOver), errors.Is(err, events.ErrGeneration):
-			return nil // Gone since it was read.
-		case err != nil:
-			return err
-		}
+	entry, err := d.begin(ctx, c, entry)
+	switch {
+	case errors.Is(err, events.ErrGeneration), errors.Is(err, events.ErrOver): // Gone since it was read.
+		return d.over(ctx, c, entry)
+	case err != nil:
+		return err
 	}
 	// The timer drives a delete on that is stuck, however many processes die. News
 	// of a delete that is under way finds it armed.
@@ -113,6 +108,30 @@ func (d *deleter) handle(ctx context.Context, c natsbus.Delivery) error {
 		return err
 	}
 	return d.finish(ctx, entry)
+}
+
+// begin notes that a pod is being deleted, and why, and that no other one is to follow it
+// where that was asked for. The errors are those of [natsbus.Bus.AppendAfter].
+func (d *deleter) begin(ctx context.Context, c natsbus.Delivery, entry natsbus.Entry) (natsbus.Entry, error) {
+	if entry.Event == events.Deleting && (!c.Delete.Stop || entry.Restart == nil) {
+		return entry, nil
+	}
+	entry, _, err := d.bus.AppendAfter(ctx, entry, c.Pod, events.Fact{
+		Kind: events.FactDelete, Generation: c.Generation, At: time.Now().UTC(),
+		Reason: c.Delete.Reason, Message: c.Delete.Message, Stop: c.Delete.Stop,
+	})
+	return entry, err
+}
+
+// over does what is left to do about a pod that is gone: whoever noted that may have died
+// before it asked for the pod that follows, and an object may have been left behind.
+func (d *deleter) over(ctx context.Context, c natsbus.Delivery, entry natsbus.Entry) error {
+	if entry.Event == events.Gone && entry.Generation == c.Generation {
+		if err := d.follow(ctx, entry.Record, c.Delete.Stop); err != nil {
+			return err
+		}
+	}
+	return d.removeStray(ctx, c, *c.Delete)
 }
 
 // usable says whether what the sender of a command knew will do instead of what
@@ -174,7 +193,8 @@ func (d *deleter) remove(ctx context.Context, entry natsbus.Entry, request event
 	return d.pods.Delete(ctx, entry.Pod, uid)
 }
 
-// finish removes what outlives a pod's objects, and appends gone, last of all. It
+// finish removes what outlives a pod's objects, appends gone, last of all, and asks for
+// the pod that is to follow. It
 // returns nil, too, while claim and volume are being removed: the watcher says when
 // they are no more, and the delete timer asks again.
 func (d *deleter) finish(ctx context.Context, entry natsbus.Entry) error {
@@ -187,14 +207,37 @@ func (d *deleter) finish(ctx context.Context, entry natsbus.Entry) error {
 			return err
 		}
 	}
-	_, _, err = d.bus.AppendAfter(ctx, entry, entry.Pod, events.Fact{
+	gone, _, err := d.bus.AppendAfter(ctx, entry, entry.Pod, events.Fact{
 		Kind: events.FactGone, Generation: entry.Generation, At: time.Now().UTC(),
 	})
-	if err != nil && !errors.Is(err, events.ErrGeneration) {
+	switch {
+	case err == nil:
+		// The wish for another pod may have come after entry was read.
+		if err := d.follow(ctx, gone.Record, false); err != nil {
+			return err
+		}
+	case !errors.Is(err, events.ErrGeneration):
 		return err
 	}
-	// A timer that is left behind by a crash fires and finds the pod gone.
+	// A timer that is left behind by a crash fires, finds the pod gone, and asks for the one
+	// that follows.
 	return d.bus.DisarmTimers(ctx, entry.Record)
+}
+
+// follow asks for the pod that is to follow one that is gone, if any; stop means that
+// none is, unless it has been accepted already.
+func (d *deleter) follow(ctx context.Context, gone events.Record, stop bool) error {
+	if gone.Restart == nil || !stop {
+		return d.bus.AskFollowUp(ctx, gone)
+	}
+	_, err := d.bus.Correct(ctx, events.Outcome{}, events.Outcome{
+		Verdict: events.Refused, Command: gone.Restart.Command, User: gone.User,
+		Reason: events.Deleted, Message: "the project was stopped before its next pod was made",
+	})
+	if errors.Is(err, events.ErrDecided) {
+		return nil
+	}
+	return err
 }
 
 // removeStray deletes an object in the cluster whose pod the log knows as gone.

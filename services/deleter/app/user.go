@@ -43,7 +43,7 @@ func (r *remover) handle(ctx context.Context, c natsbus.Delivery) error {
 		if record.Event == events.Deleting && c.Attempt > 1 {
 			continue
 		}
-		if err := r.bus.AskDelete(ctx, at[record.Pod], events.DeleteRequest{}); err != nil {
+		if err := r.bus.AskDelete(ctx, at[record.Pod], events.DeleteRequest{Stop: true}); err != nil {
 			return err
 		}
 	}

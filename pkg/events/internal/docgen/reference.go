@@ -96,6 +96,8 @@ func stages(r *events.Record) []row {
 
 		events.StageDeleteUser: {"deleter", "remove everything of a user"},
 		events.StageSweep:      {"deleter", "look for what no pod needs any more, and remove it"},
+		events.StageRestart:    {"creator", "delete a project's pod and have another one made"},
+		events.StageProject:    {"licenser", "what is to be done about a project or a license when no pod is being made"},
 	}
 	var rows []row
 	for _, s := range events.Stages() {

@@ -32,6 +32,9 @@ type Spec struct {
 	Note   string // The file that identifies it while it runs, for EndLeftovers; none if empty.
 	// Parent says that it has children of its own, which must not outlive this process either. It gets no SIGTERM, a Stop kills it at once.
 	Parent bool
+	// User is who it runs as, with these capabilities (capabilities(7)) beyond that user's. nil and none: as this process.
+	User         *syscall.Credential
+	Capabilities []uintptr
 }
 
 // guard is a shell script that runs a command and kills its whole process group when file 3, a pipe from this process, comes to its end. A
@@ -93,7 +96,9 @@ func (s *Starter) Start(spec Spec) (*Process, error) {
 
 	cmd := &exec.Cmd{
 		Path: spec.Path, Args: append([]string{spec.Path}, spec.Args...), Env: spec.Env, Dir: spec.Dir, Stdout: log, Stderr: log,
-		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
+		SysProcAttr: &syscall.SysProcAttr{
+			Setpgid: true, Pdeathsig: syscall.SIGKILL, Credential: spec.User, AmbientCaps: spec.Capabilities,
+		},
 	}
 	p := &Process{spec: spec, done: make(chan struct{})}
 	if spec.Parent {

@@ -331,6 +331,7 @@ func TestStorageOf(t *testing.T) {
 	site := render.Site{NFSStorageRoot: "/tank"}
 	at := map[string]string{"berth.dev/data-address": "10.2.0.1"}
 	tests := map[string]struct {
+		user        string
 		claims      []string
 		annotations map[string]string
 		site        render.Site
@@ -340,6 +341,8 @@ func TestStorageOf(t *testing.T) {
 		"the user's":             {claims: []string{"site-shared", "user-storage-a-b"}, annotations: at, site: site, want: "user-storage-a-b"},
 		"another user's":         {claims: []string{"user-storage-c-d"}, annotations: at, site: site, says: "user-storage-c-d"},
 		"the user's and another": {claims: []string{"user-storage-a-b", "user-storage-c-d"}, annotations: at, site: site, says: "user-storage-c-d"},
+		"a project's":            {user: "project:0f7c-9", claims: []string{"projects-data", "projects-software"}},
+		"a project has none":     {user: "project:0f7c-9", claims: []string{"user-storage-project-0f7c-9"}, annotations: at, site: site, says: "user-storage-project-0f7c-9"},
 		"nobody knows where":     {claims: []string{"user-storage-a-b"}, site: site, says: "berth.dev/data-address"},
 		"no storage any more":    {claims: []string{"user-storage-a-b"}, annotations: at, says: "nfsStorageRoot"},
 	}
@@ -356,7 +359,12 @@ func TestStorageOf(t *testing.T) {
 				}})
 			}
 
-			storage, err := render.StorageOf(pod, "a@b", "n", tt.site)
+			user := "a@b"
+			if tt.user != "" {
+				user = tt.user
+			}
+
+			storage, err := render.StorageOf(pod, user, "n", tt.site)
 			if tt.says != "" {
 				wantFault(t, err, render.ReasonStorageFailed, tt.says)
 

@@ -32,14 +32,18 @@ type Storage struct {
 }
 
 // StorageOf returns the storage that a rendered pod of a user mounts; the Name is
-// empty if it mounts none. It returns an *Error for a pod that mounts somebody
-// else's, or a server that is not known.
+// empty if it mounts none, and for a project, which has none. It returns an *Error for a
+// pod that mounts somebody else's, or a server that is not known.
 //
 // The pod may have been changed since it was rendered.
 func StorageOf(pod *corev1.Pod, user, namespace string, site Site) (Storage, error) {
 	var found faults
 
-	own := map[string]bool{kube.StorageName(user, false): true, kube.StorageName(user, true): true}
+	own := map[string]bool{}
+	if !kube.Project(user) {
+		own[kube.StorageName(user, false)], own[kube.StorageName(user, true)] = true, true
+	}
+
 	for i := range pod.Spec.Volumes {
 		claim := pod.Spec.Volumes[i].PersistentVolumeClaim
 		if claim != nil && kube.ReservedClaim(claim.ClaimName) && !own[claim.ClaimName] {

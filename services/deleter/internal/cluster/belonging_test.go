@@ -173,6 +173,17 @@ func all(ctx context.Context, c *cluster.Cluster) error {
 	return err
 }
 
+// ofProjects is a claim that the projects share, whatever its labels say.
+func ofProjects(name string) *corev1.PersistentVolumeClaim {
+	return &corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: name, Namespace: namespace, Labels: kube.StorageLabels(name, "project:0f7c-9", "10.2.0.1"),
+			Annotations: map[string]string{kube.AnnotationUser: "project:0f7c-9"},
+		},
+		Status: corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimLost},
+	}
+}
+
 func TestAll(t *testing.T) {
 	t.Parallel()
 	mounting := &corev1.Pod{
@@ -195,6 +206,7 @@ func TestAll(t *testing.T) {
 		&corev1.PersistentVolumeClaim{ObjectMeta: stored(namespace, going)},
 		&corev1.PersistentVolumeClaim{ObjectMeta: stored(namespace, func(m *metav1.ObjectMeta) { m.Name = "user-storage-copied" })},
 		volume(namespace),
+		ofProjects("projects-data"), ofProjects("projects-software"),
 	)
 	objects, pods, err := cluster.New(client, namespace).All(t.Context())
 	if err != nil {

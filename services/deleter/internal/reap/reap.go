@@ -28,8 +28,8 @@ type Expiry struct {
 
 // Expire decides what a fired create timer means. A pod that was ready, or is
 // over, has nothing to fear. One that got further, whose image is being pulled,
-// or whose storage is being bound, has more time, up to limits.CreateMax since
-// its claim.
+// whose storage is being bound, or, a project's, whose licenses wait for the database, has
+// more time, up to limits.CreateMax since its claim.
 func Expire(r events.Record, now time.Time, limits Limits) Expiry {
 	if r.Event == "" || r.Event.Over() || !r.ReadyAt.IsZero() {
 		return Expiry{}
@@ -42,7 +42,8 @@ func Expire(r events.Record, now time.Time, limits Limits) Expiry {
 	if r.ProgressAt.After(last) {
 		last = r.ProgressAt
 	}
-	if r.Reason == events.Pulling || r.Reason == events.StoragePending {
+	_, project := events.ProjectOf(r.User)
+	if r.Reason == events.Pulling || r.Reason == events.StoragePending || project && r.Event == events.Claimed {
 		last = now
 	}
 	end, most := last.Add(limits.Create), begun.Add(limits.CreateMax)

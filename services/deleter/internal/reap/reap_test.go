@@ -58,7 +58,13 @@ func TestExpire(t *testing.T) {
 		"got further, then stuck": {record(events.Running, progressed(time.Minute)), 150 * time.Second, failed("not ready after 2m30s; it was running")},
 		"pulls an image":          {record(events.Waiting, because(events.Pulling, "")), 5 * time.Minute, again(6*time.Minute + 30*time.Second)},
 		"waits for its storage":   {record(events.Waiting, because(events.StoragePending, "")), 5 * time.Minute, again(6*time.Minute + 30*time.Second)},
-		"cannot pull":             {record(events.Waiting, because(events.ImagePull, "x")), 5 * time.Minute, failed("not ready after 5m0s; it was waiting: IMAGE_PULL: x")},
+		"waits for the database": {
+			record(events.Claimed, func(r *events.Record) { r.User = "project:x" }), 5 * time.Minute, again(6*time.Minute + 30*time.Second),
+		},
+		"waits for the database for too long": {
+			record(events.Claimed, func(r *events.Record) { r.User = "project:x" }), 15 * time.Minute, failed("not ready after 15m0s; it was claimed"),
+		},
+		"cannot pull": {record(events.Waiting, because(events.ImagePull, "x")), 5 * time.Minute, failed("not ready after 5m0s; it was waiting: IMAGE_PULL: x")},
 		"crashes again and again": {
 			record(events.Running, because(events.NotReady, "x"), func(r *events.Record) { r.Observed.Restarts = 4 }), 5 * time.Minute,
 			failed("not ready after 5m0s; it was running: NOT_READY: x; restarts: 4"),
