@@ -1,0 +1,88 @@
+package database
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Version is that of the tables which this program works with: the number of the newest migration.
+const Version = 1
+
+// Status is what a database is like.
+type Status struct {
+	// Version is the number of the last migration that was done, 0 for none.
+	Version int64
+	// Notifies says that the database tells of changes in a hub's tables at once.
+	Notifies bool
+}
+
+var (
+	// ErrNotMigrated is returned for a database that lacks migrations.
+	ErrNotMigrated = errors.New("the database is not migrated: run berth migrate")
+	// ErrUnreachable is returned where no connection can be had; the text says why.
+	ErrUnreachable = errors.New("the database cannot be reached")
+	// ErrNewer is returned for a database that a later Berth has migrated.
+	ErrNewer = errors.New("a newer Berth has migrated the database: run that one")
+)
+
+// Usable returns nil where this program works with such a database, else [ErrNotMigrated] or [ErrNewer].
+func (s Status) Usable() error {
+	switch {
+	case s.Version < Version:
+		return fmt.Errorf("%w (it has version %d, this program needs %d)", ErrNotMigrated, s.Version, Version)
+	case s.Version > Version:
+		return fmt.Errorf("%w (it has version %d, this program knows %d)", ErrNewer, s.Version, Version)
+	}
+	return nil
+}
+
+// Check returns what the database at a URL is like. It changes nothing.
+func Check(ctx context.Context, url string) (Status, error) {
+	config, err := parse(url)
+	if err != nil {
+		return Status{}, err
+	}
+	conn, err := connect(ctx, config)
+	if err != nil {
+		return Status{}, err
+	}
+	defer hangUp(ctx, conn)
+	return Look(ctx, conn)
+}
+
+// connect says in one line why it cannot.
+func connect(ctx context.Context, config *pgx.ConnConfig) (*pgx.Conn, error) {
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s", ErrUnreachable, strings.Join(strings.Fields(err.Error()), " "))
+	}
+	return conn, nil
+}
+
+// hangUp closes a connection that has nothing under way, so that there is nothing to be lost.
+func hangUp(ctx context.Context, conn *pgx.Conn) { _ = conn.Close(context.WithoutCancel(ctx)) }
+
+// Look is [Check] over a connection that is open.
+func Look(ctx context.Context, conn *pgx.Conn) (Status, error) {
+	var s Status
+	var migrated bool
+	if err := conn.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL,
+		(SELECT count(*) = 3 FROM (
+			SELECT tgrelid FROM pg_trigger WHERE NOT tgisinternal AND tgenabled <> 'D'
+				AND tgname IN ('berth_license_content', 'berth_project_content', 'berth_settings_content')
+				AND tgrelid IN (to_regclass('public.site_licenses'), to_regclass('public.projects'), to_regclass('public.server_settings'))
+		) t)`, versions).Scan(&migrated, &s.Notifies); err != nil {
+		return s, fmt.Errorf("look at the database: %w", err)
+	}
+	if !migrated {
+		return s, nil
+	}
+	if err := conn.QueryRow(ctx, `SELECT coalesce(max(version_id), 0) FROM `+versions+` WHERE is_applied`).Scan(&s.Version); err != nil {
+		return s, fmt.Errorf("look at the migrations: %w", err)
+	}
+	return s, nil
+}

@@ -1,0 +1,243 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Upkeep is what the keeper has to know of a project.
+type Upkeep struct {
+	// Now is the clock of the database.
+	Now time.Time
+	// Wanted means that somebody has started it and nobody has stopped it since.
+	Wanted bool
+	// AlwaysRunning and IdleTimeout are of the quota that it runs with; a timeout of 0 is none.
+	AlwaysRunning bool
+	IdleTimeout   time.Duration
+	// LastActivity is when anybody last used it, zero for unknown.
+	LastActivity time.Time
+	// StartedAt is what [Store.Lives] was told last, zero for nothing.
+	StartedAt time.Time
+	// Failures is how often in a row it has died or could not be started; RetryAt is when it is
+	// tried again, zero where it is not.
+	Failures int
+	RetryAt  time.Time
+	// Error says why it does not run where it should.
+	Error string
+}
+
+// mostIdle is longer than any timeout that matters, and fits a time.Duration. In seconds.
+const mostIdle = 1_000_000_000
+
+// Upkeep reads it. It fails with [ErrNoProject].
+func (s *Store) Upkeep(ctx context.Context, project string) (Upkeep, error) {
+	tables, err := s.tables(ctx)
+	if err != nil {
+		return Upkeep{}, err
+	}
+	var (
+		u                 Upkeep
+		last, start, next *time.Time
+		timeout           float64
+	)
+	err = s.pool.QueryRow(ctx, `SELECT clock_timestamp(), coalesce(b.wanted, false), coalesce(public.projects.run_quota -> 'always_running' = 'true', false),
+			CASE jsonb_typeof(public.projects.run_quota -> 'idle_timeout') WHEN 'number'
+				THEN least(greatest((public.projects.run_quota ->> 'idle_timeout')::numeric, 0), $2)::float8 ELSE 0 END,
+			greatest(b.last_activity, `+tables.column("projects", "last_edited", "timestamptz")+`),
+			b.started_at, coalesce(b.failures, 0), b.retry_at, coalesce(b.error, '')
+		FROM public.projects LEFT JOIN berth.projects b USING (project_id) WHERE project_id = $1`, project, mostIdle).
+		Scan(&u.Now, &u.Wanted, &u.AlwaysRunning, &timeout, &last, &start, &u.Failures, &next, &u.Error)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Upkeep{}, fmt.Errorf("read project %s: %w", project, ErrNoProject)
+	}
+	u.IdleTimeout = time.Duration(timeout * float64(time.Second))
+	for field, value := range map[*time.Time]*time.Time{&u.LastActivity: last, &u.StartedAt: start, &u.RetryAt: next} {
+		if value != nil {
+			*field = *value
+		}
+	}
+	return u, away(ctx, err)
+}
+
+// Lives notes that a project has a pod, and since when that has been starting or, later, ready. From then on it is wanted.
+// Who starts a project that was not wanted begins to count its failures anew.
+func (s *Store) Lives(ctx context.Context, project string, since time.Time) error {
+	return s.exec(ctx, `INSERT INTO berth.projects AS b (project_id, wanted, started_at) VALUES ($1, true, $2)
+		ON CONFLICT (project_id) DO UPDATE SET wanted = true, started_at = $2, retry_at = NULL,
+			failures = CASE WHEN b.wanted THEN b.failures ELSE 0 END,
+			error = CASE WHEN b.wanted AND b.started_at IS NOT DISTINCT FROM $2 THEN b.error END
+		WHERE NOT b.wanted OR b.retry_at IS NOT NULL OR b.started_at IS DISTINCT FROM $2`, project, since)
+}
+
+// Unwanted notes that a project was stopped: it is not started again by itself.
+func (s *Store) Unwanted(ctx context.Context, project string) error {
+	return s.exec(ctx, `UPDATE berth.projects SET wanted = false, retry_at = NULL, failures = 0, error = NULL WHERE project_id = $1 AND wanted`, project)
+}
+
+// Failed notes how often in a row a project has failed, and when it is tried again; a zero retry means that it is given
+// up. It does nothing where the project is not wanted any more.
+func (s *Store) Failed(ctx context.Context, project string, failures int, retry time.Time, fault string) error {
+	var at *time.Time
+	if !retry.IsZero() {
+		at = &retry
+	}
+	return s.exec(ctx, `UPDATE berth.projects SET failures = $2, retry_at = $3::timestamptz, wanted = $3::timestamptz IS NOT NULL, error = $4
+		WHERE project_id = $1 AND wanted`, project, failures, at, text(fault))
+}
+
+// Recovered sets the failures of projects to none.
+func (s *Store) Recovered(ctx context.Context, projects []string) error {
+	return s.exec(ctx, `UPDATE berth.projects SET failures = 0 WHERE project_id = ANY($1::uuid[]) AND failures > 0`, projects)
+}
+
+// Wanted returns the projects that are to run always and are wanted, ascending, those behind an id, at most limit.
+func (s *Store) Wanted(ctx context.Context, after string, limit int) ([]string, error) {
+	return s.texts(ctx, `SELECT project_id::text FROM berth.projects b JOIN public.projects p USING (project_id)
+		WHERE b.wanted AND p.run_quota -> 'always_running' = 'true' AND ($1 = '' OR project_id > nullif($1, '')::uuid)
+		ORDER BY project_id LIMIT $2`, after, limit)
+}
+
+// SetState writes the state of a project and why it has it, where that is not what the hub's row says.
+func (s *Store) SetState(ctx context.Context, project, state, fault string) error {
+	tables, err := s.tables(ctx)
+	if err != nil || !tables.writes["projects.state"] {
+		return err
+	}
+	return s.exec(ctx, `UPDATE public.projects SET state = jsonb_strip_nulls(jsonb_build_object('state', $2::text,
+			'time', to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'), 'error', nullif($3::text, '')))
+		WHERE project_id = $1 AND (state ->> 'state' IS DISTINCT FROM $2 OR coalesce(state ->> 'error', '') <> $3)`, project, state, fault)
+}
+
+// Busy returns the projects whose state says that they have a pod, ascending, those behind an id, at most limit.
+func (s *Store) Busy(ctx context.Context, after string, limit int) ([]string, error) {
+	return s.texts(ctx, `SELECT project_id::text FROM public.projects WHERE state ->> 'state' IN ('starting', 'running', 'stopping')
+		AND ($1 = '' OR project_id > nullif($1, '')::uuid) ORDER BY project_id LIMIT $2`, after, limit)
+}
+
+// ProjectsWith returns the projects that are wanted and have a license attached, or have a seat of it still, ascending,
+// those behind an id, at most limit. An empty license stands for any.
+func (s *Store) ProjectsWith(ctx context.Context, cluster, license, after string, limit int) ([]string, error) {
+	return s.texts(ctx, `SELECT id::text FROM (
+			SELECT project_id AS id FROM berth.projects b JOIN public.projects p USING (project_id)
+				WHERE b.wanted AND ($2 = '' OR jsonb_typeof(p.site_license) = 'object' AND p.site_license ? $2)
+			UNION SELECT project_id FROM berth.seats WHERE cluster = $1 AND license_id = nullif($2, '')::uuid AND project_id IS NOT NULL) found
+		WHERE $3 = '' OR id > nullif($3, '')::uuid ORDER BY id LIMIT $4`, cluster, license, after, limit)
+}
+
+// ActionRequest is what a hub has written into a project's row for Berth to do.
+type ActionRequest struct {
+	Project string
+	// Request is the column's value.
+	Request json.RawMessage
+}
+
+// ActionRequests returns those that are not finished: of one project, or, where project is empty, of all behind an id,
+// ascending, at most limit. Where they could not be cleared there are none.
+func (s *Store) ActionRequests(ctx context.Context, project, after string, limit int) ([]ActionRequest, error) {
+	tables, err := s.tables(ctx)
+	if err != nil || !tables.writes["projects.action_request"] {
+		return nil, err
+	}
+	rows, err := s.pool.Query(ctx, `SELECT project_id::text, action_request FROM public.projects
+		WHERE jsonb_typeof(action_request) <> 'null' AND ($1 = '' OR project_id = nullif($1, '')::uuid) AND ($2 = '' OR project_id > nullif($2, '')::uuid)
+			AND (jsonb_typeof(action_request) <> 'object' OR coalesce(action_request -> 'finished', 'null') IN ('null', 'false'))
+		ORDER BY project_id LIMIT $3`, project, after, limit)
+	if err != nil {
+		return nil, away(ctx, err)
+	}
+	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r ActionRequest, err error) {
+		err = row.Scan(&r.Project, (*[]byte)(&r.Request))
+		return r, err
+	})
+	return found, away(ctx, err)
+}
+
+// requestNote is the name of the setting that says which command an action request has become.
+func requestNote(project string) string { return "action_request " + project }
+
+// Command keeps the id of the command that an action request becomes, and returns the one that it has: the same for as
+// long as the request is not cleared.
+func (s *Store) Command(ctx context.Context, r ActionRequest, id string) (string, error) {
+	note := ""
+	err := s.pool.QueryRow(ctx, `INSERT INTO berth.settings AS s (name, value) VALUES ($1, md5($2::jsonb::text) || ' ' || $3)
+		ON CONFLICT (name) DO UPDATE SET value = CASE WHEN starts_with(s.value, md5($2::jsonb::text)) THEN s.value ELSE excluded.value END
+		RETURNING value`, requestNote(r.Project), string(r.Request), id).Scan(&note)
+	_, command, _ := strings.Cut(note, " ")
+	return command, away(ctx, err)
+}
+
+// ClearRequest takes an action request away that is done, unless another one is there by now.
+func (s *Store) ClearRequest(ctx context.Context, r ActionRequest) error {
+	return s.transact(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `UPDATE public.projects SET action_request = NULL WHERE project_id = $1 AND action_request = $2::jsonb`,
+			r.Project, string(r.Request)); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, `DELETE FROM berth.settings WHERE name = $1`, requestNote(r.Project))
+		return err
+	})
+}
+
+// LicenseChange is a license whose content is another one than that for which projects were computed.
+type LicenseChange struct {
+	ID string
+	// Digest is that of its content, empty for a license that is no more.
+	Digest             string
+	Activates, Expires *time.Time
+}
+
+// ChangedLicenses returns them, ascending, at most limit: all, or just one where id is not empty.
+func (s *Store) ChangedLicenses(ctx context.Context, id string, limit int) ([]LicenseChange, error) {
+	return s.licenseChanges(ctx, `SELECT coalesce(l.id, k.license_id)::text AS id, coalesce(CASE WHEN l.id IS NOT NULL THEN `+licenseContent+` END, ''),
+			l.activates::timestamptz, l.expires::timestamptz
+		FROM (SELECT id, quota, upgrades, run_limit, activates, expires FROM public.site_licenses WHERE $1 = '' OR id = nullif($1, '')::uuid) l
+		FULL JOIN (SELECT license_id, digest FROM berth.known_licenses WHERE $1 = '' OR license_id = nullif($1, '')::uuid) k ON l.id = k.license_id
+		WHERE CASE WHEN l.id IS NOT NULL THEN `+licenseContent+` END IS DISTINCT FROM k.digest ORDER BY 1 LIMIT $2`, id, limit)
+}
+
+// TimedLicenses returns the licenses that begin or end to be valid in the future, ascending, those behind an id, at most
+// limit. They have no digest.
+func (s *Store) TimedLicenses(ctx context.Context, after string, limit int) ([]LicenseChange, error) {
+	return s.licenseChanges(ctx, `SELECT id::text, '', activates::timestamptz, expires::timestamptz FROM public.site_licenses
+		WHERE (activates::timestamptz > now() OR expires::timestamptz > now()) AND ($1 = '' OR id > nullif($1, '')::uuid)
+		ORDER BY id LIMIT $2`, after, limit)
+}
+
+func (s *Store) licenseChanges(ctx context.Context, query string, values ...any) ([]LicenseChange, error) {
+	rows, err := s.pool.Query(ctx, query, values...)
+	if err != nil {
+		return nil, away(ctx, err)
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[LicenseChange])
+	return found, away(ctx, err)
+}
+
+// KnowLicense notes the content of a license for which projects are being computed.
+func (s *Store) KnowLicense(ctx context.Context, c LicenseChange) error {
+	if c.Digest == "" {
+		return s.exec(ctx, `DELETE FROM berth.known_licenses WHERE license_id = $1`, c.ID)
+	}
+	return s.exec(ctx, `INSERT INTO berth.known_licenses VALUES ($1, $2) ON CONFLICT (license_id) DO UPDATE SET digest = $2`, c.ID, c.Digest)
+}
+
+// knownSettings is the name of the setting that has the digest of the site's settings for which projects were computed.
+const knownSettings = "settings_digest"
+
+// ChangedSettings returns a digest of the settings of the site, and whether projects were computed for others.
+func (s *Store) ChangedSettings(ctx context.Context) (digest string, changed bool, err error) {
+	err = s.pool.QueryRow(ctx, `SELECT now.digest, now.digest IS DISTINCT FROM (SELECT value FROM berth.settings WHERE name = $1)
+		FROM (SELECT coalesce(md5(jsonb_object_agg(name, value)::text), '') AS digest
+			FROM public.server_settings WHERE name IN ('default_quotas', 'max_upgrades')) now`, knownSettings).Scan(&digest, &changed)
+	return digest, changed, away(ctx, err)
+}
+
+// KnowSettings notes the settings of the site for which projects are being computed.
+func (s *Store) KnowSettings(ctx context.Context, digest string) error {
+	return s.exec(ctx, `INSERT INTO berth.settings VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = $2`, knownSettings, digest)
+}

@@ -1,0 +1,81 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// licenseContent is a digest of what a license gives and to how many, from when until when.
+const licenseContent = `md5(jsonb_build_array(md5(l.quota::text), md5(l.upgrades::text), l.run_limit,
+	l.activates::timestamptz, l.expires::timestamptz)::text)`
+
+// inputsDigest is a digest of all that the quota of a project depends on, but for the seats and the project's own values: the
+// settings of the site and of the project, the upgrades of its users, its licenses, and whether their time has come. It
+// goes over rows p of public.projects.
+const inputsDigest = `md5(jsonb_build_array(
+	(SELECT jsonb_object_agg(name, value) FROM public.server_settings WHERE name IN ('default_quotas', 'max_upgrades')),
+	p.settings,
+	(SELECT jsonb_object_agg(u.key, u.value -> 'upgrades')
+		FROM jsonb_each(CASE jsonb_typeof(p.users) WHEN 'object' THEN p.users ELSE '{}' END) u
+		WHERE jsonb_typeof(u.value -> 'upgrades') <> 'null'),
+	(SELECT jsonb_object_agg(k, jsonb_build_array(CASE WHEN l.id IS NOT NULL THEN ` + licenseContent + ` END,
+			l.activates::timestamptz <= now(), l.expires::timestamptz <= now()))
+		FROM jsonb_object_keys(CASE jsonb_typeof(p.site_license) WHEN 'object' THEN p.site_license ELSE '{}' END) k
+		LEFT JOIN public.site_licenses l
+			ON l.id = CASE WHEN k ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' THEN k::uuid END)
+	)::text)`
+
+// inputs is the digest of what a check begins with. It is asked for before anything else is read, so that what
+// changes meanwhile is found later.
+func (c *check) inputs(ctx context.Context) error {
+	if c.req.Project == nil || c.req.Mode == Preview {
+		return nil
+	}
+	err := c.tx.QueryRow(ctx, `SELECT coalesce((SELECT `+inputsDigest+` FROM public.projects p WHERE project_id = $1), '')`, c.req.Project.ID).Scan(&c.digest)
+	if err != nil {
+		return fmt.Errorf("digest the inputs: %w", err)
+	}
+	return nil
+}
+
+// queueInputs notes what the project was computed from.
+func (c *check) queueInputs(batch *pgx.Batch) {
+	batch.Queue(`UPDATE berth.projects SET digest = $2 WHERE project_id = $1 AND digest IS DISTINCT FROM $2`, c.req.Project.ID, c.digest)
+}
+
+// Outdated returns those of the projects whose inputs are others than those that they were last computed from,
+// ascending.
+func (s *Store) Outdated(ctx context.Context, projects []string) ([]string, error) {
+	return s.texts(ctx, `SELECT p.project_id::text FROM public.projects p LEFT JOIN berth.projects b USING (project_id)
+		WHERE p.project_id = ANY($1::uuid[]) AND b.digest IS DISTINCT FROM `+inputsDigest+` ORDER BY 1`, projects)
+}
+
+// Inputs is the digest of the inputs of a project now, empty for none.
+func (s *Store) Inputs(ctx context.Context, project string) (digest string, err error) {
+	err = s.pool.QueryRow(ctx, `SELECT coalesce((SELECT `+inputsDigest+` FROM public.projects p WHERE project_id = $1), '')`, project).Scan(&digest)
+	return digest, away(ctx, err)
+}
+
+// NoteFault notes why a project cannot be computed from the inputs that have a digest, so that it keeps what it runs with; an
+// empty fault means that it can.
+func (s *Store) NoteFault(ctx context.Context, project, digest, fault string) error {
+	return s.exec(ctx, `INSERT INTO berth.projects (project_id, digest, error) VALUES ($1, $2, $3)
+		ON CONFLICT (project_id) DO UPDATE SET digest = $2, error = $3
+		WHERE berth.projects.digest IS DISTINCT FROM $2 OR berth.projects.error IS DISTINCT FROM $3`, project, digest, text(fault))
+}
+
+func (s *Store) exec(ctx context.Context, statement string, values ...any) error {
+	_, err := s.pool.Exec(ctx, statement, values...)
+	return wrong(away(ctx, err))
+}
+
+func (s *Store) texts(ctx context.Context, query string, values ...any) ([]string, error) {
+	rows, err := s.pool.Query(ctx, query, values...)
+	if err != nil {
+		return nil, away(ctx, err)
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	return found, away(ctx, err)
+}

@@ -1,0 +1,277 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"berth/pkg/events"
+	"berth/pkg/license/wire"
+)
+
+const (
+	// NoRevision is the revision of a license that must not exist yet.
+	NoRevision = "none"
+	// pageSize is how many a page has where nothing is said, maxPage how many at most.
+	pageSize, maxPage = 100, 500
+	// maxSeats bounds a list of seats.
+	maxSeats = 1000
+)
+
+// licenseColumns are what [scanLicense] reads.
+func (h *hub) licenseColumns() string {
+	column := func(name, kind string) string { return h.column("site_licenses", name, kind) }
+	content := []string{
+		column("title", "text"), column("description", "text"), column("activates", "timestamptz"), column("expires", "timestamptz"),
+		column("upgrades", "jsonb"), column("quota", "jsonb"), column("run_limit", "integer"), column("managers", "text[]"),
+	}
+	return `site_licenses.id::text, ` + strings.Join(content, ", ") + `, ` + column("created", "timestamptz") + `, ` + column("last_used", "timestamptz") + `,
+		(SELECT count(*) FROM berth.seats s WHERE s.license_id = site_licenses.id AND (s.kept_until IS NULL OR s.kept_until > now())),
+		md5(ROW(` + strings.Join(content, ", ") + `)::text)`
+}
+
+func scanLicense(row pgx.CollectableRow) (wire.License, error) {
+	var l wire.License
+	var title, description *string
+	var upgrades, quota []byte
+	err := row.Scan(&l.ID, &title, &description, &l.Activates, &l.Expires, &upgrades, &quota, &l.RunLimit, &l.Managers,
+		&l.Created, &l.LastUsed, &l.SeatsUsed, &l.Revision)
+	if title != nil {
+		l.Title = *title
+	}
+	if description != nil {
+		l.Description = *description
+	}
+	l.Upgrades, l.Quota = set(upgrades), set(quota)
+	return l, err
+}
+
+// Licenses returns a page of all licenses, ascending by id, and the id to go on after, empty on the last page. limit is
+// at most 500, and 100 where it is 0.
+func (s *Store) Licenses(ctx context.Context, after string, limit int) (licenses []wire.License, next string, err error) {
+	if after != "" && !events.ProjectID(after) {
+		return nil, "", fmt.Errorf("%w: after %.60q is no id of a license", ErrInvalid, after)
+	}
+	limit = page(limit)
+	err = s.view(ctx, func(ctx context.Context, tx pgx.Tx, h *hub) error {
+		rows, err := tx.Query(ctx, `SELECT `+h.licenseColumns()+` FROM public.site_licenses
+			WHERE $1::uuid IS NULL OR id > $1 ORDER BY id LIMIT $2`, text(after), limit+1)
+		if err != nil {
+			return err
+		}
+		licenses, err = pgx.CollectRows(rows, scanLicense)
+		return err
+	})
+	if len(licenses) > limit {
+		licenses = licenses[:limit]
+		next = licenses[limit-1].ID
+	}
+	return licenses, next, err
+}
+
+func page(limit int) int {
+	if limit <= 0 {
+		return pageSize
+	}
+	return min(limit, maxPage)
+}
+
+// License returns a license, or fails with [ErrNoLicense].
+func (s *Store) License(ctx context.Context, id string) (l wire.License, err error) {
+	if !events.ProjectID(id) {
+		return l, fmt.Errorf("read license %.60q: %w", id, ErrNoLicense)
+	}
+	err = s.view(ctx, func(ctx context.Context, tx pgx.Tx, h *hub) error {
+		l, err = one(ctx, tx, h, id)
+		return err
+	})
+	return l, err
+}
+
+func one(ctx context.Context, tx pgx.Tx, h *hub, id string) (wire.License, error) {
+	rows, err := tx.Query(ctx, `SELECT `+h.licenseColumns()+` FROM public.site_licenses WHERE id = $1`, id)
+	if err != nil {
+		return wire.License{}, err
+	}
+	l, err := pgx.CollectExactlyOneRow(rows, scanLicense)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = fmt.Errorf("read license %s: %w", id, ErrNoLicense)
+	}
+	return l, err
+}
+
+// PutLicense saves a license and returns it as it is then; columns that Berth does not know stay as they are. revision,
+// where it is not empty, is that of the license that it takes the place of, or [NoRevision]; it fails with
+// [ErrConflict] where that is not so.
+func (s *Store) PutLicense(ctx context.Context, license wire.License, revision string) (saved wire.License, err error) {
+	if !events.ProjectID(license.ID) {
+		return saved, fmt.Errorf("%w: %.60q is no UUID in lower case", ErrInvalid, license.ID)
+	}
+	tables, err := s.tables(ctx)
+	if err != nil {
+		return saved, err
+	}
+	err = s.transact(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `SELECT FROM public.site_licenses WHERE id = $1 FOR UPDATE`, license.ID); err != nil {
+			return err
+		}
+		switch old, err := one(ctx, tx, tables, license.ID); {
+		case errors.Is(err, ErrNoLicense):
+			if revision != "" && revision != NoRevision {
+				return fmt.Errorf("save license %s: it was deleted: %w", license.ID, ErrConflict)
+			}
+		case err != nil:
+			return err
+		case revision != "" && revision != old.Revision:
+			return fmt.Errorf("save license %s: %w", license.ID, ErrConflict)
+		}
+		columns, places, values := tables.content(license)
+		updates := make([]string, len(columns))
+		for i, name := range columns {
+			updates[i] = name + " = excluded." + name
+		}
+		query := fmt.Sprintf(`INSERT INTO public.site_licenses (id, %s) VALUES ($1, %s) ON CONFLICT (id) DO `,
+			strings.Join(columns, ", "), strings.Join(places, ", "))
+		if revision == NoRevision {
+			query += `NOTHING`
+		} else {
+			query += `UPDATE SET ` + strings.Join(updates, ", ")
+		}
+		tag, err := tx.Exec(ctx, query, values...)
+		switch {
+		case err != nil:
+			return err
+		case tag.RowsAffected() == 0:
+			return fmt.Errorf("save license %s: there is one of this id: %w", license.ID, ErrConflict)
+		}
+		saved, err = one(ctx, tx, tables, license.ID)
+		return err
+	})
+	return saved, err
+}
+
+// content are the columns of a license that people change, with what they become. $1 is the id.
+func (h *hub) content(l wire.License) (columns, places []string, values []any) {
+	values = []any{l.ID}
+	for _, c := range []struct {
+		name  string
+		value any
+	}{
+		{"title", l.Title},
+		{"description", l.Description},
+		{"activates", inUTC(l.Activates)},
+		{"expires", inUTC(l.Expires)},
+		{"upgrades", argument(l.Upgrades)},
+		{"quota", argument(l.Quota)},
+		{"run_limit", l.RunLimit},
+		{"managers", l.Managers},
+	} {
+		if h.has["site_licenses."+c.name] {
+			values = append(values, c.value)
+			columns, places = append(columns, c.name), append(places, "$"+strconv.Itoa(len(values)))
+		}
+	}
+	return columns, places, values
+}
+
+// inUTC is for a column without a zone, which takes the time as it reads.
+func inUTC(t *time.Time) *time.Time {
+	if t == nil {
+		return nil
+	}
+	utc := t.UTC()
+	return &utc
+}
+
+// DeleteLicense deletes a license, also one in use: its seats stay until the projects that have it are computed anew.
+// It fails with [ErrNoLicense].
+func (s *Store) DeleteLicense(ctx context.Context, id string) error {
+	if !events.ProjectID(id) {
+		return fmt.Errorf("delete license %.60q: %w", id, ErrNoLicense)
+	}
+	return s.transact(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `DELETE FROM public.site_licenses WHERE id = $1`, id)
+		if err == nil && tag.RowsAffected() == 0 {
+			err = fmt.Errorf("delete license %s: %w", id, ErrNoLicense)
+		}
+		return err
+	})
+}
+
+// Seats returns who has a seat of a license, those longest in use first, at most 1,000 of all. It fails with [ErrNoLicense].
+func (s *Store) Seats(ctx context.Context, id string) (list wire.SeatList, err error) {
+	if !events.ProjectID(id) {
+		return list, fmt.Errorf("read seats of %.60q: %w", id, ErrNoLicense)
+	}
+	err = s.view(ctx, func(ctx context.Context, tx pgx.Tx, h *hub) error {
+		l, err := one(ctx, tx, h, id)
+		if err != nil {
+			return err
+		}
+		list = wire.SeatList{RunLimit: l.RunLimit, Total: l.SeatsUsed}
+		rows, err := tx.Query(ctx, `SELECT license_id::text, user_id, coalesce(project_id::text, ''), pod, generation, granted_at FROM berth.seats
+			WHERE license_id = $1 AND (kept_until IS NULL OR kept_until > now()) ORDER BY granted_at, cluster, pod LIMIT $2`, id, maxSeats)
+		if err != nil {
+			return err
+		}
+		list.Seats, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (seat wire.Seat, err error) {
+			err = row.Scan(&seat.License, &seat.User, &seat.Project, &seat.Pod, &seat.Generation, &seat.Since)
+			return seat, err
+		})
+		return err
+	})
+	return list, err
+}
+
+// Usage returns a page of who has used a license, the newest first. A license that was deleted has a past, too.
+func (s *Store) Usage(ctx context.Context, q wire.UsageQuery) (list wire.UsageList, err error) {
+	if !events.ProjectID(q.ID) {
+		return list, fmt.Errorf("read usage of %.60q: %w", q.ID, ErrNoLicense)
+	}
+	var before *int64
+	if q.After != "" {
+		place, err := strconv.ParseInt(q.After, 10, 64)
+		if err != nil {
+			return list, fmt.Errorf("%w: after %.60q is not the next of a page", ErrInvalid, q.After)
+		}
+		before = &place
+	}
+	limit := page(q.Limit)
+	var places []int64
+	err = s.view(ctx, func(ctx context.Context, tx pgx.Tx, _ *hub) error {
+		rows, err := tx.Query(ctx, `SELECT id, license_id::text, user_id, coalesce(project_id::text, ''), pod, generation, start, stop
+			FROM berth.usage_log WHERE license_id = $1 AND ($2::bigint IS NULL OR id < $2) AND (stop IS NULL OR stop >= $3)
+			ORDER BY id DESC LIMIT $4`, q.ID, before, q.Since, limit+1)
+		if err != nil {
+			return err
+		}
+		places = nil
+		list.Usage, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (u wire.Usage, err error) {
+			var place int64
+			err = row.Scan(&place, &u.License, &u.User, &u.Project, &u.Pod, &u.Generation, &u.Start, &u.Stop)
+			places = append(places, place)
+			return u, err
+		})
+		return err
+	})
+	if len(list.Usage) > limit {
+		list.Usage = list.Usage[:limit]
+		list.Next = strconv.FormatInt(places[limit-1], 10)
+	}
+	return list, err
+}
+
+// view runs f in a transaction that only reads.
+func (s *Store) view(ctx context.Context, f func(context.Context, pgx.Tx, *hub) error) error {
+	tables, err := s.tables(ctx)
+	if err != nil {
+		return err
+	}
+	return s.transact(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly},
+		func(ctx context.Context, tx pgx.Tx) error { return f(ctx, tx, tables) })
+}

@@ -1,0 +1,60 @@
+package store
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// FreeSeats takes the seats of a pod that is gone, and ends their use. A later pod of the name keeps its own.
+func (s *Store) FreeSeats(ctx context.Context, cluster, pod, generation string) error {
+	return s.transact(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
+		return leave(ctx, tx, cluster, pod, generation, `DELETE FROM berth.seats WHERE cluster = $1 AND pod = $2 AND generation = $3`)
+	})
+}
+
+// KeepSeats keeps the seats of a pod that is gone for the next one of its name, until a time, and ends their use. Nobody
+// else gets them before; after it they are free.
+func (s *Store) KeepSeats(ctx context.Context, cluster, pod, generation string, until time.Time) error {
+	return s.transact(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
+		return leave(ctx, tx, cluster, pod, generation,
+			`UPDATE berth.seats SET kept_until = $4 WHERE cluster = $1 AND pod = $2 AND generation = $3`, until)
+	})
+}
+
+// leave ends the use of the seats of a pod. seats says what becomes of them.
+func leave(ctx context.Context, tx pgx.Tx, cluster, pod, generation, seats string, more ...any) error {
+	values := []any{cluster, pod, generation}
+	if _, err := tx.Exec(ctx, seats, slices.Concat(values, more)...); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, `UPDATE berth.usage_log SET stop = now() WHERE cluster = $1 AND pod = $2 AND generation = $3 AND stop IS NULL`, values...)
+	return err
+}
+
+// Recount frees the seats of a cluster whose pod does not live with the generation that has them, ends the use of
+// them, and returns how many there were. live has the generation of each pod that lives. Seats granted within grace are left, as live
+// may be older; so are those that are kept still.
+func (s *Store) Recount(ctx context.Context, cluster string, live map[string]string, grace time.Duration) (freed int, err error) {
+	pods, generations := make([]string, 0, len(live)), make([]string, 0, len(live))
+	for pod, generation := range live {
+		pods, generations = append(pods, pod), append(generations, generation)
+	}
+	err = s.transact(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `DELETE FROM berth.seats s WHERE cluster = $1
+			AND CASE WHEN kept_until IS NOT NULL THEN kept_until <= now() ELSE granted_at < now() - make_interval(secs => $4) END
+			AND NOT EXISTS (SELECT FROM unnest($2::text[], $3::text[]) AS l (pod, generation)
+				WHERE l.pod = s.pod AND l.generation = s.generation AND s.kept_until IS NULL)`, cluster, pods, generations, grace.Seconds())
+		if err != nil {
+			return err
+		}
+		freed = int(tag.RowsAffected())
+		_, err = tx.Exec(ctx, `UPDATE berth.usage_log u SET stop = now() WHERE cluster = $1 AND stop IS NULL
+			AND NOT EXISTS (SELECT FROM berth.seats s WHERE s.license_id = u.license_id AND s.cluster = u.cluster AND s.pod = u.pod
+				AND s.generation = u.generation AND s.kept_until IS NULL)`, cluster)
+		return err
+	})
+	return freed, err
+}

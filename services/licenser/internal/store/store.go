@@ -1,0 +1,100 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"berth/pkg/database"
+)
+
+const (
+	// connections are enough for 32 commands at once, which are short, and few enough for a small server with three replicas.
+	connections    = 10
+	connectTimeout = 5 * time.Second
+	// transactionTimeout bounds a transaction with its wait for locks and for a connection.
+	transactionTimeout = 30 * time.Second
+	// readyTimeout bounds a look whether all is well.
+	readyTimeout = 3 * time.Second
+)
+
+// session is what each connection is told. A licenser that stops in the middle of a transaction must not hold its
+// locks: the server ends it soon. Times without a zone are UTC.
+const session = `SET TIME ZONE 'UTC'; SET idle_in_transaction_session_timeout = '15s'; SET statement_timeout = '30s';
+	SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3;`
+
+// Store is the database. It is safe for concurrent use. Its methods fail with [ErrAway] for as long as the database
+// is away, and work again when it is back.
+type Store struct {
+	config *pgx.ConnConfig
+	pool   *pgxpool.Pool
+
+	mu  sync.Mutex
+	hub *hub // nil until it has been looked at
+}
+
+// Open returns the store at a URL like postgres://user:password@host:5432/name. It connects when it is used, so that
+// it succeeds while the database is away; it fails for what is no such URL. Close it after use.
+func Open(ctx context.Context, url string) (*Store, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil || strings.TrimSpace(url) == "" {
+		return nil, database.ErrURL // pgx's own may quote parts of it.
+	}
+	config.MaxConns = connections
+	config.ConnConfig.ConnectTimeout = connectTimeout
+	config.ConnConfig.RuntimeParams["application_name"] = "berth-licenser"
+	config.AfterConnect = prepare
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	return &Store{config: config.ConnConfig, pool: pool}, nil
+}
+
+// Close waits for what is under way and closes all connections.
+func (s *Store) Close() { s.pool.Close() }
+
+func prepare(ctx context.Context, conn *pgx.Conn) error {
+	// Times are read in UTC, too.
+	conn.TypeMap().RegisterType(&pgtype.Type{
+		Name: "timestamptz", OID: pgtype.TimestamptzOID, Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC},
+	})
+	_, err := conn.Exec(ctx, session)
+	return err
+}
+
+// connect opens a connection beside the pool, for locks and notifications. The caller closes it.
+func (s *Store) connect(ctx context.Context) (*pgx.Conn, error) {
+	conn, err := pgx.ConnectConfig(ctx, s.config.Copy())
+	if err != nil {
+		return nil, away(ctx, err)
+	}
+	if err := prepare(ctx, conn); err != nil {
+		return nil, errors.Join(away(ctx, err), conn.Close(context.WithoutCancel(ctx)))
+	}
+	return conn, nil
+}
+
+// Ready returns nil where the database answers and has the tables that this program knows. Else it says in a line
+// what is wrong, without a password: that it is away, or is to be migrated.
+func (s *Store) Ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return away(ctx, err)
+	}
+	defer conn.Release()
+	status, err := database.Look(ctx, conn.Conn())
+	if err != nil {
+		return away(ctx, err)
+	}
+	return status.Usable()
+}
