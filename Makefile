@@ -46,7 +46,8 @@ step = @printf '== %s (%d s)\n' '$(1)' $$(($$(date +%s) - $(STARTED))) >&2
 FIRST := the first time some minutes: all dependencies are compiled
 
 # $(call debian,COMMAND,PACKAGES) installs what is missing where that is possible, else says what to install.
-debian = @command -v $(1) >/dev/null || { \
+# Debian keeps the programs of PostgreSQL, whose versions can be there together, out of PATH.
+debian = @command -v $(1) >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/$(1)' >/dev/null || { \
 	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
 		echo '$(1) is missing: install the Debian packages $(2) or your system'\''s like' >&2; exit 1; \
 	fi; \
@@ -65,7 +66,7 @@ help: ## List the targets
 	@printf '\nVariables: LISTEN ARGS (up), COUNT SHUFFLE (test), FUZZTIME (fuzz), BENCHTIME (bench), DURATION FAULTS PODS SEED (chaos).\nCONTRIBUTING.md explains them.\n'
 .PHONY: help
 
-up: build ## Everything on this machine: Kubernetes, NATS and the five services, until ctrl-C (LISTEN, ARGS)
+up: build postgres ## Everything on this machine: Kubernetes, NATS, PostgreSQL and the five services, until ctrl-C (LISTEN, ARGS)
 	@exec bin/devstack --listen '$(LISTEN)' --data .berth $(ARGS)
 .PHONY: up
 
@@ -105,13 +106,13 @@ kube:
 	@go run ./pkg/kube/kubetest/build
 .PHONY: kube
 
-unit: bin/tools/gotestsum cgo
+unit: bin/tools/gotestsum cgo postgres
 	$(call step,tests of the packages)
 	$(call gotest,$(addprefix -shuffle=,$(filter-out off,$(SHUFFLE))) $(addprefix -count=,$(COUNT)),$(UNITS))
 .PHONY: unit
 
 # One package at a time: they start clusters and measure.
-system: bin/tools/gotestsum cgo
+system: bin/tools/gotestsum cgo postgres
 	$(call step,tests of the whole)
 	$(call gotest,-p=1 -shuffle=$(patsubst off,on,$(SHUFFLE)) -count=$(or $(COUNT),1),./test/...)
 .PHONY: system
@@ -187,6 +188,11 @@ deadcode: bin/tools/deadcode
 cgo:
 	$(call debian,gcc,gcc libc6-dev)
 .PHONY: cgo
+
+# The database of devstack and of the tests. Another one's server needs no programs here.
+postgres:
+	$(if $(findstring --database-url,$(ARGS)),,$(call debian,postgres,postgresql))
+.PHONY: postgres
 
 git:
 	$(call debian,git,git)

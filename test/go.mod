@@ -5,8 +5,10 @@ go 1.26.0
 // The local modules; tidy and GOWORK=off builds need them (go.work alone does not serve those).
 replace (
 	berth/cmd/devstack => ../cmd/devstack
+	berth/pkg/database => ../pkg/database
 	berth/pkg/events => ../pkg/events
 	berth/pkg/kube => ../pkg/kube
+	berth/pkg/license => ../pkg/license
 	berth/pkg/service => ../pkg/service
 	berth/services/api => ../services/api
 	berth/services/creator => ../services/creator
@@ -28,7 +30,9 @@ require (
 )
 
 require (
+	berth/pkg/database v0.0.0
 	github.com/google/go-cmp v0.7.0
+	github.com/jackc/pgx/v5 v5.12.0
 	github.com/nats-io/nats-server/v2 v2.15.2
 	github.com/nats-io/nats.go v1.55.0
 	github.com/rs/zerolog v1.35.1
@@ -41,9 +45,17 @@ require (
 )
 
 require (
+	berth/pkg/license v0.0.0 // indirect
 	github.com/google/jsonschema-go v0.4.3 // indirect
 	github.com/gorilla/websocket v1.5.4-0.20250319132907-e064f32e3674 // indirect
+	github.com/jackc/pgpassfile v1.0.0 // indirect
+	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
+	github.com/jackc/puddle/v2 v2.2.3 // indirect
+	github.com/mfridman/interpolate v0.0.2 // indirect
 	github.com/moby/spdystream v0.5.1 // indirect
+	github.com/pressly/goose/v3 v3.28.0 // indirect
+	github.com/sethvargo/go-retry v0.4.0 // indirect
+	go.uber.org/multierr v1.11.0 // indirect
 	k8s.io/streaming v0.37.2 // indirect
 )
 
@@ -87,7 +99,7 @@ require (
 	github.com/json-iterator/go v1.1.12 // indirect
 	github.com/klauspost/compress v1.20.3 // indirect
 	github.com/mattn/go-colorable v0.1.14 // indirect
-	github.com/mattn/go-isatty v0.0.20 // indirect
+	github.com/mattn/go-isatty v0.0.24 // indirect
 	github.com/minio/highwayhash v1.0.4 // indirect
 	github.com/modern-go/concurrent v0.0.0-20180306012644-bacd9c7ef1dd // indirect
 	github.com/modern-go/reflect2 v1.0.3-0.20250322232337-35a7c28c31ee // indirect

@@ -28,8 +28,10 @@ type fakeAPI struct {
 	changed chan struct{}
 	place   int // The last place in the log.
 	busy    int
-	watch   chan struct{} // Is closed when somebody waits.
-	closed  bool
+	// licenses are those of the site, by id.
+	licenses map[string]map[string]any
+	watch    chan struct{} // Is closed when somebody waits.
+	closed   bool
 }
 
 type fakePod struct {
@@ -80,6 +82,7 @@ func newFakeAPI(tb testing.TB) (*fakeAPI, string) {
 	mux.HandleFunc("GET /v1/pods/{name}/timeline", f.timeline)
 	mux.HandleFunc("GET /v1/pods/{name}/tokens", f.tokens)
 	mux.HandleFunc("GET /v1/events", f.followAll)
+	f.administration(mux)
 	for _, name := range []string{"livez", "readyz"} {
 		mux.HandleFunc("GET /"+name, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	}

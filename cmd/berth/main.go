@@ -16,5 +16,5 @@ func run() int {
 	defer stop()
 	// The first ctrl-C ends the command; the next one is no longer caught.
 	context.AfterFunc(ctx, stop)
-	return cli.Run(ctx, cli.Process{Args: os.Args[1:], Environ: os.Environ(), Stdout: os.Stdout, Stderr: os.Stderr})
+	return cli.Run(ctx, cli.Process{Args: os.Args[1:], Environ: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr})
 }

@@ -2,7 +2,7 @@
 // standard library alone.
 //
 // A [Client] repeats what is safe to repeat while the service is busy or away: reads,
-// deletes, and creates, which it gives an Idempotency-Key. Failures that the service
+// deletes, saves, and creates, starts and restarts, which it gives an Idempotency-Key. Failures that the service
 // tells about are a [*Problem], to be found with errors.As.
 package client
 

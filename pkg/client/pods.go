@@ -46,16 +46,24 @@ type Pod struct {
 	StartedAt   time.Time `json:"started_at,omitzero"`
 	ReadyAt     time.Time `json:"ready_at,omitzero"`
 	DeletingAt  time.Time `json:"deleting_at,omitzero"`
-	UpdatedAt   time.Time `json:"updated_at"`
+	// Restarting says that another pod of the project follows this one, which is deleted for it.
+	Restarting bool `json:"restarting,omitempty"`
+	// IdleStopAt is when the project will be stopped unless somebody uses it.
+	IdleStopAt time.Time `json:"idle_stop_at,omitzero"`
+	UpdatedAt  time.Time `json:"updated_at"`
 	// Position is where in the log the newest thing stands; a stream resumes after it.
 	Position string `json:"position"`
 }
 
 // License is what became of one site license when a pod was made.
 type License struct {
-	ID     string `json:"id"`
+	ID string `json:"id"`
+	// Title is what people call it.
+	Title  string `json:"title,omitempty"`
 	Status string `json:"status"`
 	Reason string `json:"reason,omitempty"`
+	// Patched says that operations of its patch are in the pod.
+	Patched bool `json:"patched,omitempty"`
 }
 
 // Create asks for a pod.
@@ -245,6 +253,8 @@ type request struct {
 	query  url.Values
 	body   any
 	key    string
+	// match makes a save conditional: an If-Match header, "*" an If-None-Match one.
+	match string
 	// waits says that only the context ends it: the service waits for something.
 	waits bool
 }
@@ -334,6 +344,13 @@ func (c *Client) send(ctx context.Context, r request, header http.Header) (*http
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	switch r.match {
+	case "":
+	case "*":
+		req.Header.Set("If-None-Match", r.match)
+	default:
+		req.Header.Set("If-Match", strconv.Quote(r.match))
 	}
 	if r.key != "" {
 		req.Header.Set("Idempotency-Key", r.key)

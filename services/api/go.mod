@@ -6,12 +6,14 @@ go 1.26.0
 replace (
 	berth/pkg/client => ../../pkg/client
 	berth/pkg/events => ../../pkg/events
+	berth/pkg/license => ../../pkg/license
 	berth/pkg/service => ../../pkg/service
 )
 
 require (
 	berth/pkg/client v0.0.0
 	berth/pkg/events v0.0.0
+	berth/pkg/license v0.0.0
 	berth/pkg/service v0.0.0
 	github.com/google/go-cmp v0.7.0
 	github.com/google/jsonschema-go v0.4.3

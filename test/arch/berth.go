@@ -12,12 +12,17 @@ const (
 	render = "berth/services/creator/internal/render"
 	diff   = "berth/services/watcher/internal/diff"
 	reap   = "berth/services/deleter/internal/reap"
+	decide = "berth/services/licenser/internal/licensing"
+	upkeep = "berth/services/licenser/internal/upkeep"
+	// What licenses make of a pod: the packages of one module.
+	licenses = "berth/pkg/license"
+	database = "berth/pkg/database"
 )
 
 // Rules returns the import rules of Berth.
 func Rules() []Rule {
 	services := []string{"api", "creator", "deleter", "licenser", "watcher"}
-	pure := []string{events, kube, render, diff, reap}
+	pure := []string{events, kube, render, diff, reap, decide, upkeep, licenses + "/..."}
 	// What every kind of endpoint of the api goes through: who calls, and what is noted of it.
 	gates := []string{"berth/services/api/internal/access", "berth/services/api/internal/audit"}
 	testLibraries := []string{"github.com/stretchr/testify/...", "go.uber.org/goleak/...", "pgregory.net/rapid/..."}
@@ -77,9 +82,12 @@ func Rules() []Rule {
 		Name: "only the licenser talks to the database",
 		From: []string{
 			"berth/services/api", "berth/services/creator", "berth/services/deleter", "berth/services/watcher",
-			"berth/cmd/berth",
 		},
 		NeverReaches: []string{"github.com/jackc/..."},
+	}, {
+		Name:         "the command line brings the database's tables up to date, and asks it nothing itself",
+		From:         []string{"berth/cmd/berth/..."},
+		NeverImports: []string{"github.com/jackc/...", database + "/...", "!" + database},
 	}, {
 		Name:         "the command line asks the api, NATS and, for doctor, Kubernetes; it has no service inside",
 		From:         []string{"berth/cmd/berth"},
@@ -89,6 +97,7 @@ func Rules() []Rule {
 		From: []string{"berth/services/*", "berth/cmd/berth"},
 		NeverReaches: slices.Concat(testLibraries, []string{
 			events + "/eventstest/...", kube + "/kubetest/...", "berth/pkg/service/servicetest/...", "berth/test/...",
+			database + "/local/...", database + "/dbtest/...", "github.com/testcontainers/...",
 			"github.com/nats-io/nats-server/...", "github.com/google/go-cmp/...", "testing",
 		}),
 	}, {

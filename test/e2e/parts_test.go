@@ -40,6 +40,8 @@ type parts struct {
 	nats     *eventstest.Server
 	settings config.Config
 	logs     zerolog.Logger
+	// database is the one that licensers use, empty for none.
+	database string
 	// faults, where set, are on the way of creators and deleters to the API server.
 	faults *faults
 }
@@ -164,7 +166,7 @@ func (p *parts) replica(t *testing.T, name string) *replica {
 	}
 	opts := worker.Options{Process: service.Process{
 		Identity: service.NewIdentity(name), Config: p.settings, Listen: "127.0.0.1:0",
-		NATSURL: "nats://" + r.nats.address(), Kubeconfig: path,
+		NATSURL: "nats://" + r.nats.address(), Kubeconfig: path, DatabaseURL: p.database,
 	}}
 	opts.NATSUser, opts.NATSPassword = p.nats.Credentials(name)
 	opts.Log = p.logs.With().Str("service", name).Str("instance", opts.Instance).Logger()

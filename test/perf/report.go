@@ -20,6 +20,7 @@ type report struct {
 	Processes bool       `json:"processes"`
 	Pods      *load      `json:"pods,omitempty"`
 	Full      *load      `json:"full,omitempty"`
+	Projects  *licensed  `json:"projects,omitempty"`
 	Alone     *alone     `json:"alone,omitempty"`
 	Polls     *polls     `json:"polls,omitempty"`
 	Abandon   *abandoned `json:"abandon,omitempty"`

@@ -35,6 +35,7 @@ func scenarios() []scenario {
 	return []scenario{
 		{"pods", "users, many at once, make, watch, list and delete a pod each", measurePods},
 		{"full", "the same with pods that have storage, a service, an ingress and a token", measureFull},
+		{"projects", "project pods with a license, beside pods of a manifest without one", measureProjects},
 		{"alone", "a user alone makes and deletes one pod after the other", measureAlone},
 		{"polls", "many long polls are open when their pods become ready", measurePolls},
 		{"abandon", "many long polls are opened and abandoned", measureAbandon},

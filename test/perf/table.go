@@ -29,7 +29,7 @@ func table(w io.Writer, r report) error {
 		disk = "fsync at every write"
 	}
 	s.say("CPUs: %d; replicas of each service: %d; NATS and etcd: %s; ms are p50/p99", r.CPUs, r.Replicas, disk)
-	for _, part := range []interface{ table(s *sheet) }{named{"pods", r.Pods}, named{"full", r.Full}, r.Alone, r.Polls, r.Abandon, r.List, r.Start} {
+	for _, part := range []interface{ table(s *sheet) }{named{"pods", r.Pods}, named{"full", r.Full}, r.Projects, r.Alone, r.Polls, r.Abandon, r.List, r.Start} {
 		part.table(s)
 	}
 	s.say("\n%d failures", len(r.Failures))

@@ -3,6 +3,9 @@ package stack
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -22,6 +25,9 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"berth/cmd/devstack/stack/manifests"
+	"berth/cmd/devstack/stack/project"
+	"berth/pkg/database"
+	"berth/pkg/database/local"
 	"berth/pkg/kube/client"
 	"berth/pkg/kube/kubetest"
 	"berth/pkg/service"
@@ -68,6 +74,27 @@ func checkNATS(address string) error {
 // natsPatience is how long a NATS server that is to be used may take to answer.
 const natsPatience = 3 * time.Second
 
+// AdminTokenFile is the file in the data folder with the token of the stack's
+// administrator, where the site's configuration names none.
+const AdminTokenFile = "admin.token"
+
+// makeAdmin makes a token, unless an earlier start has.
+func (s *Stack) makeAdmin() error {
+	path := filepath.Join(s.opts.Data, AdminTokenFile)
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		text = []byte(rand.Text())
+		err = os.WriteFile(path, text, 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("keep the administrator's token: %w", err)
+	}
+	sum := sha256.Sum256(text)
+	s.adminText = "sha256:" + hex.EncodeToString(sum[:])
+	s.admin, err = config.ParseHash(s.adminText)
+	return err
+}
+
 // startManifests serves sample manifests, or those of a folder, and allows them.
 func (s *Stack) startManifests(ctx context.Context) error {
 	var files fs.FS = manifests.Files
@@ -103,6 +130,10 @@ func (s *Stack) withSamples(c config.Config) (config.Config, error) {
 		return c, fmt.Errorf("allow the sample manifests: %w", err)
 	}
 	c.NFSStorageRoot = cmp.Or(c.NFSStorageRoot, sampleStorage)
+	if c.AdminTokenHash.IsZero() {
+		c.AdminTokenHash = s.admin
+	}
+	c.Projects.Image, c.Projects.Tag = cmp.Or(c.Projects.Image, project.Image), cmp.Or(c.Projects.Tag, project.Tag)
 	c.IngressDomain = cmp.Or(c.IngressDomain, sampleDomain)
 	return c, nil
 }
@@ -122,6 +153,33 @@ func (s *Stack) Reload(load func() (config.Config, []config.Notice, error)) {
 		c, err = s.withSamples(c)
 		return c, notices, err
 	}, s.opts.Log)
+}
+
+// startDatabase starts a PostgreSQL server, unless there is one to use, and brings its
+// tables up to date.
+func (s *Stack) startDatabase(ctx context.Context) error {
+	s.DatabaseURL = s.opts.DatabaseURL
+	if s.DatabaseURL == "" {
+		server, err := local.Start(ctx, local.Options{Dir: filepath.Join(s.opts.Data, "postgres"), Durable: s.opts.Durable, Progress: s.opts.Progress})
+		if err != nil {
+			return err
+		}
+		s.DatabaseURL = server.URL
+		s.OnStop("stop PostgreSQL", func(context.Context) error { return server.Stop() })
+		s.Go("watch PostgreSQL", func(ctx context.Context) error {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-server.Done():
+				return server.Err()
+			}
+		})
+	}
+	_, err := database.Migrate(ctx, s.DatabaseURL, func(line string) { s.opts.Log.Debug().Msg(line) })
+	if err != nil && s.opts.DatabaseURL != "" {
+		return fmt.Errorf("use the database of --database-url: %w", err)
+	}
+	return err
 }
 
 // startCluster starts a Kubernetes, unless there is one to use, and makes the
@@ -148,7 +206,7 @@ func (s *Stack) startCluster(ctx context.Context) error {
 	return s.prepareCluster(ctx)
 }
 
-// madeHere marks a namespace that devstack made, so that it removes no other.
+// madeHere marks what devstack made, so that it removes nothing else.
 const madeHere = "berth.dev/made-by-devstack"
 
 // prepareCluster makes the namespace. In a cluster that is not the stack's own,
@@ -169,19 +227,29 @@ func (s *Stack) prepareCluster(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("use the cluster of %s: %w", s.Kubeconfig, err)
 	}
+	if err := project.Provide(ctx, clients, name, s.opts.Config.Projects, map[string]string{madeHere: "true"}); err != nil {
+		return err
+	}
 	if s.opts.Kubeconfig != "" {
 		s.OnStop("tidy the cluster", func(ctx context.Context) error { return s.tidyCluster(ctx, clients) })
+		return nil // The claims are the site's: no volume that is made up would do.
 	}
-	return nil
+	return project.ProvideClaims(ctx, clients, name, s.opts.Config.Projects)
 }
 
-// tidyCluster removes the watchers' lease, and the namespace if devstack made it
-// and no pod is left in it.
+// tidyCluster removes the watchers' lease, the template and the namespace where devstack made
+// them, the namespace if no pod is left in it.
 func (s *Stack) tidyCluster(ctx context.Context, clients kubernetes.Interface) error {
 	name := s.opts.Config.Namespace
 	err := clients.CoordinationV1().Leases(name).Delete(ctx, "berth-watcher-"+s.opts.Config.Cluster, metav1.DeleteOptions{})
 	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("remove the watchers' lease: %w", err)
+	}
+	maps, template := clients.CoreV1().ConfigMaps(name), s.opts.Config.Projects.TemplateConfigMap
+	if kept, err := maps.Get(ctx, template, metav1.GetOptions{}); err == nil && kept.Annotations[madeHere] != "" {
+		if err := ignoreNotFound(maps.Delete(ctx, template, metav1.DeleteOptions{})); err != nil {
+			return fmt.Errorf("remove the template of the project pods: %w", err)
+		}
 	}
 	namespace, err := clients.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
 	if err != nil || namespace.Annotations[madeHere] == "" {
@@ -210,10 +278,12 @@ func (s *Stack) writeEnv() error {
 	for _, v := range [][2]string{
 		{"BERTH_URL", s.URL},
 		{"NATS_URL", s.NATSURL},
+		{"DATABASE_URL", s.DatabaseURL},
 		{"KUBECONFIG", s.Kubeconfig},
 		{"BERTH_CLUSTER", s.opts.Config.Cluster},
 		{"BERTH_NAMESPACE", s.opts.Config.Namespace},
 		{"MANIFESTS", s.ManifestsURL},
+		{"BERTH_TOKEN_FILE", s.tokenFile()},
 	} {
 		fmt.Fprintf(&b, "export %s='%s'\n", v[0], strings.ReplaceAll(v[1], "'", `'\''`))
 	}
@@ -222,6 +292,14 @@ func (s *Stack) writeEnv() error {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
+}
+
+// tokenFile is where the administrator's token is, empty where it is the site's own.
+func (s *Stack) tokenFile() string {
+	if !s.opts.Config.AdminTokenHash.Same(s.admin) {
+		return ""
+	}
+	return filepath.Join(s.opts.Data, AdminTokenFile)
 }
 
 // otherURLs says where the other replicas of the api are, if there are any.

@@ -34,6 +34,9 @@ type program struct {
 	never       chan struct{} // It does not stop by itself.
 }
 
+// projectsVariable adds to what the configuration's file says of projects.
+const projectsVariable = "BACKEND_PROJECTS"
+
 // notes is the folder that says which processes run.
 func (s *Stack) notes() string { return filepath.Join(s.opts.Data, "processes") }
 
@@ -44,11 +47,17 @@ func (s *Stack) program(starter *proc.Starter, name string, n int, listen string
 		args = append(args, "--config", s.opts.ConfigFile)
 	}
 	env := append(os.Environ(),
-		"KUBECONFIG="+s.Kubeconfig, "DATABASE_URL="+s.opts.DatabaseURL,
+		"KUBECONFIG="+s.Kubeconfig, "DATABASE_URL="+s.DatabaseURL,
 		"BACKEND_WHITELISTMANIFESTREGEX="+s.opts.Config.WhitelistManifestRegex.String(),
 		"BACKEND_NFSSTORAGEROOT="+s.opts.Config.NFSStorageRoot, "BACKEND_INGRESSDOMAIN="+s.opts.Config.IngressDomain,
 		"LOG_LEVEL="+s.opts.Log.GetLevel().String(),
 	)
+	if s.tokenFile() != "" {
+		env = append(env, "BACKEND_ADMINTOKENHASH="+s.adminText)
+	}
+	if os.Getenv(projectsVariable) == "" {
+		env = append(env, fmt.Sprintf("%s={image: %q, tag: %q}", projectsVariable, s.opts.Config.Projects.Image, s.opts.Config.Projects.Tag))
+	}
 	if s.nats != nil {
 		env = append(env, "NATS_URL="+s.nats.ClientURL(), "NATS_USER="+name, "NATS_PASSWORD="+s.password(name))
 	} else {

@@ -67,6 +67,7 @@ func (s *Stack) startServices(ctx context.Context) error {
 				return err
 			}
 			replicas = append(replicas, r)
+			s.Services[name] = append(s.Services[name], address())
 			if name == "api" {
 				s.URLs = append(s.URLs, "http://"+address())
 			}
@@ -104,7 +105,7 @@ func (s *Stack) startReplica(
 func (s *Stack) inProcess(name, listen string) (r replica, address func() string) {
 	o := worker.Options{Process: service.Process{
 		Identity: service.NewIdentity(name), Config: s.opts.Config, Reloads: s.reloads, Listen: listen, NATSURL: s.NATSURL, Kubeconfig: s.Kubeconfig,
-		DatabaseURL: s.opts.DatabaseURL,
+		DatabaseURL: s.DatabaseURL,
 	}}
 	o.Log = s.opts.Log.With().Str("service", name).Str("instance", o.Instance).Logger()
 	if s.nats != nil {

@@ -35,7 +35,7 @@ type Options struct {
 	Kubeconfig string
 	// NATSURL is a NATS server to use; empty starts one.
 	NATSURL string
-	// DatabaseURL is a PostgreSQL to use. No service needs one yet.
+	// DatabaseURL is a PostgreSQL database to use; empty starts a server.
 	DatabaseURL string
 	// Manifests is a folder of manifests to serve; empty serves the samples.
 	Manifests string
@@ -76,6 +76,11 @@ func (o Options) Check() error {
 			return errors.New("--nats-url: want a URL like nats://127.0.0.1:4222")
 		}
 	}
+	if o.DatabaseURL != "" {
+		if u, err := url.Parse(o.DatabaseURL); err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
+			return errors.New("--database-url: want a URL like postgres://user:password@127.0.0.1:5432/berth")
+		}
+	}
 	if o.Replicas < 0 || o.Replicas > maxReplicas {
 		return fmt.Errorf("--replicas %d: want 1 to %d", o.Replicas, maxReplicas)
 	}
@@ -107,15 +112,23 @@ type Stack struct {
 	// URL is that of the first replica of the api, URLs are those of all.
 	URL  string
 	URLs []string
+	// Services are the addresses of all replicas, by the names of the services.
+	Services map[string][]string
 	// NATSURL is where the log is, for one who may read it; Kubeconfig and
 	// ManifestsURL are what the other parts can be reached by.
 	NATSURL, Kubeconfig, ManifestsURL string
+	// DatabaseURL is that of the database, with the password.
+	DatabaseURL string
 
-	opts    Options
-	nats    *server.Server // Nil where the server is another's.
-	users   []eventstest.User
-	cluster *kubetest.Cluster
-	reloads *service.Reloads
+	opts Options
+	// admin is the hash of the administrator's token that the stack has made, and adminText is that
+	// hash as a configuration has it.
+	admin     config.Hash
+	adminText string
+	nats      *server.Server // Nil where the server is another's.
+	users     []eventstest.User
+	cluster   *kubetest.Cluster
+	reloads   *service.Reloads
 	// programs are the replicas that are processes of their own.
 	programs []*program
 }
@@ -126,7 +139,7 @@ func Start(ctx context.Context, opts Options) (*Stack, error) {
 	if err := opts.Check(); err != nil {
 		return nil, err
 	}
-	s := &Stack{opts: opts}
+	s := &Stack{opts: opts, Services: map[string][]string{}}
 	s.Lifecycle = service.NewLifecycle("devstack", opts.Log, s.start)
 	return s, s.Lifecycle.Start(ctx)
 }
@@ -151,11 +164,17 @@ func (s *Stack) start(ctx context.Context) error {
 	if err := s.claim(); err != nil {
 		return err
 	}
+	if err := s.makeAdmin(); err != nil {
+		return err
+	}
 	if err := s.startManifests(ctx); err != nil {
 		return err
 	}
 	s.reloads = service.NewReloads(s.opts.Config)
 	if err := s.startNATS(); err != nil {
+		return err
+	}
+	if err := s.startDatabase(ctx); err != nil {
 		return err
 	}
 	if err := s.startCluster(ctx); err != nil {

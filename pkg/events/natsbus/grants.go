@@ -37,7 +37,7 @@ func Grants(cluster string) []Grant {
 			one(streamAPI("MSG.GET", events.TokenStream)),
 		), Subscribe: one(events.HeartbeatSubject(c))},
 		{User: "creator", Publish: flat(
-			asks(c, events.StageLicense, events.StageDelete, events.StageSweep), timers(c),
+			asks(c, events.StageLicense, events.StageDelete, events.StageSweep, events.StageCreate), timers(c),
 			one(events.OutcomeFilter(c), events.StorageFilter(c), events.TokenFilter(c), streamAPI("MSG.GET", events.TokenStream)),
 			appends(c, events.Claimed, events.Launching, events.Launched, events.Waiting, events.Running, events.Ready, events.Unready,
 				events.Failed, events.Deleting, events.Gone),

@@ -20,6 +20,7 @@ const (
 	MethodDetach   = "license.detach"   // Attachment → nothing
 	MethodProject  = "project"          // ProjectRef → Project
 	MethodActivity = "project.activity" // ProjectRef → nothing
+	MethodStop     = "project.stop"     // ProjectRef → nothing; it is not started again by itself, and its pod is left alone
 	MethodPreview  = "preview"          // PreviewRequest → Preview
 	MethodReplay   = "replay"           // ReplayRequest → Replay
 )

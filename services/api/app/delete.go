@@ -15,15 +15,19 @@ import (
 const deleteWait = 10 * time.Second
 
 // Delete returns when it is certain that the pod will go: `deleting` is in the
-// log. A pod that is being deleted already is no fault.
+// log. A pod that is being deleted already is no fault. A project's pod is deleted so that none
+// follows it.
 func (b *backend) Delete(ctx context.Context, user, pod string) error {
 	e, err := b.own(ctx, user, pod)
+	stops := func(e natsbus.Entry) bool { return e.Event == events.Deleting && e.Restart == nil }
 	switch {
 	case err != nil:
 		return err
+	case e.Event == events.Gone && e.Restart != nil:
+		return b.takeBack(ctx, e)
 	case e.Event == events.Gone:
 		return silo.ErrNoPod
-	case e.Event == events.Deleting:
+	case stops(e):
 		return nil
 	}
 	generation := e.Generation
@@ -31,7 +35,7 @@ func (b *backend) Delete(ctx context.Context, user, pod string) error {
 	audit.SetCommand(ctx, id)
 	err = b.bus.Publish(ctx, events.Command{
 		Stage: events.StageDelete, ID: id, Cluster: b.bus.Cluster(), User: user,
-		Pod: pod, Generation: generation, After: e.Known(), Delete: &events.DeleteRequest{},
+		Pod: pod, Generation: generation, After: e.Known(), Delete: &events.DeleteRequest{Stop: isProject(user)},
 	}, "user")
 	if err != nil {
 		return unavailable(err)
@@ -39,12 +43,38 @@ func (b *backend) Delete(ctx context.Context, user, pod string) error {
 	waiting, cancel := b.waiting(ctx, deleteWait)
 	defer cancel()
 	_, err = b.table.Await(waiting, pod, func(e natsbus.Entry) bool {
-		return e.Generation != generation || e.Event == events.Deleting || e.Event == events.Gone
+		return e.Generation != generation || stops(e) || e.Event == events.Gone
 	})
 	if err != nil {
 		return waitFault(err)
 	}
 	return nil
+}
+
+// takeBack sees to it that a project's pod that is gone is not followed by another one; if that is there
+// already, it is deleted.
+func (b *backend) takeBack(ctx context.Context, gone natsbus.Entry) error {
+	outcome, err := b.bus.Decide(ctx, events.Outcome{
+		Verdict: events.Expiry, Command: gone.Restart.Command, User: gone.User, Reason: events.Deleted,
+		Message: "the project was stopped while it was being restarted",
+	})
+	switch {
+	case err != nil && !errors.Is(err, events.ErrDecided):
+		return unavailable(err)
+	case outcome.Verdict != events.Accepted:
+		return silo.ErrNoPod
+	}
+	waiting, cancel := b.waiting(ctx, deleteWait)
+	defer cancel()
+	if _, err := b.table.Await(waiting, gone.Pod, func(e natsbus.Entry) bool { return e.Generation != gone.Generation }); err != nil {
+		return waitFault(err)
+	}
+	return b.Delete(ctx, gone.User, gone.Pod)
+}
+
+func isProject(user string) bool {
+	_, project := events.ProjectOf(user)
+	return project
 }
 
 // AwaitGone waits until a pod is gone. For a name that is not the user's the

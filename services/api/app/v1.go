@@ -29,7 +29,7 @@ var (
 func newV1(b *backend, guard v1.Guard, hub *v1.Hub) *v1.Handler {
 	r := resources{b}
 	return &v1.Handler{
-		Guard: guard, State: r, Own: r, Past: r, Makes: r, Removes: r, Hub: hub,
+		Guard: guard, State: r, Own: r, Past: r, Makes: r, Removes: r, Projects: r, Asks: r, Hub: hub,
 		Draining: b.draining, IngressDomain: b.config.IngressDomain, Retention: b.config.LogRetention, Kept: natsbus.KeptRecords,
 	}
 }

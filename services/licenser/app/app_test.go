@@ -7,7 +7,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rs/zerolog"
-	"go.uber.org/goleak"
 
 	"berth/pkg/events"
 	"berth/pkg/events/eventstest"
@@ -18,22 +17,20 @@ import (
 	"berth/pkg/service/worker"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
 const (
-	pod     = "notebook-alice"
-	user    = "alice@example.org"
-	command = "cmd-" + pod
+	notebook = "notebook-alice"
+	user     = "alice@example.org"
+	command  = "cmd-" + notebook
 )
 
-// bring returns a licenser whose pod has come to an event, and the command for it.
-func bring(t *testing.T, last events.Type) (*App, *eventstest.Server, natsbus.Delivery) {
+// bring returns a licenser without a database whose pod has come to an event, and the command for it.
+func bring(t *testing.T, last events.Type) (*licenser, *eventstest.Server, natsbus.Delivery) {
 	t.Helper()
 	server := eventstest.NewServer(t)
 	bus := eventstest.NewBus(t, server, "licenser")
-	entry := eventstest.Bring(t, bus, pod, user, last)
-	d := natsbus.Delivery{Attempt: 1, Command: eventstest.LicenseCommand(command, user, pod, entry.Generation)}
-	return &App{Worker: &worker.Worker{Bus: bus}}, server, d
+	entry := eventstest.Bring(t, bus, notebook, user, last)
+	d := natsbus.Delivery{Attempt: 1, Command: eventstest.LicenseCommand(command, user, notebook, entry.Generation)}
+	return newLicenser(bus, config.Default(), zerolog.Nop(), nil), server, d
 }
 
 func TestLicense(t *testing.T) {
@@ -61,7 +58,7 @@ func TestLicense(t *testing.T) {
 				}
 				d.Attempt++
 			}
-			entry, err := a.Bus.Last(t.Context(), pod)
+			entry, err := a.bus.Last(t.Context(), notebook)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -73,7 +70,7 @@ func TestLicense(t *testing.T) {
 			}
 			var want []events.Command
 			if tt.wantsNext {
-				want = []events.Command{eventstest.LaunchCommand(command, user, pod, d.Generation)}
+				want = []events.Command{eventstest.LaunchCommand(command, user, notebook, d.Generation)}
 			}
 			queued := eventstest.Queued(t, server, events.StageLaunch)
 			for i := range queued {
@@ -98,7 +95,7 @@ func TestLicenseOfAnotherLife(t *testing.T) {
 	if err := a.license(t.Context(), d); err != nil {
 		t.Errorf("license = %v; there is nothing to do", err)
 	}
-	if entry, err := a.Bus.Last(t.Context(), pod); err != nil || entry.Event != events.Claimed {
+	if entry, err := a.bus.Last(t.Context(), notebook); err != nil || entry.Event != events.Claimed {
 		t.Errorf("the pod is %s (%v), want claimed", entry.Event, err)
 	}
 	if queued := eventstest.Queued(t, server, events.StageLaunch); len(queued) > 0 {
@@ -110,16 +107,16 @@ func TestLicenseWithoutTheLog(t *testing.T) {
 	t.Parallel()
 	server := eventstest.NewServer(t)
 	bus := eventstest.NewBus(t, server, "licenser", func(o *natsbus.Options) { o.RequestTimeout = 50 * time.Millisecond })
-	entry := eventstest.Bring(t, bus, pod, user, events.Claimed)
+	entry := eventstest.Bring(t, bus, notebook, user, events.Claimed)
 	server.Stop()
-	a := &App{Worker: &worker.Worker{Bus: bus}}
-	d := natsbus.Delivery{Command: eventstest.LicenseCommand(command, user, pod, entry.Generation)}
+	a := newLicenser(bus, config.Default(), zerolog.Nop(), nil)
+	d := natsbus.Delivery{Command: eventstest.LicenseCommand(command, user, notebook, entry.Generation)}
 	if err := a.license(t.Context(), d); !errors.Is(err, natsbus.ErrUnavailable) {
 		t.Errorf("license = %v, want %v", err, natsbus.ErrUnavailable)
 	}
 }
 
-func options(server *eventstest.Server) worker.Options {
+func optionsOf(server *eventstest.Server) worker.Options {
 	return worker.Options{InProcess: server, Process: service.Process{
 		Identity: service.NewIdentity("licenser"), Config: config.Default(), Log: zerolog.Nop(), Listen: "127.0.0.1:0",
 	}}
@@ -130,11 +127,11 @@ func TestService(t *testing.T) {
 	t.Parallel()
 	server := eventstest.NewServer(t)
 	bus := eventstest.NewBus(t, server, "creator")
-	entry := eventstest.Bring(t, bus, pod, user, events.Claimed)
-	if err := bus.Publish(t.Context(), eventstest.LicenseCommand(command, user, pod, entry.Generation), "1"); err != nil {
+	entry := eventstest.Bring(t, bus, notebook, user, events.Claimed)
+	if err := bus.Publish(t.Context(), eventstest.LicenseCommand(command, user, notebook, entry.Generation), "1"); err != nil {
 		t.Fatal(err)
 	}
-	a := New(options(server))
+	a := New(optionsOf(server))
 	if err := a.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -154,14 +151,14 @@ func TestOneCommandHoldsUpNoOther(t *testing.T) {
 	t.Parallel()
 	server := eventstest.NewServer(t)
 	bus := eventstest.NewBus(t, server, "creator")
-	entry := eventstest.Bring(t, bus, pod, user, events.Claimed)
-	a := New(options(server))
+	entry := eventstest.Bring(t, bus, notebook, user, events.Claimed)
+	a := New(optionsOf(server))
 	if err := a.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []events.Command{
 		eventstest.LicenseCommand("cmd-lost", user, "lost", entry.Generation), // The log has no such pod.
-		eventstest.LicenseCommand(command, user, pod, entry.Generation),
+		eventstest.LicenseCommand(command, user, notebook, entry.Generation),
 	} {
 		if err := bus.Publish(t.Context(), c, "1"); err != nil {
 			t.Fatal(err)
@@ -181,5 +178,5 @@ func TestOneCommandHoldsUpNoOther(t *testing.T) {
 func TestStress(t *testing.T) {
 	t.Parallel()
 	server := eventstest.NewServer(t)
-	servicetest.Stress(t, 5, func() servicetest.Service { return New(options(server)) })
+	servicetest.Stress(t, 5, func() servicetest.Service { return New(optionsOf(server)) })
 }

@@ -14,6 +14,7 @@ import (
 // so that a wrong one is found before anything is asked.
 const (
 	userForm    = `[a-z0-9][-a-z0-9._]*[@]?[-a-z0-9._]*[a-z0-9]`
+	projectForm = `[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}`
 	podForm     = `[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?`
 	clusterForm = `[A-Za-z0-9][A-Za-z0-9_-]{0,62}`
 	// labelForm is an RFC 1123 label, which the name of a namespace is.
@@ -35,10 +36,21 @@ func (a *app) userID() (string, error) {
 }
 
 func checkUser(user string) error {
+	if project, ok := events.ProjectOf(user); ok && events.ProjectID(project) {
+		return nil
+	}
 	if !matches(userForm, user) {
 		return usage("%q is no user id: write one like alice@example.org, in lower case", user)
 	}
 	return nil
+}
+
+// projectID reads the id of a project, license or the like.
+func projectID(what, text string) (string, error) {
+	if !matches(projectForm, text) {
+		return "", usage("%q is no id of a %s: write a UUID, like 8e03978e-40d5-43e8-bc93-6894a57f9324", text, what)
+	}
+	return strings.ToLower(text), nil
 }
 
 func checkPod(name string) error {

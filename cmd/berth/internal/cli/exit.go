@@ -33,7 +33,7 @@ func exitCodes() string {
     1  the operation failed: the pod failed or ended, a delete did not come to its
        end, a configuration has faults, doctor found a problem; the output says why
     2  wrong usage
-    3  there is no such pod, or it is not this user's
+    3  there is no such pod, or it is not this user's; no such project or license
     4  the service, or NATS, cannot be reached or is not available
     5  --timeout is over; what was asked for goes on
   130  interrupted by ctrl-C; what was asked for goes on
@@ -149,7 +149,7 @@ func exitOf(p *client.Problem) int {
 	switch reason := events.Reason(p.Reason); {
 	case p.Busy(), reason == events.Unavailable, reason == events.Expired:
 		return ExitUnavailable
-	case reason == events.NotFound:
+	case reason == events.NotFound, reason == events.ProjectUnknown:
 		return ExitNotFound
 	case reason == events.RequestInvalid:
 		return ExitUsage

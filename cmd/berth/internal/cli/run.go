@@ -19,6 +19,8 @@ type Process struct {
 	Args []string
 	// Environ is the environment, as NAME=value.
 	Environ []string
+	// Stdin is what commands that answer lines read; nil is empty.
+	Stdin io.Reader
 	// Stdout takes results, Stderr everything else. Progress is live where
 	// Stderr is an *os.File that is a terminal.
 	Stdout, Stderr io.Writer
@@ -96,10 +98,12 @@ Environment:
 		`  berth pods create https://example.org/notebook.yaml --user alice@example.org
   berth pods list --user alice@example.org
   berth why notebook-alice-example-org
+  berth project start 8e03978e-40d5-43e8-bc93-6894a57f9324
+  berth license apply -f licenses/ --dry-run
   berth events --nats-url nats://127.0.0.1:4222
   berth doctor
   berth config check berth.yaml`,
-		a.pods(), a.why(), a.events(), a.doctor(), a.config(), a.completion(), a.version())
+		a.pods(), a.project(), a.license(), a.why(), a.events(), a.doctor(), a.config(), a.migrate(), a.quota(), a.patch(), a.completion(), a.version())
 	root.CompletionOptions.DisableDefaultCmd = true // There is one with a better help.
 	// Few arguments are files; those say so.
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)

@@ -65,7 +65,7 @@ has one object.`,
 				case a.json:
 					a.writeJSON(a.Stdout, shown{PodName: pod.Name, Pod: pod})
 				default:
-					fmt.Fprint(a.Stdout, details(pod))
+					fmt.Fprint(a.Stdout, podDetails(pod))
 				}
 				return nil
 			})(cmd.Context())
@@ -73,8 +73,8 @@ has one object.`,
 	}
 }
 
-// details is a pod, a line for each thing that is known of it.
-func details(p client.Pod) string {
+// podDetails is a pod, a line for each thing that is known of it.
+func podDetails(p client.Pod) string {
 	var text strings.Builder
 	line := func(name, value string) {
 		if value != "" {
@@ -190,15 +190,19 @@ func phaseTable(t client.Timeline) string {
 
 func (a *app) why() *cobra.Command {
 	return &cobra.Command{
-		Use:   "why NAME",
-		Short: "Say why a pod is as it is: why it waits, failed, or is gone",
+		Use:   "why NAME|PROJECT_ID",
+		Short: "Say why a pod or project is as it is: why it waits, failed, or is gone",
 		Long: `Say in a sentence what became of a pod of a user, and why, as far as the log still
-knows it. With --json stdout has one object: pod_name, user_id, event, reason,
+knows it. Of a project, also which of its licenses give nothing. With --json stdout has one object: pod_name, user_id, event, reason,
 message and duration_seconds.`,
-		Example:           `  berth why notebook-alice-example-org --user alice@example.org`,
+		Example: `  berth why notebook-alice-example-org --user alice@example.org
+  berth why 8e03978e-40d5-43e8-bc93-6894a57f9324`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completePods(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if matches(projectForm, args[0]) {
+				return a.runWhyProject(cmd.Context(), args[0])
+			}
 			return a.onePod(args[0], func(ctx context.Context, api *client.Client) error {
 				timeline, err := api.Timeline(ctx, a.user, args[0], "")
 				if err != nil {

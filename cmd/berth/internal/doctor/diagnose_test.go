@@ -86,6 +86,8 @@ func TestHealthy(t *testing.T) {
 ✓ stage delete            0 waiting, 0 under way, 2 requests for more
 ✓ stage delete_user       0 waiting, 0 under way, 2 requests for more
 ✓ stage sweep             0 waiting, 0 under way, 2 requests for more
+✓ stage restart           0 waiting, 0 under way, 2 requests for more
+✓ stage project           0 waiting, 0 under way, 2 requests for more
 ✓ timers                  1 for creates, 1 for deletes
 ✓ dead letters            none
 ✓ pods                    3 pods: 1 waiting, 1 ready, 1 deleting

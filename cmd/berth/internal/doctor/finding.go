@@ -85,9 +85,9 @@ func (d *diagnosis) unseen(check, fault string) {
 // owner is the service that carries out a stage.
 func owner(stage events.Stage) string {
 	switch stage {
-	case events.StageCreate, events.StageLaunch, events.StageFinish:
+	case events.StageCreate, events.StageLaunch, events.StageFinish, events.StageRestart:
 		return "creator"
-	case events.StageLicense:
+	case events.StageLicense, events.StageProject:
 		return "licenser"
 	case events.StageDelete, events.StageDeleteUser, events.StageSweep:
 		return "deleter"

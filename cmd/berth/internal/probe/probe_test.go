@@ -177,7 +177,7 @@ func TestCreatorAway(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.lead(t, "watcher-1")
-	s.serve(t, done, events.StageDelete, events.StageDeleteUser, events.StageSweep)
+	s.serve(t, done, events.StageDelete, events.StageDeleteUser, events.StageSweep, events.StageRestart, events.StageProject)
 	stop := s.serve(t, done, events.StageLicense)
 	eventstest.Eventually(t, "the licenser has its consumer", func() bool {
 		return !slices.ContainsFunc(probe.Gather(t.Context(), s.Site).NATS.Stages, func(st doctor.Stage) bool {

@@ -27,8 +27,8 @@ const stopLimit = 9500 * time.Millisecond
 
 const help = `devstack: all of Berth on this machine
 
-It starts a NATS server, a Kubernetes control plane with simulated nodes, a
-server of sample manifests, and Berth's five services, and prints
+It starts a NATS server, a PostgreSQL server, a Kubernetes control plane with
+simulated nodes, a server of sample manifests, and Berth's five services, and prints
 "ready http://ADDR" when they can be used. Ctrl-C stops all of it; what it
 stored is there the next time.
 
@@ -39,7 +39,7 @@ Flags:
   --data DIR           where everything is kept (default .berth)
   --kubeconfig FILE    use this cluster instead of starting one
   --nats-url URL       use this NATS server (2.12 or newer) instead of starting one
-  --database-url URL   use this PostgreSQL; nothing needs one yet
+  --database-url URL   use this PostgreSQL database instead of starting a server
   --config FILE        the site's configuration; BACKEND_* variables win over it
   --manifests DIR      serve the manifests of this folder instead of the samples
   --replicas N         how many of each service (default 1)

@@ -34,6 +34,8 @@ type Caller struct {
 	Address netip.Addr
 	// Admin says that the request has the token of the administrators.
 	Admin bool
+	// Projects says that the caller may start, stop and look at projects, all of them.
+	Projects bool
 
 	users users
 }
@@ -55,12 +57,15 @@ func usersOf(domains []string) users {
 
 // SameUsers says whether two callers may name the same users.
 func (c Caller) SameUsers(other Caller) bool {
-	return c.users.all == other.users.all && maps.Equal(c.users.domains, other.users.domains)
+	return c.Projects == other.Projects && c.users.all == other.users.all && maps.Equal(c.users.domains, other.users.domains)
 }
 
-// MayName says whether the silo may speak for the user: one of the silo's
-// domains, or any if it has "*".
+// MayName says whether the caller may speak for the user: one of the silo's
+// domains, or any if it has "*". A project is only of those who may manage projects.
 func (c Caller) MayName(user string) bool {
+	if _, project := events.ProjectOf(user); project {
+		return c.Projects
+	}
 	_, domain, found := strings.Cut(user, "@")
 	return c.users.all || found && domain != "*" && c.users.domains[domain]
 }

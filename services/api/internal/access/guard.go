@@ -172,6 +172,7 @@ func (p *policy) caller(r *http.Request, now time.Time) (_ Caller, err error) {
 	if !proved && !c.Admin && !p.mayCall(r.Host) {
 		return Caller{}, forbidden("the Host header must be localhost, an address, or one of the site's allowedHosts: another name could be any web page's")
 	}
+	c.Projects = c.Admin || s != nil && s.Projects
 	if s == nil {
 		return c, nil
 	}
@@ -197,7 +198,7 @@ func (p *policy) identify(given proof, address netip.Addr, admin bool) (s *silo,
 		if p.tokens && !given.token.IsZero() && !admin {
 			return nil, false, unauthorized("the token is not known")
 		}
-		return &silo{Silo: config.Silo{Name: Loopback, DataAddress: data}, users: users{all: true}}, false, nil
+		return &silo{Silo: config.Silo{Name: Loopback, DataAddress: data, Projects: true}, users: users{all: true}}, false, nil
 	}
 	recognised, elsewhere, half := "", false, false
 	for i := range p.silos {

@@ -255,7 +255,7 @@ func TestMayName(t *testing.T) {
 	}{
 		"one":  {[]string{"example.org"}, []string{"a@example.org"}, []string{"a@x.example.org", "a@example.org.evil", "example.org", "a", "@", "", "a@", "project:1"}},
 		"two":  {[]string{"a.org", "b.org"}, []string{"x@a.org", "x@b.org"}, []string{"x@c.org", "x@a.org@c.org"}},
-		"all":  {[]string{"*"}, []string{"a@b", "a", "project:1"}, nil},
+		"all":  {[]string{"*"}, []string{"a@b", "a"}, []string{"project:1"}},
 		"none": {nil, nil, []string{"a@b", "a", "", "a@*"}},
 		"star": {[]string{"a.org", "*"}, []string{"x@y"}, nil},
 	}

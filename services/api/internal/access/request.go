@@ -11,6 +11,8 @@ const (
 	// UserForm is the expression that a user id must match, in the notation of both
 	// RE2 and ECMA 262.
 	UserForm = `^[a-z0-9][-a-z0-9._]*[@]?[-a-z0-9._]*[a-z0-9]$`
+	// OwnerForm is [UserForm], or the id under which the log has the pod of a project.
+	OwnerForm = `^([a-z0-9][-a-z0-9._]*[@]?[-a-z0-9._]*[a-z0-9]|project:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$`
 	// MaxUser is how long a user id may be, in bytes.
 	MaxUser = 190
 )

@@ -154,7 +154,12 @@ func (h *Handler) getPodIPOwner(q *query) (any, error) {
 		h.Waiting(q.path, 1)
 		defer h.Waiting(q.path, -1)
 	}
-	user, err := h.Lists.Owner(q.r.Context(), wanted, q.caller.MayName)
+	// A project is nobody who could be let in.
+	person := func(user string) bool {
+		_, project := events.ProjectOf(user)
+		return !project && q.caller.MayName(user)
+	}
+	user, err := h.Lists.Owner(q.r.Context(), wanted, person)
 	if err != nil {
 		return nil, err
 	}

@@ -112,6 +112,9 @@ type Handler struct {
 	Past    Past
 	Makes   Makes
 	Removes Removes
+	// Projects starts and stops projects, and Asks asks about licenses.
+	Projects Projects
+	Asks     Asks
 	// Hub is told of every record.
 	Hub *Hub
 	// Draining ends when the replica begins to stop.
@@ -229,6 +232,8 @@ type exchange struct {
 	// record is what the audit is told, with what follows.
 	record                       events.AuditRecord
 	user, pod, command, manifest string
+	// object is the license that it is about.
+	object string
 }
 
 // answer is what a request is answered with. The zero answer has been sent already.
@@ -270,7 +275,7 @@ func (h *Handler) serve(op operation, w http.ResponseWriter, r *http.Request) {
 	if h.Observe != nil {
 		h.Observe(op.path, record.Status, took)
 	}
-	record.Took = took.Seconds()
+	record.Took, record.DryRun = took.Seconds(), x.record.DryRun
 	h.audit(x, record)
 	h.Log.Debug().Str("endpoint", op.id).Str("request_id", record.Request).Int("status", record.Status).Dur("took_ms", took).Msg("Answered")
 }
@@ -281,7 +286,7 @@ func (h *Handler) audit(x *exchange, record events.AuditRecord) {
 		return
 	}
 	audit.Who(&record, x.r, x.caller, x.denial)
-	record.User, record.Pod, record.Command = x.user, x.pod, x.command
+	record.User, record.Pod, record.Command, record.Object = x.user, x.pod, x.command, x.object
 	if x.manifest != "" {
 		record.Object = audit.Manifest(x.manifest)
 	}

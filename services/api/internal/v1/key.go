@@ -100,7 +100,12 @@ func (b createBody) hash() (string, error) {
 	if len(b.Settings) == 0 {
 		b.Settings = nil
 	}
-	canonical, err := json.Marshal(b) // The keys of maps are sorted.
+	return hashOf(b)
+}
+
+// hashOf is the hash of a body that has been read.
+func hashOf(body any) (string, error) {
+	canonical, err := json.Marshal(body) // The keys of maps are sorted.
 	if err != nil {
 		return "", fmt.Errorf("marshal request: %w", err)
 	}

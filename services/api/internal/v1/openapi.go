@@ -15,6 +15,7 @@ import (
 	"github.com/google/jsonschema-go/jsonschema"
 
 	"berth/pkg/events"
+	"berth/pkg/license/wire"
 )
 
 // The parts of an OpenAPI 3.1 document (https://spec.openapis.org/oas/v3.1.1.html)
@@ -89,6 +90,12 @@ func named() map[string]reflect.Type {
 		"Pod": typeOf[Pod](), "PodList": typeOf[PodList](), "PodLicense": typeOf[PodLicense](), "PodTokens": typeOf[PodTokens](),
 		"Timeline": typeOf[Timeline](), "Phase": typeOf[Phase](), "CreatePod": typeOf[createBody](), "Problem": typeOf[Problem](),
 		"StreamReset": typeOf[StreamReset](), "StreamSynced": typeOf[StreamSynced](),
+		"Project": typeOf[Project](), "ProjectStart": typeOf[ProjectStart](), "ProjectDetails": typeOf[ProjectDetails](),
+		"ProjectRow": typeOf[wire.Project](), "StartProject": typeOf[startBody](), "LicenseStatus": typeOf[wire.LicenseStatus](),
+		"License": typeOf[wire.License](), "LicenseList": typeOf[wire.LicenseList](),
+		"Seat": typeOf[wire.Seat](), "SeatList": typeOf[wire.SeatList](), "Usage": typeOf[wire.Usage](), "UsageList": typeOf[wire.UsageList](),
+		"PreviewRequest": typeOf[wire.PreviewRequest](), "Preview": typeOf[wire.Preview](), "PreviewFault": typeOf[wire.PreviewFault](),
+		"ReplayRequest": typeOf[wire.ReplayRequest](), "Replay": typeOf[wire.Replay](), "Replayed": typeOf[wire.Replayed](), "Verdict": typeOf[wire.Verdict](),
 	}
 }
 
@@ -168,7 +175,7 @@ func (op operation) object() operationObject {
 		o.Parameters = append(o.Parameters, p.object())
 	}
 	if op.body != nil {
-		o.Body = &bodyObject{Required: true, Content: map[string]mediaObject{"application/json": {refTo(op.body)}}}
+		o.Body = &bodyObject{Required: !op.bare, Content: map[string]mediaObject{"application/json": {refTo(op.body)}}}
 	}
 	for _, s := range op.answers {
 		response := responseObject{Description: s.description}
@@ -178,8 +185,14 @@ func (op operation) object() operationObject {
 		case s.body != nil:
 			response.Content = map[string]mediaObject{"application/json": {refTo(s.body)}}
 		}
+		if s.located || s.tagged {
+			response.Headers = map[string]headerObject{}
+		}
 		if s.located {
-			response.Headers = map[string]headerObject{"Location": {"Where the pod is found.", &jsonschema.Schema{Type: "string"}}}
+			response.Headers["Location"] = headerObject{"Where it is found.", &jsonschema.Schema{Type: "string"}}
+		}
+		if s.tagged {
+			response.Headers["ETag"] = headerObject{"The revision, for If-Match.", &jsonschema.Schema{Type: "string"}}
 		}
 		o.Responses[strconv.Itoa(s.status)] = response
 	}
@@ -232,7 +245,9 @@ func refTo(t reflect.Type) *jsonschema.Schema {
 // schemaOf is the schema of a type, which refers to the other types by name.
 func schemaOf(t reflect.Type) (*jsonschema.Schema, error) {
 	moment := &jsonschema.Schema{Type: "string", Format: "date-time"}
-	known := map[reflect.Type]*jsonschema.Schema{reflect.TypeFor[time.Time](): moment, reflect.TypeFor[*time.Time](): moment}
+	known := map[reflect.Type]*jsonschema.Schema{
+		reflect.TypeFor[time.Time](): moment, reflect.TypeFor[*time.Time](): moment, reflect.TypeFor[json.RawMessage](): {},
+	}
 	for name, other := range named() {
 		if other != t {
 			known[other] = &jsonschema.Schema{Ref: schemas + name}
@@ -242,7 +257,10 @@ func schemaOf(t reflect.Type) (*jsonschema.Schema, error) {
 	if err != nil {
 		return nil, fmt.Errorf("describe %s: %w", t, err)
 	}
-	tidy(s, t == typeOf[createBody]())
+	if t == typeOf[wire.License]() {
+		s.Required = nil // It is also what is saved, without what is only told.
+	}
+	tidy(s, slices.Contains([]reflect.Type{typeOf[createBody](), typeOf[startBody](), typeOf[wire.PreviewRequest](), typeOf[wire.ReplayRequest]()}, t))
 	return s, nil
 }
 
@@ -257,6 +275,9 @@ func tidy(s *jsonschema.Schema, strict bool) {
 		if i := slices.Index(s.Types, "null"); i >= 0 {
 			s.Type, s.Types = s.Types[1-i], nil
 		}
+	}
+	if s.Ref != "" {
+		s.Types = nil
 	}
 	if s.Properties != nil && !strict {
 		s.AdditionalProperties = nil

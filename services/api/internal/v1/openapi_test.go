@@ -16,6 +16,7 @@ import (
 	"github.com/google/jsonschema-go/jsonschema"
 
 	"berth/pkg/events"
+	"berth/pkg/license/wire"
 )
 
 var update = flag.Bool("update", false, "write docs/openapi/v1.json anew")
@@ -137,6 +138,13 @@ func TestSchemasFitTheTypes(t *testing.T) {
 		"pods":               {"PodList", PodList{Pods: []Pod{podOf(full, "")}, Next: "x"}},
 		"tokens":             {"PodTokens", PodTokens{Tokens: map[string]string{"k": "v"}}},
 		"a timeline":         {"Timeline", timeline},
+		"a bare project":     {"Project", projectOf(exampleID, Entry{}, Entry{}, ProjectDetails{Unavailable: "x"}, "")},
+		"a full project":     {"Project", projectOf(exampleID, full, licensedEntry(), ProjectDetails{Project: &wire.Project{Licenses: []wire.LicenseStatus{}}}, "")},
+		"a start":            {"StartProject", startBody{Env: map[string]string{"A": "1"}, Config: json.RawMessage(`{}`)}},
+		"a license":          {"License", wire.License{ID: exampleID, Activates: new(noon), RunLimit: new(1), Quota: json.RawMessage(`{"cpu":1}`)}},
+		"a bare license":     {"License", wire.License{}},
+		"a preview":          {"Preview", wire.Preview{Licenses: []wire.LicenseStatus{}, Fault: &wire.PreviewFault{}, Verdict: &wire.Verdict{}}},
+		"a replay":           {"Replay", wire.Replay{Different: []wire.Replayed{{Pod: "p", Diff: json.RawMessage(`[]`)}}}},
 		"a problem":          {"Problem", Problem{Type: "x", Title: "x", Status: 404, Detail: "x", Reason: "NOT_FOUND"}},
 		"a body":             {"CreatePod", createBody{User: "u1", ManifestURL: "x", Settings: map[string]map[string]string{"c": {"A": "1"}}}},
 		"a body, no setting": {"CreatePod", createBody{User: "u1", ManifestURL: "x"}},
@@ -157,6 +165,14 @@ func TestSchemasFitTheTypes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// licensedEntry is a record that says how a pod was licensed.
+func licensedEntry() Entry {
+	e := fullEntry()
+	e.Event = events.Licensed
+	e.Licensing = &events.Licensing{Quota: json.RawMessage(`{}`), Explanation: json.RawMessage(`{"steps":[]}`), PodDigest: "sum"}
+	return e
 }
 
 // resolve returns a schema of the document with those that it refers to.

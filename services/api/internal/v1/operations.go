@@ -22,8 +22,9 @@ type operation struct {
 	method, path, id, summary, description string
 
 	parameters []parameter
-	// body is the type of the request's body, nil for none.
+	// body is the type of the request's body, nil for none; bare says that it may be left out.
 	body reflect.Type
+	bare bool
 	// answers are the ways in which it succeeds; every operation may also fail.
 	answers []success
 	// fails are the statuses of its own failures, besides those of all operations.
@@ -38,8 +39,8 @@ type success struct {
 	// body is the type of the answer's body, nil for none; media is its type.
 	body  reflect.Type
 	media string
-	// located says that the answer has a Location.
-	located bool
+	// located says that the answer has a Location, tagged that it has an ETag.
+	located, tagged bool
 }
 
 // parameter is one that an operation takes. Its schema is what is published and
@@ -64,7 +65,7 @@ func inPath() parameter {
 func userParameter(required bool, description string) parameter {
 	return parameter{
 		name: "user_id", in: "query", required: required, description: description, example: "alice@example.org",
-		schema: &jsonschema.Schema{Type: "string", Pattern: access.UserForm, MaxLength: new(access.MaxUser)},
+		schema: &jsonschema.Schema{Type: "string", Pattern: access.OwnerForm, MaxLength: new(access.MaxUser)},
 	}
 }
 
@@ -106,6 +107,10 @@ func typeOf[T any]() reflect.Type { return reflect.TypeFor[T]() }
 
 // operations is the table of all endpoints.
 func operations() []operation {
+	return slices.Concat(podOperations(), projectOperations(), licenseOperations())
+}
+
+func podOperations() []operation {
 	const whose = "Whose pod it is. A pod of another user is one that does not exist."
 	streamed := success{
 		status: http.StatusOK, media: eventStream, body: typeOf[Pod](),
@@ -138,9 +143,7 @@ func operations() []operation {
 			parameters: []parameter{
 				userParameter(false, "Only the pods of this user."), eventParameter(),
 				{name: "ready", in: "query", description: "Only pods that are ready, or only those that are not.", schema: &jsonschema.Schema{Type: "boolean"}},
-				{name: "limit", in: "query", description: "How many pods a page has at the most.", schema: &jsonschema.Schema{
-					Type: "integer", Minimum: new(1.0), Maximum: new(float64(maxPage)), Default: []byte(strconv.Itoa(defaultPage)),
-				}},
+				limitParameter("How many pods a page has at the most."),
 				{name: "page_token", in: "query", description: "The next_page_token of the page before.", schema: text(maxPageToken)},
 			},
 			answers: []success{{status: http.StatusOK, body: typeOf[PodList](), description: "A page of pods."}},

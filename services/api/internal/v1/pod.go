@@ -50,15 +50,19 @@ type Pod struct {
 	Started    *time.Time   `json:"started_at,omitempty" jsonschema:"when the node took the pod"`
 	Ready      *time.Time   `json:"ready_at,omitempty" jsonschema:"when the pod was ready for the first time"`
 	Deleting   *time.Time   `json:"deleting_at,omitempty" jsonschema:"when the delete began"`
+	Restarting bool         `json:"restarting,omitempty" jsonschema:"whether another pod of the project follows this one, which is deleted for it"`
+	IdleStop   *time.Time   `json:"idle_stop_at,omitempty" jsonschema:"when the project will be stopped unless somebody uses it"`
 	Updated    time.Time    `json:"updated_at" jsonschema:"when the newest thing happened"`
 	Position   string       `json:"position" jsonschema:"where in the log that is; an event stream resumes after it"`
 }
 
 // PodLicense is what became of one site license when a pod was made.
 type PodLicense struct {
-	ID     string `json:"id" jsonschema:"the id of the license"`
-	Status string `json:"status" jsonschema:"what became of it"`
-	Reason string `json:"reason,omitempty" jsonschema:"why"`
+	ID      string `json:"id" jsonschema:"the id of the license"`
+	Title   string `json:"title,omitempty" jsonschema:"what people call it"`
+	Status  string `json:"status" jsonschema:"what became of it"`
+	Reason  string `json:"reason,omitempty" jsonschema:"why"`
+	Patched bool   `json:"patched,omitempty" jsonschema:"whether operations of its patch are in the pod"`
 }
 
 // podOf returns what is shown of an entry. domain is the one below which pods have
@@ -69,10 +73,11 @@ func podOf(e Entry, domain string) Pod {
 		Warnings: e.Warnings, Silo: e.Silo, Manifest: e.Manifest, Container: e.Container, Image: e.Image,
 		Phase: e.Observed.Phase, Node: e.Observed.Node, NodeIP: e.Observed.NodeIP, Addresses: e.Observed.IPs, Restarts: e.Observed.Restarts,
 		Created: firstTime(e.ClaimedAt, e.LaunchedAt, e.Time), Launched: timeOf(e.LaunchedAt), Started: timeOf(e.Observed.StartTime),
-		Ready: timeOf(e.ReadyAt), Deleting: timeOf(e.DeletingAt), Updated: e.Time.UTC(), Position: e.Position.String(),
+		Ready: timeOf(e.ReadyAt), Deleting: timeOf(e.DeletingAt), Restarting: e.Restart != nil, IdleStop: timeOf(e.IdleStopAt),
+		Updated: e.Time.UTC(), Position: e.Position.String(),
 	}
 	for _, l := range e.Licenses {
-		p.Licenses = append(p.Licenses, PodLicense{ID: l.ID, Status: l.Status, Reason: l.Reason})
+		p.Licenses = append(p.Licenses, PodLicense(l))
 	}
 	if domain != "" && e.HTTP {
 		p.URL = "https://" + e.Pod + "." + domain

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -159,10 +160,6 @@ func (h *Handler) listPods(x *exchange) (answer, error) {
 			return answer{}, err
 		}
 	}
-	limit := defaultPage
-	if text := x.params["limit"]; text != "" {
-		limit, _ = strconv.Atoi(text) // It has been checked.
-	}
 	foreign := false
 	if x.user != "" {
 		var err error
@@ -177,7 +174,7 @@ func (h *Handler) listPods(x *exchange) (answer, error) {
 			return answer{}, err
 		}
 	}
-	cut, next := page(entries, after, limit, filterOf(x.params, x.caller))
+	cut, next := page(entries, after, limitOf(x.params), filterOf(x.params, x.caller))
 	list := PodList{Pods: make([]Pod, len(cut)), Next: next}
 	for i, e := range cut {
 		list.Pods[i] = podOf(e, h.IngressDomain)
@@ -204,6 +201,11 @@ func (h *Handler) deletePod(x *exchange) (answer, error) {
 	if err := h.nameable(x); err != nil {
 		return answer{}, err
 	}
+	return h.removePod(x)
+}
+
+// removePod deletes the pod that a request is about, which is the caller's.
+func (h *Handler) removePod(x *exchange) (answer, error) {
 	ctx := x.r.Context()
 	if x.params["wait"] == "" {
 		e, err := h.Removes.Delete(ctx, x.user, x.pod)
@@ -298,13 +300,18 @@ func (h *Handler) follow(x *exchange, scope Scope, foreign bool) (answer, error)
 // readBody takes the JSON body of a request in. Members that it does not know are
 // faults: a setting that is written wrong must not be lost without a word.
 func readBody(w http.ResponseWriter, r *http.Request, into any) error {
+	return readLimited(w, r, maxBody, into)
+}
+
+// readLimited is readBody for a body of at most so many bytes. into is a pointer to a struct.
+func readLimited(w http.ResponseWriter, r *http.Request, most int64, into any) error {
 	if !access.IsJSON(r) {
 		return &Fault{Status: http.StatusUnsupportedMediaType, Reason: events.RequestInvalid, Message: "Content-Type must be application/json"}
 	}
-	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, most))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(into); err != nil {
-		return bodyFault(err)
+		return bodyFault(err, into)
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return invalid("the body has more than one JSON value")
@@ -312,23 +319,37 @@ func readBody(w http.ResponseWriter, r *http.Request, into any) error {
 	return nil
 }
 
-func bodyFault(err error) error {
+func bodyFault(err error, into any) error {
+	const unknown = "json: unknown field "
 	var large *http.MaxBytesError
 	var kind *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &large):
-		return &Fault{Status: http.StatusRequestEntityTooLarge, Reason: events.RequestInvalid, Message: "the body is larger than " + strconv.Itoa(maxBody) + " bytes"}
+		return &Fault{
+			Status: http.StatusRequestEntityTooLarge, Reason: events.RequestInvalid, Message: "the body is larger than " + strconv.FormatInt(large.Limit, 10) + " bytes",
+		}
 	case errors.As(err, &kind) && kind.Field == "":
 		return invalid("the body must be a JSON object")
 	case errors.As(err, &kind):
 		return invalid(kind.Field + " must not be a JSON " + kind.Value)
 	case errors.Is(err, io.EOF):
 		return invalid("the body is empty; it must be a JSON object")
-	case strings.HasPrefix(err.Error(), "json: unknown field "):
-		return invalid("the body has the member " + strings.TrimPrefix(err.Error(), "json: unknown field ") + ", which is none of user_id, manifest_url, settings")
+	case strings.HasPrefix(err.Error(), unknown):
+		name, _ := strconv.Unquote(strings.TrimPrefix(err.Error(), unknown))
+		return invalid("the body has the member " + short(name) + ", which is none of " + strings.Join(membersOf(reflect.TypeOf(into).Elem()), ", "))
 	default:
 		return invalid("the body is not JSON: " + err.Error())
 	}
+}
+
+// membersOf are the names of a body's members.
+func membersOf(t reflect.Type) []string {
+	var names []string
+	for field := range t.Fields() {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		names = append(names, name)
+	}
+	return names
 }
 
 func (b createBody) check() error {

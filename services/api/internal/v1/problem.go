@@ -75,11 +75,12 @@ func statusOf(reason events.Reason) int {
 		return http.StatusUnauthorized
 	case events.Forbidden, events.ManifestForbidden:
 		return http.StatusForbidden
-	case events.NotFound:
+	case events.NotFound, events.ProjectUnknown:
 		return http.StatusNotFound
-	case events.NameExhausted, events.LicenseExhausted, events.QuotaExceeded, events.DeletedOutside, events.Deleted:
+	case events.NameExhausted, events.LicenseExhausted, events.QuotaExceeded, events.DeletedOutside, events.Deleted,
+		events.Conflict, events.AlreadyRunning, events.Idle, events.GaveUp:
 		return http.StatusConflict
-	case events.ManifestInvalid, events.SettingsInvalid, events.PodRejected, events.PatchInvalid,
+	case events.ManifestInvalid, events.SettingsInvalid, events.PodRejected, events.PatchInvalid, events.TemplateInvalid, events.LicenseInvalid,
 		events.ImagePull, events.ContainerConfig, events.Crashed, events.Completed, events.OOMKilled:
 		return http.StatusUnprocessableEntity
 	case events.RateLimited:

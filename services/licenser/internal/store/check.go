@@ -85,6 +85,9 @@ type Decision struct {
 	Seats []string
 	// LastUsed are the licenses that are used now.
 	LastUsed []string
+	// Reserve, which is for where nothing else is written, are licenses of which the pod gets a seat besides those that
+	// it has, for the next pod of its name.
+	Reserve []string
 }
 
 // Check reads what a start depends on, has decide decide, and writes the outcome, all in one transaction. The project's
@@ -124,8 +127,11 @@ func (s *Store) Check(ctx context.Context, req CheckRequest, decide func(Facts) 
 			return err
 		}
 		decision, err := decide(facts)
-		if err != nil || !decision.Write || req.Mode == Preview || c.late {
+		if err != nil || req.Mode == Preview || c.late {
 			return err
+		}
+		if !decision.Write {
+			return c.reserve(ctx, decision.Reserve)
 		}
 		return c.write(ctx, decision)
 	})

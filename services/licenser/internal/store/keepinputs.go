@@ -45,6 +45,21 @@ func (c *check) queueInputs(batch *pgx.Batch) {
 	batch.Queue(`UPDATE berth.projects SET digest = $2 WHERE project_id = $1 AND digest IS DISTINCT FROM $2`, c.req.Project.ID, c.digest)
 }
 
+// reserve gives the pod seats for the next pod of its name, so that no others are restarted for the same ones. Whoever
+// frees those of the pod frees them, too.
+func (c *check) reserve(ctx context.Context, licenses []string) error {
+	if len(licenses) == 0 || c.req.Project == nil {
+		return nil
+	}
+	_, err := c.tx.Exec(ctx, `INSERT INTO berth.seats (license_id, cluster, pod, generation, user_id, project_id, granted_at)
+		SELECT id, $1, $2, $3, $4, $5, now() FROM unnest($6::uuid[]) id ON CONFLICT DO NOTHING`,
+		c.req.Cluster, c.req.Pod, c.req.Generation, c.req.User, c.req.Project.ID, licenses)
+	if err != nil {
+		return fmt.Errorf("reserve seats: %w", err)
+	}
+	return nil
+}
+
 // Outdated returns those of the projects whose inputs are others than those that they were last computed from,
 // ascending.
 func (s *Store) Outdated(ctx context.Context, projects []string) ([]string, error) {

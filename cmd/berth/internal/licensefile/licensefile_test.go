@@ -1,0 +1,160 @@
+package licensefile_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"berth/cmd/berth/internal/licensefile"
+	"berth/pkg/client"
+)
+
+const id = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
+
+func TestRead(t *testing.T) {
+	t.Parallel()
+	limit, from := 3, time.Date(2026, 1, 2, 15, 4, 5, 0, time.UTC)
+	tests := map[string]struct {
+		text string
+		want client.SiteLicense
+	}{
+		"everything": {
+			"id: " + id + "\ntitle: T\ndescription: |\n  two\n  lines\nactivates: 2026-01-02 15:04:05\nexpires: 2026-01-02T16:04:05+01:00\nrun_limit: 3\n" +
+				"managers: [a, b]\nquota: {cpu: 0.5, gpu: {num: 1}, member: true}\nupgrades:\n  memory: 1000\n",
+			client.SiteLicense{
+				ID: id, Title: "T", Description: "two\nlines\n", Activates: &from, Expires: new(from), RunLimit: &limit, Managers: []string{"a", "b"},
+				Quota: json.RawMessage(`{"cpu":0.5,"gpu":{"num":1},"member":true}`), Upgrades: json.RawMessage(`{"memory":1000}`),
+			},
+		},
+		"JSON": {`{"id": "` + strings.ToUpper(id) + `", "quota": {"ram": 1e1}, "expires": null}`, client.SiteLicense{ID: id, Quota: json.RawMessage(`{"ram":1e1}`)}},
+		"a patch as a list": {
+			"id: " + id + "\nquota:\n  patch:\n    - {op: add, path: /a, value: {b: yes, c: [1, 9007199254740993, 0x10, ~]}}\n",
+			client.SiteLicense{ID: id, Quota: json.RawMessage(`{"patch":"[{\"op\":\"add\",\"path\":\"/a\",\"value\":{\"b\":\"yes\",\"c\":[1,9007199254740993,16,null]}}]"}`)},
+		},
+		"a patch as text": {
+			"id: " + id + "\nquota: {patch: '[{\"op\": \"remove\", \"path\": \"/a\"}]'}\n",
+			client.SiteLicense{ID: id, Quota: json.RawMessage(`{"patch":"[{\"op\": \"remove\", \"path\": \"/a\"}]"}`)},
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, faults := licensefile.Read("f", []byte(tt.text))
+			if len(faults) > 0 || len(got) != 1 {
+				t.Fatalf("%v, %v", got, faults)
+			}
+			if d := cmp.Diff(tt.want, got[0].License); d != "" {
+				t.Errorf("license (-want +got):\n%s", d)
+			}
+			text, err := licensefile.Write(got[0].License)
+			if err != nil {
+				t.Fatal(err)
+			}
+			again, faults := licensefile.Read("f", text)
+			if len(faults) > 0 || len(again) != 1 {
+				t.Fatalf("%s: %v", text, faults)
+			}
+			if changes := licensefile.Changes(got[0].License, again[0].License); len(changes) > 0 {
+				t.Errorf("what was written is another license: %v\n%s", changes, text)
+			}
+		})
+	}
+}
+
+func TestFaults(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct{ text, want string }{
+		"no YAML":        {"id: [\n", "is no YAML"},
+		"a list":         {"- 1\n", "f:1: a license must be a mapping"},
+		"twice":          {"id: " + id + "\ntitle: a\ntitle: b\n", "f:3: title is there twice"},
+		"a quota twice":  {"id: " + id + "\nquota:\n  cpu: 1\n  cpu: 2\n", "f:4: quota.cpu is there twice"},
+		"no object":      {"id: " + id + "\nquota: 7\n", "f:2: quota must be a mapping"},
+		"an alias":       {"id: " + id + "\nquota: &a {cpu: 1}\nupgrades: *a\n", "f:2: quota has an anchor or alias"},
+		"not a number":   {"id: " + id + "\nquota: {cpu: .nan}\n", "f:2: quota.cpu is nothing that JSON has"},
+		"binary":         {"id: " + id + "\nquota: {user: !!binary aGk=}\n", "f:2: quota.user is of a kind that JSON does not have"},
+		"a bad patch":    {"id: " + id + "\nquota:\n  patch:\n    - {op: sub}\n", "f:3: quota.patch"},
+		"a deep field":   {"id: " + id + "\nquota:\n  gpu:\n    num: 1\n    numb: 1\n", "f:5: quota.gpu.numb"},
+		"negative seats": {"id: " + id + "\nrun_limit: -1\n", "f:2: run_limit must be a whole number"},
+		"too large":      {strings.Repeat("#", licensefile.MaxFile+1), "f: is larger than"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, faults := licensefile.Read("f", []byte(tt.text))
+			for _, f := range faults {
+				if strings.Contains(f.String(), tt.want) {
+					return
+				}
+			}
+			t.Errorf("%v, want %q", faults, tt.want)
+		})
+	}
+}
+
+// TestChanges: what differs is said, and no value of a patch.
+func TestChanges(t *testing.T) {
+	t.Parallel()
+	of := func(quota string) client.SiteLicense {
+		return client.SiteLicense{ID: id, Quota: json.RawMessage(quota)}
+	}
+	tests := map[string]struct {
+		before, after string
+		want          []string
+	}{
+		"the same, written otherwise": {`{"ram":4.0,"patch":"[ {\"path\":\"/a\",\"op\":\"remove\"} ]","x":null}`, `{"patch":"[{\"op\":\"remove\",\"path\":\"/a\"}]","ram":4}`, nil},
+		"a quota":                     {``, `{"ram":4,"patch":"[{\"op\":\"add\",\"path\":\"/a\",\"value\":\"s3cret\"}]"}`, []string{`quota: none → {"patch":"1 operation","ram":4}`}},
+		"no quota":                    {`{"ram":4}`, `null`, []string{`quota: {"ram":4} → none`}},
+		"an operation": {
+			`{"patch":"[{\"op\":\"add\",\"path\":\"/a\",\"value\":\"s3cret\"}]"}`, `{"patch":"[{\"op\":\"add\",\"path\":\"/a\",\"value\":\"other\"}]"}`,
+			[]string{"quota.patch: operation 0 is another one: add /a"},
+		},
+		"no list":    {`{"patch":"s3cret"}`, `{"patch":"other"}`, []string{"quota.patch: another text"}},
+		"large ones": {`{"a":9007199254740992}`, `{"a":9007199254740993}`, []string{"quota.a: 9007199254740992 → 9007199254740993"}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if d := cmp.Diff(tt.want, licensefile.Changes(of(tt.before), of(tt.after))); d != "" {
+				t.Errorf("changes (-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
+// FuzzRead: no file makes a panic, and what is read is written so that it is read as the same.
+func FuzzRead(f *testing.F) {
+	for _, seed := range []string{
+		"", "---\n---\n", "id: " + id, "id: " + id + "\nquota: {patch: [{op: add, path: /a, value: 1e400}]}", "id: " + id + "\nquota: &a [*a]",
+		"id: " + id + "\nquota:\n  <<: {cpu: 1}\n", "id: " + id + "\nquota: {? [a] : 1}", "id: " + id + "\ntitle: \"\\u2028 x\"\n", `{"id":"` + id + `","quota":{"user":"a\nb"}}`,
+		"id: " + id + "\nactivates: 9999-12-31\nmanagers: [~, 1, true]\n",
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		files, faults := licensefile.Read("f", text)
+		for _, fault := range faults {
+			if fault.Message == "" {
+				t.Errorf("%q has a fault without a message", text)
+			}
+		}
+		for _, file := range files {
+			if !json.Valid(file.License.Quota) && len(file.License.Quota) > 0 {
+				t.Fatalf("%q has the quota %s", text, file.License.Quota)
+			}
+			written, err := licensefile.Write(file.License)
+			if err != nil {
+				t.Fatalf("%q: %v", text, err)
+			}
+			again, faults := licensefile.Read("f", written)
+			if len(faults) > 0 || len(again) != 1 {
+				t.Fatalf("%q is written as %q: %v", text, written, faults)
+			}
+			if changes := licensefile.Changes(file.License, again[0].License); len(changes) > 0 {
+				t.Errorf("%q is written as %q: %v", text, written, changes)
+			}
+		}
+	})
+}

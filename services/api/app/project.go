@@ -1,0 +1,244 @@
+package app
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"berth/pkg/events"
+	"berth/pkg/events/natsbus"
+	"berth/pkg/service"
+	"berth/services/api/internal/silo"
+	"berth/services/api/internal/v1"
+)
+
+var (
+	_ v1.Projects = resources{}
+	_ v1.Asks     = resources{}
+)
+
+// starts is how often a start looks at the pod again that has changed under it.
+const starts = 3
+
+// errRestless is the answer where a pod changes faster than it can be looked at.
+var errRestless = &v1.Fault{Reason: events.Conflict, Message: "the project was started or stopped by somebody else meanwhile; ask again"}
+
+// errStopping is the answer to a start that wants something else than a pod that still stops.
+var errStopping = &v1.Fault{
+	Reason:  events.Conflict,
+	Message: "the project is being stopped; start it with another image, tag, env or config when it has stopped, or without them now",
+}
+
+// Start implements [v1.Projects].
+func (r resources) Start(ctx context.Context, s v1.StartProject) (v1.Started, error) {
+	if err := r.b.table.Ready(); err != nil {
+		return v1.Started{}, told(err)
+	}
+	for range starts {
+		// A command that was refused does nothing any more: each try has its own.
+		command := r.startOf(ctx, s)
+		var decided events.Outcome
+		if s.Key != "" {
+			var err error
+			key := v1.Create{Caller: s.Caller, User: command.User, Key: s.Key, Body: s.Body}
+			if command.ID, decided, err = r.attempt(ctx, key, command.ID); err != nil {
+				return v1.Started{}, told(err)
+			}
+		}
+		e, err := r.newest(ctx, s.Request.ID)
+		if err != nil {
+			return v1.Started{}, told(err)
+		}
+		started, again, err := r.startAfter(ctx, e, command, decided, s)
+		if !again {
+			started.Command = command.ID
+			return started, told(err)
+		}
+	}
+	return v1.Started{}, errRestless
+}
+
+// startOf is the create of a project.
+func (r resources) startOf(ctx context.Context, s v1.StartProject) events.Command {
+	return events.Command{
+		Stage: events.StageCreate, ID: natsbus.NewID(), Cluster: r.b.bus.Cluster(), User: events.ProjectUser(s.Request.ID), Traceparent: service.Traceparent(ctx),
+		Create: &events.CreateRequest{Project: &s.Request, Silo: s.Caller.Silo, Deadline: time.Now().Add(r.b.config.CreateDeadline).UTC()},
+	}
+}
+
+// newest returns the newest record of a project's pod as the log's leader has it, the zero Entry for none.
+func (r resources) newest(ctx context.Context, project string) (natsbus.Entry, error) {
+	e, err := r.b.own(ctx, events.ProjectUser(project), events.ProjectPod(project))
+	if errors.Is(err, silo.ErrNoPod) {
+		return natsbus.Entry{}, nil
+	}
+	return e, err
+}
+
+// startAfter does what a start comes to after a record. again says that another record came in between.
+func (r resources) startAfter(
+	ctx context.Context, e natsbus.Entry, command events.Command, decided events.Outcome, s v1.StartProject,
+) (started v1.Started, again bool, err error) {
+	mine := e.Event != "" && e.Command == command.ID // Of a request that is repeated.
+	switch e.Event {
+	case "", events.Gone:
+		return r.launchProject(ctx, command, s.Key != "", decided)
+	case events.Deleting, events.Failed, events.Ended:
+		if mine {
+			return v1.Started{Entry: r.entry(e)}, false, errPodGone
+		}
+		if !s.Again && len(s.Request.Image)+len(s.Request.Tag)+len(s.Request.Env)+len(s.Request.Config) > 0 {
+			return v1.Started{Entry: r.entry(e)}, false, errStopping
+		}
+	default:
+		if mine || !s.Again {
+			return v1.Started{Entry: r.entry(e)}, false, nil
+		}
+	}
+	wish := events.Restart{Command: command.ID, Cause: events.CauseAsked, Message: "somebody asked for that"}
+	if s.Caller.Silo.Name != "" {
+		wish.Message = "the silo " + s.Caller.Silo.Name + " asked for that"
+	}
+	e, err = r.wish(ctx, e, wish)
+	if errors.Is(err, errPassed) {
+		return v1.Started{}, true, nil
+	}
+	return v1.Started{Entry: r.entry(e), Following: true}, false, err
+}
+
+// errPassed says that the pod was gone, or another, before a wish for the next one was in the log.
+var errPassed = errors.New("the pod has gone")
+
+// launchProject has a project's pod made.
+func (r resources) launchProject(ctx context.Context, command events.Command, shared bool, decided events.Outcome) (v1.Started, bool, error) {
+	name, err := r.b.launch(ctx, command, shared, decided)
+	pod := v1.Started{Entry: v1.Entry{Record: events.Record{Pod: name}}}
+	var refusal *silo.Error
+	if errors.As(err, &refusal) && refusal.Status == 0 && (refusal.Reason == events.AlreadyRunning || refusal.Reason == events.Conflict) {
+		return pod, true, nil // Somebody was faster, or has stopped it: what there is now says what to do.
+	}
+	if err != nil {
+		return pod, false, err
+	}
+	e, err := r.b.table.Fresh(ctx, name)
+	switch {
+	case err != nil:
+		return pod, false, err
+	case e.Command != command.ID, e.Event == events.Gone:
+		return pod, false, errPodGone
+	}
+	return v1.Started{Entry: r.entry(e), Created: true}, false, nil
+}
+
+// wish has a pod deleted, if it is not being deleted already, and another one made after it. It returns when that
+// is in the log, with the record that says so.
+func (r resources) wish(ctx context.Context, e natsbus.Entry, restart events.Restart) (natsbus.Entry, error) {
+	wished := func(e natsbus.Entry) bool { return e.Event == events.Deleting && e.Restart != nil }
+	if wished(e) {
+		return e, nil
+	}
+	if err := r.b.bus.AskRestart(ctx, e, restart); err != nil {
+		return e, err
+	}
+	waiting, cancel := r.b.waiting(ctx, deleteWait)
+	defer cancel()
+	generation := e.Generation
+	now, err := r.b.table.Await(waiting, e.Pod, func(e natsbus.Entry) bool {
+		return e.Generation != generation || wished(e) || e.Event == events.Gone
+	})
+	switch {
+	case err != nil:
+		return e, waitFault(err)
+	case now.Generation == generation && now.Restart == nil:
+		return now, errPassed
+	case now.Generation != generation && now.Command != restart.Command:
+		return now, errPassed
+	}
+	return now, nil
+}
+
+// AwaitStart implements [v1.Projects].
+func (r resources) AwaitStart(ctx context.Context, s v1.Started) (v1.Entry, error) {
+	e := s.Entry
+	if s.Following && e.Restart != nil {
+		var err error
+		if e, err = r.follower(ctx, e); err != nil {
+			return v1.Entry{}, told(err)
+		}
+	}
+	return r.AwaitReady(ctx, e)
+}
+
+// follower waits for the pod that follows one that is deleted for it.
+func (r resources) follower(ctx context.Context, e v1.Entry) (v1.Entry, error) {
+	b := r.b
+	waiting, cancel := b.waiting(ctx, b.config.TimeoutDelete+time.Minute)
+	defer cancel()
+	waiting, refused := context.WithCancelCause(waiting)
+	defer refused(nil)
+	outcomes := b.table.ExpectOutcome(e.Restart.Command)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.watchRefusal(waiting, e.Restart.Command, outcomes, refused)
+	}()
+	defer func() { refused(nil); <-done; outcomes.Close() }()
+	found, err := b.table.Await(waiting, e.Pod, func(n natsbus.Entry) bool {
+		return n.Generation != e.Generation || n.Restart == nil
+	})
+	switch {
+	case errors.Is(err, errTimeout):
+		return e, &v1.Fault{Reason: events.Timeout, Message: "the pod before is still being deleted; ask for the project again, or follow its events"}
+	case err != nil:
+		return e, err
+	case found.Generation == e.Generation:
+		return e, &v1.Fault{Reason: events.Deleted, Message: "the project was stopped while it was being restarted"}
+	}
+	return r.entry(found), nil
+}
+
+// watchRefusal ends a wait with the reason when the command of a follower is refused.
+func (r resources) watchRefusal(ctx context.Context, command string, outcomes *natsbus.Outcomes, end context.CancelCauseFunc) {
+	outcome, err := r.b.bus.Outcome(ctx, command) // It may have been decided before.
+	for {
+		if err == nil && outcome.Verdict != "" {
+			if outcome.Verdict != events.Accepted {
+				end(&v1.Fault{Reason: outcome.Reason, Message: outcome.Message})
+			}
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-outcomes.Changed():
+			outcome, err = outcomes.Now()
+		}
+	}
+}
+
+// Project implements [v1.Projects].
+func (r resources) Project(ctx context.Context, id string) (newest, licensed v1.Entry, err error) {
+	e, err := r.newest(ctx, id)
+	if err != nil || e.Event == "" {
+		return v1.Entry{}, v1.Entry{}, told(err)
+	}
+	how, err := r.b.bus.LastLicensed(ctx, e.User, e.Pod)
+	if err != nil {
+		return v1.Entry{}, v1.Entry{}, told(err)
+	}
+	return r.entry(e), r.entry(how), nil
+}
+
+// Ask implements [v1.Asks].
+func (r resources) Ask(ctx context.Context, method string, params, result any) error {
+	err := r.b.bus.Ask(ctx, events.LicenseSubject(r.b.bus.Cluster()), method, params, result)
+	if fault, ok := errors.AsType[*natsbus.Fault](err); ok {
+		return &v1.Fault{Reason: cmp.Or(fault.Reason, events.Unavailable), Message: fault.Message}
+	}
+	if err != nil {
+		return fmt.Errorf("ask the licenser: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,276 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"berth/pkg/events"
+	"berth/pkg/events/natsbus"
+	"berth/pkg/license"
+	"berth/pkg/license/check"
+	"berth/pkg/license/pod"
+	"berth/pkg/license/quota"
+	"berth/pkg/license/wire"
+	"berth/services/licenser/internal/licensing"
+	"berth/services/licenser/internal/store"
+)
+
+// method answers one method of package wire.
+type method func(l *licenser, ctx context.Context, params json.RawMessage) (any, error)
+
+// methods are all that the licensers answer.
+func methods() map[string]method {
+	return map[string]method{
+		wire.MethodLicenses: answering((*licenser).listLicenses),
+		wire.MethodLicense: answering(func(l *licenser, ctx context.Context, ref wire.LicenseRef) (wire.License, error) {
+			return l.store.License(ctx, ref.ID)
+		}),
+		wire.MethodPut:    answering((*licenser).putLicense),
+		wire.MethodDelete: answering((*licenser).deleteLicense),
+		wire.MethodSeats: answering(func(l *licenser, ctx context.Context, ref wire.LicenseRef) (wire.SeatList, error) {
+			return l.store.Seats(ctx, ref.ID)
+		}),
+		wire.MethodUsage: answering(func(l *licenser, ctx context.Context, q wire.UsageQuery) (wire.UsageList, error) {
+			return l.store.Usage(ctx, q)
+		}),
+		wire.MethodAttach: answering((*licenser).attach),
+		wire.MethodDetach: answering((*licenser).detach),
+		wire.MethodProject: answering(func(l *licenser, ctx context.Context, ref wire.ProjectRef) (wire.Project, error) {
+			return l.store.Project(ctx, ref.ID)
+		}),
+		wire.MethodActivity: answering(func(l *licenser, ctx context.Context, ref wire.ProjectRef) (any, error) {
+			return nil, l.store.Activity(ctx, ref.ID)
+		}),
+		wire.MethodStop: answering(func(l *licenser, ctx context.Context, ref wire.ProjectRef) (any, error) {
+			return nil, l.store.Unwanted(ctx, ref.ID)
+		}),
+		wire.MethodPreview: answering((*licenser).preview),
+		wire.MethodReplay:  answering((*licenser).replay),
+	}
+}
+
+// answering makes a method of a function with typed parameters.
+func answering[P, R any](f func(*licenser, context.Context, P) (R, error)) method {
+	return func(l *licenser, ctx context.Context, params json.RawMessage) (any, error) {
+		var p P
+		if err := json.Unmarshal(params, &p); err != nil {
+			return nil, refused("the parameters are malformed: %.200s", err.Error())
+		}
+		return f(l, ctx, p)
+	}
+}
+
+// refused is a fault of the request.
+func refused(format string, values ...any) error {
+	return &licensing.Fault{Reason: events.RequestInvalid, Message: fmt.Sprintf(format, values...)}
+}
+
+// answer answers a question of another service.
+func (l *licenser) answer(ctx context.Context, q natsbus.Question) (any, error) {
+	if l.store == nil {
+		return nil, &natsbus.Fault{Reason: events.Unavailable, Message: noDatabase}
+	}
+	answer, known := l.methods[q.Method]
+	if !known {
+		return nil, &natsbus.Fault{Reason: events.RequestInvalid, Message: fmt.Sprintf("the licenser does not know the method %.60q", q.Method)}
+	}
+	result, err := answer(l, ctx, q.Params)
+	return result, l.told(err, q.Method)
+}
+
+// told is an error as the asker reads it. What is not its own fault is logged where it is told.
+func (l *licenser) told(err error, method string) error {
+	for _, known := range []struct {
+		err    error
+		reason events.Reason
+	}{
+		{store.ErrNoProject, events.ProjectUnknown},
+		{store.ErrNoLicense, events.NotFound},
+		{store.ErrConflict, events.Conflict},
+		{store.ErrInvalid, events.RequestInvalid},
+	} {
+		if errors.Is(err, known.err) {
+			return &natsbus.Fault{Reason: known.reason, Message: err.Error()}
+		}
+	}
+	fault := (*licensing.Fault)(nil)
+	switch {
+	case errors.As(err, &fault):
+		return &natsbus.Fault{Reason: fault.Reason, Message: fault.Message}
+	case errors.Is(err, store.ErrAway):
+		l.log.Warn().Err(err).Str("method", method).Msg("The database cannot be asked")
+		return &natsbus.Fault{Reason: events.Unavailable, Message: "the licenser cannot reach its database now; try again"}
+	default:
+		return err
+	}
+}
+
+// maxAnswer is what a page may have, in bytes, at the most: below the size of a message.
+const maxAnswer = 512 << 10
+
+func (l *licenser) listLicenses(ctx context.Context, list wire.ListLicenses) (wire.LicenseList, error) {
+	licenses, next, err := l.store.Licenses(ctx, list.After, list.Limit)
+	if err != nil {
+		return wire.LicenseList{}, err
+	}
+	size := 0
+	for i := range licenses {
+		text, err := json.Marshal(licenses[i])
+		if err != nil {
+			return wire.LicenseList{}, fmt.Errorf("encode license: %w", err)
+		}
+		if size += len(text); size > maxAnswer && i > 0 {
+			licenses, next = licenses[:i], licenses[i-1].ID
+			break
+		}
+	}
+	if licenses == nil {
+		licenses = []wire.License{}
+	}
+	return wire.LicenseList{Licenses: licenses, Next: next}, nil
+}
+
+func (l *licenser) putLicense(ctx context.Context, put wire.PutLicense) (wire.License, error) {
+	if err := licensing.Validate(put.License); err != nil {
+		return wire.License{}, err
+	}
+	if err := l.try(ctx, put.License); err != nil {
+		return wire.License{}, err
+	}
+	if put.DryRun {
+		return put.License, l.unchanged(ctx, put)
+	}
+	saved, err := l.store.PutLicense(ctx, put.License, put.Revision)
+	if err == nil {
+		l.log.Info().Str("license_id", saved.ID).Str("actor", put.Actor).Msg("A license was saved")
+	}
+	return saved, err
+}
+
+// unchanged says whether a license could be saved as far as its revision goes.
+func (l *licenser) unchanged(ctx context.Context, put wire.PutLicense) error {
+	if put.Revision == "" {
+		return nil
+	}
+	revision := store.NoRevision
+	switch there, err := l.store.License(ctx, put.License.ID); {
+	case err == nil:
+		revision = there.Revision
+	case !errors.Is(err, store.ErrNoLicense):
+		return err
+	}
+	if put.Revision != revision {
+		return fmt.Errorf("try license %s: %w", put.License.ID, store.ErrConflict)
+	}
+	return nil
+}
+
+// trialProject is the project that patches are tried with.
+const trialProject = "00000000-0000-4000-8000-000000000000"
+
+// try applies a license's patch to the template as it is now. Where the site has no template that can be
+// used no project can be started; the patch has been loaded, and that has to do.
+func (l *licenser) try(ctx context.Context, w wire.License) error {
+	if _, ok := licensing.Patch(w); !ok {
+		return nil
+	}
+	t, err := l.template(ctx, trialProject)
+	if noTemplate(err) {
+		l.log.Warn().Err(err).Str("license_id", w.ID).Msg("A patch was not tried, for want of a template")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	project := &events.ProjectRequest{ID: trialProject}
+	row := rowOf(w)
+	_, err = licensing.Decide(licensing.Input{
+		Check: check.Input{
+			Now: time.Unix(0, 0).UTC(), SiteLicense: []quota.License{{ID: w.ID, Value: json.RawMessage("{}")}},
+			Rows: []check.Row{{ID: w.ID, Activates: new(time.Unix(0, 0).UTC()), Upgrades: row.Upgrades, Quota: row.Quota}},
+		},
+		Titles: map[string]string{w.ID: w.Title}, Base: t.JSON,
+		Fill:    l.fill(computeRequest{Project: project, Labels: t.Labels, Annotations: t.Annotations}, store.Extras{}),
+		Options: options(l.config.Projects, false), Container: pod.Container,
+	})
+	if noTemplate(err) {
+		return nil
+	}
+	return err
+}
+
+// noTemplate says that an error is the template's.
+func noTemplate(err error) bool {
+	fault := (*licensing.Fault)(nil)
+	return errors.As(err, &fault) && fault.Reason == events.TemplateInvalid
+}
+
+func (l *licenser) deleteLicense(ctx context.Context, ref wire.LicenseRef) (any, error) {
+	err := l.store.DeleteLicense(ctx, ref.ID)
+	if err == nil {
+		l.log.Info().Str("license_id", ref.ID).Msg("A license was deleted")
+	}
+	return nil, err
+}
+
+// maxUser is the length of a user id, in bytes, at the most.
+const maxUser = 253
+
+func (l *licenser) attach(ctx context.Context, a wire.Attachment) (any, error) {
+	if err := checkUser(a.User); err != nil {
+		return nil, err
+	}
+	if a.Project != "" {
+		p, err := l.store.Project(ctx, a.Project)
+		if err != nil && !errors.Is(err, store.ErrNoProject) {
+			return nil, err
+		}
+		if len(p.Licenses) >= licensing.MaxLicenses {
+			return nil, refused("the project has %d licenses already: detach those that are over", len(p.Licenses))
+		}
+	}
+	err := l.store.Attach(ctx, a)
+	if err == nil {
+		l.logAttachment(a, "A license was attached")
+	}
+	return nil, err
+}
+
+func (l *licenser) detach(ctx context.Context, a wire.Attachment) (any, error) {
+	err := l.store.Detach(ctx, a)
+	if err == nil {
+		l.logAttachment(a, "A license was detached")
+	}
+	return nil, err
+}
+
+func (l *licenser) logAttachment(a wire.Attachment, what string) {
+	l.log.Info().Str("license_id", a.License).Str("project_id", a.Project).Str("user_id", a.User).Str("actor", a.Actor).Msg(what)
+}
+
+// checkUser refuses an id that no person can have.
+func checkUser(user string) error {
+	switch {
+	case len(user) > maxUser:
+		return refused("user_id has more than %d bytes", maxUser)
+	case strings.ContainsRune(user, 0):
+		return refused("user_id has the character NUL: take it out")
+	}
+	if _, project := events.ProjectOf(user); project {
+		return refused("user_id is a project's: write its id into project_id")
+	}
+	return nil
+}
+
+// diff is what leads from one pod to another, as JSON.
+func diff(before, after json.RawMessage) (json.RawMessage, error) {
+	operations, err := license.Diff(before, after)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(operations)
+}

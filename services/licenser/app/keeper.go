@@ -1,0 +1,231 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"berth/pkg/events/natsbus"
+	"berth/pkg/service/config"
+	"berth/services/licenser/internal/store"
+	"berth/services/licenser/internal/upkeep"
+)
+
+const (
+	// candidacy is the time between two attempts to become the keeper.
+	candidacy = 2 * time.Second
+	// repair is the time before the keeper tries again what did not work; it doubles up to longRepair.
+	repair     = time.Second
+	longRepair = 16 * time.Second
+	// faults is how many of one kind in a row the keeper takes before it waits: a fault may be one thing's, or
+	// that of all.
+	faults = 3
+)
+
+// keep makes this licenser the keeper of its cluster whenever there is no other one, until ctx ends. The database
+// says who: it is whoever holds a lock on a connection of its own. What the keeper wants done becomes a durable command or
+// timer, which any licenser carries out, so that nothing is lost with it; and its successor begins by comparing
+// the database with the log.
+func (l *licenser) keep(ctx context.Context) error {
+	said := ""
+	for ctx.Err() == nil {
+		err := l.candidate(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		if why := fmt.Sprint(err); why != said {
+			l.log.Warn().Err(err).Msg("Not keeping projects; trying again")
+			said = why
+		}
+		pause(ctx, repair)
+	}
+	return nil
+}
+
+// candidate waits for the lease, and keeps projects for as long as it has it.
+func (l *licenser) candidate(ctx context.Context) error {
+	lease, err := l.store.Lease(ctx, l.bus.Cluster())
+	if err != nil {
+		return err
+	}
+	defer lease.Close()
+	for {
+		taken, err := lease.Take(ctx)
+		if err != nil {
+			return err
+		}
+		if taken {
+			return newKeeper(l).term(ctx, lease)
+		}
+		if !pause(ctx, candidacy) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// keeper keeps seats and projects true to the log and to the database for one term: until its lease is lost.
+type keeper struct {
+	store  *store.Store
+	bus    *natsbus.Bus
+	log    zerolog.Logger
+	config config.Projects
+	table  *natsbus.Table
+
+	// records are the pods with news in the log; changes are the news of the database.
+	records *inbox[string]
+	changes *inbox[store.Change]
+
+	// The rest is the work loop's own.
+
+	// seen is what was last done about, by pod.
+	seen map[string]situation
+	// pace spreads what has to be computed again; due is when, by project.
+	pace *upkeep.Pace
+	due  map[string]time.Time
+	// asked are the commands of starts that a hub waits for, by project.
+	asked map[string]string
+	// queue is when the stream of the commands was made.
+	queue time.Time
+}
+
+func newKeeper(l *licenser) *keeper {
+	k := &keeper{
+		store: l.store, bus: l.bus, log: l.log.With().Bool("keeper", true).Logger(), config: l.config.Projects,
+		records: newInbox[string](), changes: newInbox[store.Change](),
+		seen: map[string]situation{}, pace: upkeep.NewPace(l.config.Projects.RestartsPerSecond),
+		due: map[string]time.Time{}, asked: map[string]string{},
+	}
+	k.table = l.bus.NewTable(false, func(e natsbus.Entry) { k.records.put(e.Pod) })
+	return k
+}
+
+// term keeps projects until the lease is lost or ctx ends.
+func (k *keeper) term(ctx context.Context, lease *store.Lease) error {
+	k.log.Info().Msg("Keeping projects")
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return k.table.Run(ctx) })
+	group.Go(func() error { return k.work(ctx) })
+	group.Go(func() error {
+		for {
+			change, ok, err := lease.Next(ctx)
+			if err != nil {
+				return err // And all others stop what they are doing.
+			}
+			if ok {
+				k.changes.put(change)
+			}
+		}
+	})
+	return group.Wait()
+}
+
+// work does one thing after another, so that nothing is decided on what another has changed since. What fails is
+// tried again. First of all comes a look at everything.
+func (k *keeper) work(ctx context.Context) error {
+	tick := time.NewTicker(k.config.CatchUpInterval)
+	defer tick.Stop()
+	wait := repair
+	all := true
+	for ctx.Err() == nil {
+		if k.table.Ready() != nil {
+			// Nothing is done, and above all no seat freed, while part of the log is not known.
+			pause(ctx, repair/4)
+			continue
+		}
+		failed := k.records.drain(func(pod string) error { return k.look(ctx, pod) })
+		if all {
+			err := k.catchUp(ctx)
+			all, failed = err != nil, first(failed, err)
+		} else {
+			failed = first(failed, k.hear(ctx))
+		}
+		if failed != nil && ctx.Err() == nil {
+			k.log.Warn().Err(failed).Msg("Keeping projects has to be tried again")
+			pause(ctx, wait)
+			wait = min(2*wait, longRepair)
+			continue
+		}
+		wait = repair
+		select {
+		case <-ctx.Done():
+		case <-k.records.news:
+		case <-k.changes.news:
+		case <-tick.C:
+			all = true
+		}
+	}
+	return nil
+}
+
+func first(a, b error) error {
+	if a != nil {
+		return a
+	}
+	return b
+}
+
+// inbox holds what is to be looked at, each thing once. It is safe for concurrent use.
+type inbox[T comparable] struct {
+	news chan struct{} // Has a value after a put.
+
+	mu    sync.Mutex
+	items map[T]struct{}
+}
+
+func newInbox[T comparable]() *inbox[T] {
+	return &inbox[T]{news: make(chan struct{}, 1), items: map[T]struct{}{}}
+}
+
+func (i *inbox[T]) put(item T) {
+	i.mu.Lock()
+	i.items[item] = struct{}{}
+	i.mu.Unlock()
+	select {
+	case i.news <- struct{}{}:
+	default:
+	}
+}
+
+// take empties the inbox.
+func (i *inbox[T]) take() map[T]struct{} {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	items := i.items
+	i.items = map[T]struct{}{}
+	return items
+}
+
+// drain calls f for each thing, keeps those for which it fails, and returns the first error. After
+// several it gives up for now.
+func (i *inbox[T]) drain(f func(T) error) error {
+	var failed error
+	n := 0
+	for item := range i.take() {
+		var err error
+		if n < faults {
+			err = f(item)
+		}
+		if n >= faults || err != nil {
+			n++
+			i.put(item)
+			failed = first(failed, err)
+		}
+	}
+	return failed
+}
+
+// pause waits for d, or less if ctx ends first; then it returns false.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

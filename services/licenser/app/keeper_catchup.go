@@ -1,0 +1,242 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"berth/pkg/events"
+	"berth/pkg/events/natsbus"
+	"berth/services/licenser/internal/store"
+	"berth/services/licenser/internal/upkeep"
+)
+
+const (
+	// page is how much the keeper takes out of the database at a time.
+	page = 500
+	// seatGrace is how old a seat is at least that is freed because its pod is not in the log.
+	seatGrace = time.Minute
+)
+
+// catchUp looks at everything that may have been missed: by a keeper before, or because a notification was lost, or
+// because the database sends none. It changes nothing where all is as it should be.
+func (k *keeper) catchUp(ctx context.Context) error {
+	pods, err := k.table.Snapshot()
+	if err != nil {
+		return err
+	}
+	k.changes.take() // Whatever they tell is found here.
+	var failed error
+	for _, step := range []func(context.Context, []natsbus.Entry) error{
+		k.rearm,
+		func(ctx context.Context, _ []natsbus.Entry) error { return k.requests(ctx, "") },
+		func(ctx context.Context, _ []natsbus.Entry) error { return k.licenses(ctx, "") },
+		func(ctx context.Context, _ []natsbus.Entry) error { return k.settings(ctx) },
+		k.recomputeOutdated, k.recount, k.recovered,
+		func(ctx context.Context, _ []natsbus.Entry) error { return k.states(ctx) },
+		func(ctx context.Context, _ []natsbus.Entry) error { return k.revive(ctx) },
+		func(ctx context.Context, _ []natsbus.Entry) error { return k.refusals(ctx) },
+	} {
+		failed = first(failed, step(ctx, pods))
+		// What happens meanwhile does not have to wait for the rest.
+		failed = first(failed, k.records.drain(func(pod string) error { return k.look(ctx, pod) }))
+	}
+	return failed
+}
+
+// rearm sets all timers where the stream that has them is not the one that the keeper has set them in.
+func (k *keeper) rearm(ctx context.Context, pods []natsbus.Entry) error {
+	created, err := k.bus.QueueCreated(ctx)
+	if err != nil || created.Equal(k.queue) {
+		return err
+	}
+	for after := ""; ; {
+		licenses, err := k.store.TimedLicenses(ctx, after, page)
+		if err != nil {
+			return err
+		}
+		for _, c := range licenses {
+			after = c.ID
+			if err := k.timers(ctx, c); err != nil {
+				return err
+			}
+		}
+		if len(licenses) < page {
+			break
+		}
+	}
+	if !k.queue.IsZero() {
+		// Those of projects are set when their records are looked at.
+		clear(k.seen)
+		clear(k.due)
+		for _, entry := range pods {
+			k.records.put(entry.Pod)
+		}
+	}
+	k.queue = created
+	return nil
+}
+
+// recomputeOutdated finds projects whose inputs have changed unnoticed.
+func (k *keeper) recomputeOutdated(ctx context.Context, pods []natsbus.Entry) error {
+	for project, at := range k.due {
+		if time.Since(at) > pending {
+			delete(k.due, project)
+		}
+	}
+	return k.outdated(ctx, projects(pods, func(natsbus.Entry) bool { return true }))
+}
+
+// projects are those of the pods that fit, ascending.
+func projects(pods []natsbus.Entry, fits func(natsbus.Entry) bool) []string {
+	var found []string
+	for _, entry := range pods {
+		if project, ok := projectOf(entry.Record); ok && fits(entry) {
+			found = append(found, project)
+		}
+	}
+	slices.Sort(found)
+	return found
+}
+
+// recount makes the seats those of the pods that the log has.
+func (k *keeper) recount(ctx context.Context, pods []natsbus.Entry) error {
+	live := make(map[string]string, len(pods))
+	for _, entry := range pods {
+		live[entry.Pod] = entry.Generation
+	}
+	freed, err := k.store.Recount(ctx, k.bus.Cluster(), live, seatGrace)
+	if freed > 0 {
+		k.log.Info().Int("seats", freed).Msg("Freed seats of pods that the log does not have")
+	}
+	return err
+}
+
+// recovered forgets the failures of projects that have been ready for long.
+func (k *keeper) recovered(ctx context.Context, pods []natsbus.Entry) error {
+	well := projects(pods, func(e natsbus.Entry) bool {
+		return e.Event == events.Ready && time.Since(e.ReadyAt) > upkeep.MostDelay
+	})
+	if len(well) == 0 {
+		return nil
+	}
+	return k.store.Recovered(ctx, well)
+}
+
+// states mends those that say that a project has a pod which the log does not know.
+func (k *keeper) states(ctx context.Context) error {
+	for after := ""; ; {
+		busy, err := k.store.Busy(ctx, after, page)
+		if err != nil {
+			return err
+		}
+		for _, project := range busy {
+			after = project
+			pod := events.ProjectPod(project)
+			entry, known := k.table.Pod(pod)
+			switch {
+			case !known, lost(entry):
+				err = k.store.SetState(ctx, project, string(upkeep.Opened), "")
+			case entry.Event == events.Gone && entry.Restart == nil:
+				delete(k.seen, pod)
+				err = k.look(ctx, pod)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if len(busy) < page {
+			return nil
+		}
+	}
+}
+
+// revive sees that each project that is to run always either has a pod, or a time of its next start, or has been given
+// up. A start that was refused, which leaves nothing in the log, counts as a failure.
+func (k *keeper) revive(ctx context.Context) error {
+	for after := ""; ; {
+		wanted, err := k.store.Wanted(ctx, after, page)
+		if err != nil {
+			return err
+		}
+		for _, project := range wanted {
+			after = project
+			if err := k.reviveOne(ctx, project); err != nil {
+				return fmt.Errorf("revive project %s: %w", project, err)
+			}
+		}
+		if len(wanted) < page {
+			return nil
+		}
+	}
+}
+
+func (k *keeper) reviveOne(ctx context.Context, project string) error {
+	entry, known := k.table.Pod(events.ProjectPod(project))
+	if known && entry.Event != events.Gone || known && entry.Restart != nil && !lost(entry) {
+		return nil // It lives, or is on its way out, of which its record will tell, or another one follows.
+	}
+	u, err := k.store.Upkeep(ctx, project)
+	if err != nil {
+		if errors.Is(err, store.ErrNoProject) {
+			return nil
+		}
+		return err
+	}
+	fault := ""
+	switch {
+	case u.RetryAt.After(u.Now):
+		return nil
+	case !u.RetryAt.IsZero():
+		outcome, err := k.bus.Outcome(ctx, revival(project, u.RetryAt))
+		if err != nil {
+			return err
+		}
+		old := u.Now.Sub(u.RetryAt) > events.OutcomeTTL
+		if outcome.Verdict != events.Refused && outcome.Verdict != events.Expiry && !old {
+			// Nobody has taken it yet, or its pod is about to be claimed.
+			return k.bus.AskTask(ctx, events.ProjectTask{Do: events.TaskStart, Project: project, Cause: events.CauseAlwaysRunning}, natsbus.NewID())
+		}
+		fault = whyNot(outcome)
+	case known && upkeep.EndOf(entry.Record) == upkeep.Stopped:
+		return k.store.Unwanted(ctx, project)
+	case known:
+		fault = upkeep.Fault(entry.Record)
+	}
+	fault, err = k.failed(ctx, project, u, u.Failures+1, fault)
+	if err != nil {
+		return err
+	}
+	return k.store.SetState(ctx, project, string(upkeep.Opened), fault)
+}
+
+// whyNot says why no pod was made, for people; empty for nothing.
+func whyNot(o events.Outcome) string {
+	if o.Message == "" {
+		return string(o.Reason)
+	}
+	return string(o.Reason) + ": " + o.Message
+}
+
+// refusals tells hubs of starts that they have asked for and that were refused.
+func (k *keeper) refusals(ctx context.Context) error {
+	for project, command := range k.asked {
+		outcome, err := k.bus.Outcome(ctx, command)
+		if err != nil {
+			return err
+		}
+		if outcome.Verdict == "" {
+			continue
+		}
+		delete(k.asked, project)
+		if outcome.Verdict == events.Accepted || outcome.Reason == events.AlreadyRunning {
+			continue
+		}
+		if err := k.store.SetState(ctx, project, string(upkeep.Opened), whyNot(outcome)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,158 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"berth/pkg/events"
+	"berth/pkg/events/natsbus"
+	"berth/services/licenser/internal/licensing"
+	"berth/services/licenser/internal/store"
+)
+
+// seatKeeping is for how long the seats of a project that is restarted are kept for its next pod.
+const seatKeeping = 5 * time.Minute
+
+// strays is how often a command is tried that the log has no pod for: about five minutes.
+const strays = 64
+
+// noDatabase is said of what needs one.
+const noDatabase = "this site has no database for projects and licenses: set DATABASE_URL for the licenser"
+
+// license decides on the licenses of a pod and hands it on to be launched. It can be repeated: the
+// seats of the pod's generation are its own then.
+func (l *licenser) license(ctx context.Context, d natsbus.Delivery) error {
+	err := l.decide(ctx, d)
+	fault := (*licensing.Fault)(nil)
+	switch {
+	case errors.As(err, &fault):
+		return natsbus.Permanent(fault.Reason, err)
+	case errors.Is(err, events.ErrTooLarge):
+		return natsbus.Permanent(events.LicenseInvalid, err)
+	case errors.Is(err, events.ErrOrder) && d.Attempt >= strays:
+		return natsbus.Permanent(events.RetriesExhausted, err)
+	}
+	return err
+}
+
+func (l *licenser) decide(ctx context.Context, d natsbus.Delivery) error {
+	req, err := startOf(d)
+	if err != nil {
+		return err
+	}
+	unchanged := computed{Result: licensing.Result{Pod: d.Rendered, Licenses: []events.License{}}}
+	switch {
+	case l.store == nil && req.Project == nil:
+		return l.handOn(ctx, d, d.Newest(), unchanged)
+	case l.store == nil:
+		return &licensing.Fault{Reason: events.ProjectUnknown, Message: noDatabase}
+	case req.Project == nil:
+		// Most people have no license. To find that out is one question to the database.
+		req.Mode = store.Preview
+		c, err := l.compute(ctx, req)
+		if err != nil {
+			return err
+		}
+		if !c.Licensed {
+			return l.handOn(ctx, d, d.Newest(), unchanged)
+		}
+		req.Mode = store.Start
+	}
+	// The command may be late, and the name another pod's by now, which must keep its seats.
+	entry, err := l.bus.Last(ctx, d.Pod)
+	switch {
+	case err != nil:
+		return err
+	case entry.Event == "":
+		return fmt.Errorf("license %s: the log has no such pod: %w", d.Pod, events.ErrOrder)
+	case entry.Generation != d.Generation || entry.Event.Over():
+		return l.release(ctx, d, entry)
+	case !entry.LaunchedAt.IsZero():
+		return nil
+	}
+	if req.Project == nil {
+		req.Container = entry.Container
+	}
+	c, err := l.compute(ctx, req)
+	if t := c.Trace; t != nil {
+		log := l.log.With().Str("command_id", d.ID).Str("pod_name", d.Pod).Logger()
+		log.Info().Msg("project_pod_before=" + string(t.Before))
+		log.Info().Msg("patch=" + string(t.Patch))
+		log.Info().Msg("project_pod=" + string(t.After))
+	}
+	if err != nil {
+		return err
+	}
+	return l.handOn(ctx, d, entry, c)
+}
+
+// startOf is what a command asks to compute.
+func startOf(d natsbus.Delivery) (computeRequest, error) {
+	req := computeRequest{
+		Mode: store.Start, Pod: d.Pod, Generation: d.Generation, User: d.User, Project: d.Project,
+		Base: d.Rendered, Labels: d.Labels, Annotations: d.Annotations,
+	}
+	project, ok := events.ProjectOf(d.User)
+	switch {
+	case !ok:
+		return req, nil
+	case !events.ProjectID(project) || d.Pod != events.ProjectPod(project):
+		return req, &licensing.Fault{Reason: events.RequestInvalid, Message: "the pod does not have the name of a project's pod"}
+	case req.Project == nil:
+		req.Project = &events.ProjectRequest{ID: project}
+	}
+	return req, nil
+}
+
+// handOn appends what was decided, after the newest record that is known, and has the pod launched.
+func (l *licenser) handOn(ctx context.Context, d natsbus.Delivery, known natsbus.Entry, c computed) error {
+	fact := events.Fact{
+		Kind: events.FactLicense, Generation: d.Generation, At: time.Now().UTC(),
+		Licenses: c.Licenses, Container: c.Container, Image: c.Image,
+	}
+	if c.Licensed {
+		fact.Licensing = &c.Licensing
+	}
+	entry, _, err := l.bus.AppendAfter(ctx, known, d.Pod, fact)
+	if err == nil && entry.LaunchedAt.IsZero() && !slices.Equal(entry.Licenses, c.Licenses) {
+		// It was licensed before, and somebody has changed a license since: the pod is that of now.
+		fact.Kind = events.FactRelicense
+		entry, _, err = l.bus.AppendAfter(ctx, entry, d.Pod, fact)
+	}
+	switch {
+	case errors.Is(err, events.ErrOver), errors.Is(err, events.ErrGeneration):
+		// Deleted or failed meanwhile; there is nothing to make any more.
+		return l.release(ctx, d, entry)
+	case err != nil:
+		return err
+	case !entry.LaunchedAt.IsZero():
+		return nil
+	}
+	launch := d.Command
+	launch.Stage, launch.After, launch.Rendered = events.StageLaunch, entry.Known(), c.Pod
+	launch.Project, launch.Labels, launch.Annotations = nil, nil, nil
+	return l.bus.Publish(ctx, launch, strconv.FormatUint(entry.Sequence, 10))
+}
+
+// release gives back what a pod was granted that is not to be made any more. As long as its
+// life goes on in the log, it keeps its seats: whoever follows the log frees them at its end.
+func (l *licenser) release(ctx context.Context, d natsbus.Delivery, now natsbus.Entry) error {
+	same := now.Generation == d.Generation
+	switch {
+	case l.store == nil, same && now.Event != events.Gone:
+		return nil
+	case same && now.Restart != nil:
+		return l.store.KeepSeats(ctx, d.Cluster, d.Pod, d.Generation, time.Now().Add(seatKeeping))
+	default:
+		return l.store.FreeSeats(ctx, d.Cluster, d.Pod, d.Generation)
+	}
+}
+
+// failed makes it known that no pod can be made.
+func (l *licenser) failed(ctx context.Context, d natsbus.Delivery, reason events.Reason, message string) error {
+	return l.bus.Fail(ctx, d.Pod, d.Generation, reason, message, events.DeleteRequest{})
+}

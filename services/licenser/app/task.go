@@ -1,0 +1,203 @@
+package app
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"berth/pkg/events"
+	"berth/pkg/events/natsbus"
+	"berth/services/licenser/internal/licensing"
+	"berth/services/licenser/internal/store"
+	"berth/services/licenser/internal/upkeep"
+)
+
+const (
+	// taskPart is how many projects one delivery of a task goes over: it must come to its end at a slow site, too.
+	taskPart = 50
+	// soon is the time before a task looks again at a project that is about to change.
+	soon = time.Second
+	// looks is how often a project is looked at that has been claimed and is about to be licensed; one that takes
+	// longer is found when it is ready.
+	looks = 30
+)
+
+// task does what has to be done about a project or a license when no pod is being made. All of it can be
+// repeated, and a timer that fires for nothing finds nothing to do.
+func (l *licenser) task(ctx context.Context, d natsbus.Delivery) error {
+	if l.store == nil {
+		return nil // The site had a database once.
+	}
+	err := l.carryOut(ctx, d)
+	if errors.Is(err, store.ErrNoProject) || errors.Is(err, events.ErrOver) || errors.Is(err, events.ErrGeneration) || errors.Is(err, events.ErrOrder) {
+		return nil // There is nothing to do it to any more.
+	}
+	return err
+}
+
+func (l *licenser) carryOut(ctx context.Context, d natsbus.Delivery) error {
+	switch d.Task.Do {
+	case events.TaskLicense, events.TaskSettings:
+		return l.spread(ctx, *d.Task)
+	case events.TaskRecompute:
+		return l.recompute(ctx, d)
+	case events.TaskStart:
+		return l.revive(ctx, *d.Task)
+	case events.TaskIdle:
+		return l.idle(ctx, *d.Task)
+	default:
+		return fmt.Errorf("task %q: %w", d.Task.Do, events.ErrMalformed)
+	}
+}
+
+// spread has all projects computed again that a license, or the site's settings, may touch: the first at once, the
+// others by timers at the site's pace. Each delivery goes over a part of them, and a timer goes on with the rest when the
+// timers of this part have fired. Delivered again, it replaces the timers that it has set.
+func (l *licenser) spread(ctx context.Context, task events.ProjectTask) error {
+	projects, err := l.store.ProjectsWith(ctx, l.bus.Cluster(), task.License, task.After, taskPart)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	pace := upkeep.NewPace(l.config.Projects.RestartsPerSecond)
+	for _, project := range projects {
+		if err := askRecompute(ctx, l.bus, project, now, pace.Next(now)); err != nil {
+			return err
+		}
+	}
+	if len(projects) < taskPart {
+		return nil
+	}
+	task.After = projects[len(projects)-1]
+	return l.bus.ArmTask(ctx, events.TimerRecompute, pace.End(), task)
+}
+
+// recompute computes a project that has a pod again, and has that replaced by another one if its quota differs. The
+// quota is not stored before the other pod is made: until then each repetition comes to the same, and asks for the same
+// restart.
+func (l *licenser) recompute(ctx context.Context, d natsbus.Delivery) error {
+	project := d.Task.Project
+	entry, err := l.bus.Last(ctx, events.ProjectPod(project))
+	switch {
+	case err != nil:
+		return err
+	case entry.Event == events.Claimed && d.Attempt < looks:
+		return natsbus.Again(soon, errors.New("the project's licenses are being looked at"))
+	case !amendable(entry.Record):
+		return nil
+	}
+	inputs, err := l.store.Inputs(ctx, project)
+	if err != nil {
+		return err
+	}
+	c, err := l.compute(ctx, computeRequest{
+		Mode: store.Recompute, Pod: entry.Pod, Generation: entry.Generation, User: entry.User,
+		Project: &events.ProjectRequest{ID: project}, NotBefore: d.Task.At,
+	})
+	fault := (*licensing.Fault)(nil)
+	switch {
+	case errors.As(err, &fault):
+		// Its pod is none the worse for it.
+		l.log.Warn().Str("project_id", project).Str("reason", string(fault.Reason)).Str("cause", fault.Message).
+			Msg("Licenses have changed and cannot be used; the project keeps the pod that it has")
+		return l.store.NoteFault(ctx, project, inputs, fmt.Sprintf("%s: %s", fault.Reason, fault.Message))
+	case err != nil:
+		return err
+	case c.Changed:
+		return l.bus.AskRestart(ctx, entry, events.Restart{
+			Command: replacement(entry.Generation, c.RunQuota), Cause: events.CauseLicenses,
+			Message: "the project's licenses or settings have changed, and make another pod of it",
+		})
+	}
+	if err := l.store.NoteFault(ctx, project, inputs, ""); err != nil {
+		return err
+	}
+	_, _, err = l.bus.AppendAfter(ctx, entry, entry.Pod, events.Fact{
+		Kind: events.FactRelicense, Generation: entry.Generation, At: time.Now().UTC(), Licenses: c.Licenses,
+	})
+	return err
+}
+
+// replacement is the id of the create of a pod that has another quota than the one of a generation: the same
+// for the same change, so that it is made once.
+func replacement(generation string, quota json.RawMessage) string {
+	return "licenses-" + sum(generation, string(quota))
+}
+
+// revival is the id of the create by which a project that is to run always comes back at a time.
+func revival(project string, at time.Time) string {
+	return "revival-" + sum(project, at.UTC().Format(time.RFC3339Nano))
+}
+
+func sum(parts ...string) string {
+	digest := sha256.Sum256([]byte(strings.Join(parts, "\n")))
+	return hex.EncodeToString(digest[:16])
+}
+
+// revive starts a project that is to run always, is wanted, and does not run.
+func (l *licenser) revive(ctx context.Context, task events.ProjectTask) error {
+	u, err := l.store.Upkeep(ctx, task.Project)
+	if err != nil {
+		return err
+	}
+	now := u.Now
+	if now.Before(task.At) {
+		now = task.At // The broker's clock has decided.
+	}
+	if !u.AlwaysRunning || !u.Wanted || u.RetryAt.IsZero() || u.RetryAt.After(now) {
+		return nil
+	}
+	entry, err := l.bus.Last(ctx, events.ProjectPod(task.Project))
+	switch {
+	case err != nil:
+		return err
+	case entry.Restart != nil && !lost(entry):
+		return nil // Another pod follows without this.
+	case entry.Event == events.Ended, entry.Event.Over() && entry.Event != events.Gone:
+		return natsbus.Again(soon, errors.New("the project's last pod is being removed"))
+	case entry.Event != "" && entry.Event != events.Gone:
+		return nil
+	}
+	return l.bus.AskStart(ctx, revival(task.Project, u.RetryAt), events.ProjectRequest{ID: task.Project, Cause: events.CauseAlwaysRunning})
+}
+
+// idle warns or stops a project that nobody has used for long enough, or looks again when that may be so.
+func (l *licenser) idle(ctx context.Context, task events.ProjectTask) error {
+	entry, err := l.bus.Last(ctx, events.ProjectPod(task.Project))
+	if err != nil || upkeep.StateOf(entry.Record) != upkeep.Running {
+		return err
+	}
+	u, err := l.store.Upkeep(ctx, task.Project)
+	if err != nil {
+		return err
+	}
+	now := u.Now
+	if now.Before(task.At) {
+		now = task.At
+	}
+	next := upkeep.Idleness{}
+	if !u.AlwaysRunning {
+		next = upkeep.Idle(use(u, now, entry, l.config.Projects.IdleWarning))
+	}
+	if next.Stop {
+		return l.bus.AskDelete(ctx, entry, events.DeleteRequest{
+			Stop: true, Reason: events.Idle, Message: fmt.Sprintf("nobody has used the project for %s", u.IdleTimeout),
+		})
+	}
+	if !next.StopAt.Equal(entry.IdleStopAt) {
+		if _, _, err := l.bus.AppendAfter(ctx, entry, entry.Pod, events.Fact{
+			Kind: events.FactIdle, Generation: entry.Generation, At: time.Now().UTC(), IdleStopAt: next.StopAt,
+		}); err != nil {
+			return err
+		}
+	}
+	if next.Look.IsZero() {
+		return nil
+	}
+	return l.bus.ArmTask(ctx, events.TimerIdle, next.Look, task)
+}
