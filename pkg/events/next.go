@@ -332,6 +332,8 @@ func followed(before Record, fact Fact) *Restart {
 		return nil
 	case before.Restart != nil:
 		return before.Restart
+	case before.Event == Deleting && fact.Restart != nil && fact.Restart.Cause == CauseLicenses:
+		return nil // Somebody stopped it; nobody has asked for another.
 	}
 	return fact.Restart
 }

@@ -15,6 +15,10 @@ func restart(command string) events.Fact {
 	return fact(events.FactDelete, func(f *events.Fact) { f.Restart = &events.Restart{Command: command, Cause: events.CauseAsked} })
 }
 
+func licensesChange() events.Fact {
+	return fact(events.FactDelete, func(f *events.Fact) { f.Restart = &events.Restart{Command: "r3", Cause: events.CauseLicenses} })
+}
+
 func stop() events.Fact { return fact(events.FactDelete, func(f *events.Fact) { f.Stop = true }) }
 
 func TestNextRestart(t *testing.T) {
@@ -28,6 +32,8 @@ func TestNextRestart(t *testing.T) {
 		"the first of two":              {[]events.Fact{restart("r1"), restart("r2")}, "r1"},
 		"a restart of what is deleting": {[]events.Fact{remove(), restart("r1")}, "r1"},
 		"a delete after it":             {[]events.Fact{restart("r1"), remove()}, "r1"},
+		"licenses and what is deleting": {[]events.Fact{remove(), licensesChange()}, ""},
+		"licenses":                      {[]events.Fact{licensesChange()}, "r3"},
 		"a stop after it":               {[]events.Fact{restart("r1"), stop()}, ""},
 		"a stop alone":                  {[]events.Fact{stop()}, ""},
 		"gone keeps it":                 {[]events.Fact{restart("r1"), gone()}, "r1"},

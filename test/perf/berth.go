@@ -28,6 +28,7 @@ const (
 type berth struct {
 	url, manifest string
 	token         string // The key that every pod must have a token of; empty for none.
+	admin         string // The administrator's token; empty for none.
 	http          *http.Client
 	clients       kubernetes.Interface
 	namespace     string
@@ -182,6 +183,9 @@ func (b *berth) do(ctx context.Context, method, path string, body []byte) ([]byt
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	request.Header.Set("Content-Type", "application/json")
+	if b.admin != "" {
+		request.Header.Set("Authorization", "Bearer "+b.admin)
+	}
 	response, err := b.http.Do(request)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
@@ -192,7 +196,7 @@ func (b *berth) do(ctx context.Context, method, path string, body []byte) ([]byt
 	if err != nil {
 		return nil, fmt.Errorf("%s: read answer: %w", path, err)
 	}
-	if response.StatusCode != http.StatusOK {
+	if response.StatusCode/100 != 2 {
 		return nil, fmt.Errorf("%s: status %d: %s", path, response.StatusCode, bytes.TrimSpace(answer))
 	}
 	return answer, nil

@@ -23,7 +23,7 @@ func TestCommandLine(t *testing.T) {
 		"negative rounds": {args: []string{"--rounds=-1"}, wantCode: service.ExitUsage, wantStderr: "--rounds must be positive"},
 		"no such scenario": {
 			args: []string{"--scenario", "pods,fast"}, wantCode: service.ExitUsage,
-			wantStderr: `perf: there is no scenario "fast", only pods, full, alone, polls, abandon, list, start; see perf --help` + "\n",
+			wantStderr: `perf: there is no scenario "fast", only pods, full, projects, alone, polls, abandon, list, start; see perf --help` + "\n",
 		},
 		"half a pod's polls": {args: []string{"--polls", "7"}, wantCode: service.ExitUsage, wantStderr: "multiple of 20"},
 		"nothing to draw":    {args: []string{"--scenario=list", "--svg=x.svg"}, wantCode: service.ExitUsage, wantStderr: "--svg"},

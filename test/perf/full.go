@@ -30,6 +30,7 @@ import (
 	"k8s.io/client-go/tools/remotecommand"
 	watchtools "k8s.io/client-go/tools/watch"
 
+	"berth/cmd/devstack/stack/project"
 	"berth/pkg/kube"
 )
 
@@ -493,7 +494,7 @@ func (f *fullFloor) leftover(ctx context.Context) error {
 }
 
 // nothingLeft returns an error unless all the namespace's services, ingresses and
-// claims, and all volumes, are gone.
+// claims, and all volumes, are gone, but for those of the projects.
 func nothingLeft(ctx context.Context, clients kubernetes.Interface, namespace string) error {
 	var errs []error
 	count := func(kind string, list runtime.Object, err error) {
@@ -504,7 +505,7 @@ func nothingLeft(ctx context.Context, clients kubernetes.Interface, namespace st
 			errs = append(errs, fmt.Errorf("%d %s are left in the cluster", meta.LenList(list), kind))
 		}
 	}
-	core, all := clients.CoreV1(), metav1.ListOptions{}
+	core, all := clients.CoreV1(), metav1.ListOptions{LabelSelector: project.Others}
 	services, err := core.Services(namespace).List(ctx, all)
 	count("services", services, err)
 	ingresses, err := clients.NetworkingV1().Ingresses(namespace).List(ctx, all)

@@ -8,12 +8,15 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"berth/cmd/devstack/stack"
 	"berth/pkg/events"
 )
 
@@ -50,7 +53,13 @@ func measureProjects(ctx context.Context, l lab, r *report) error {
 	return l.withSite(ctx, "", func(ctx context.Context, s *site) error {
 		plain := newBerth(s.URL, s.ManifestsURL+"/notebook.yaml", s.clients, s.namespace, l.plan.Concurrency)
 		defer plain.close()
-		h := &hub{berth: plain}
+		token, err := os.ReadFile(filepath.Join(l.plan.Dir, stack.AdminTokenFile))
+		if err != nil {
+			return fmt.Errorf("read the administrator's token: %w", err)
+		}
+		own := *plain
+		own.admin = string(token)
+		h := &hub{berth: &own}
 		if err := h.prepare(ctx, l.plan.Users); err != nil {
 			return err
 		}

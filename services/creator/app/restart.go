@@ -26,6 +26,8 @@ func (c *creator) restart(ctx context.Context, d natsbus.Delivery) error {
 		return nil // Another pod has followed.
 	case errors.Is(err, events.ErrOver) && entry.Restart != nil:
 		return c.bus.AskFollowUp(ctx, entry.Record)
+	case d.Restart.Cause == events.CauseLicenses:
+		return nil // What was to be replaced is gone, or forgotten; nobody has asked for another.
 	case errors.Is(err, events.ErrOver), errors.Is(err, events.ErrOrder): // Gone, or forgotten since.
 		project, _ := events.ProjectOf(d.User)
 		return c.bus.AskStart(ctx, d.Restart.Command, events.ProjectRequest{ID: project, Cause: d.Restart.Cause})

@@ -14,27 +14,32 @@ import (
 func restarts(e natsbus.Entry) natsbus.Delivery {
 	return natsbus.Delivery{Attempt: 1, Command: events.Command{
 		Stage: events.StageRestart, ID: "next", Cluster: eventstest.Cluster, User: projectUser, Pod: projectPod, Generation: e.Generation,
-		After: e.Known(), Restart: &events.Restart{Command: "next", Cause: events.CauseLicenses, Message: "a license was added"},
+		After: e.Known(), Restart: &events.Restart{Command: "next", Cause: events.CauseAsked, Message: "a license was added"},
 	}}
 }
 
 func TestRestart(t *testing.T) {
 	t.Parallel()
-	wish := &events.Restart{Command: "next", Cause: events.CauseLicenses, Message: "a license was added"}
+	wish := &events.Restart{Command: "next", Cause: events.CauseAsked, Message: "a license was added"}
 	another := events.Fact{Kind: events.FactDelete, Restart: &events.Restart{Command: "another"}}
 	tests := map[string]struct {
 		last    events.Type
+		cause   events.Cause // Asked where it is empty.
 		between func(t *testing.T, b *bench, e natsbus.Entry)
 		event   events.Type
 		wish    *events.Restart
 		deletes int
 		starts  []string
 	}{
-		"it runs":             {last: events.Ready, event: events.Deleting, wish: wish, deletes: 1},
-		"it starts":           {last: events.Claimed, event: events.Deleting, wish: wish, deletes: 1},
-		"it ended":            {last: events.Ended, event: events.Deleting, wish: wish, deletes: 1},
-		"it is gone":          {last: events.Gone, event: events.Gone, starts: []string{"next"}},
-		"it is being stopped": {last: events.Deleting, event: events.Deleting, wish: wish, deletes: 1},
+		"it runs":                               {last: events.Ready, event: events.Deleting, wish: wish, deletes: 1},
+		"it starts":                             {last: events.Claimed, event: events.Deleting, wish: wish, deletes: 1},
+		"it ended":                              {last: events.Ended, event: events.Deleting, wish: wish, deletes: 1},
+		"it is gone":                            {last: events.Gone, event: events.Gone, starts: []string{"next"}},
+		"it is being stopped":                   {last: events.Deleting, event: events.Deleting, wish: wish, deletes: 1},
+		"it is gone, and licenses have changed": {last: events.Gone, cause: events.CauseLicenses, event: events.Gone},
+		"it is being stopped, and licenses have changed": {
+			last: events.Deleting, cause: events.CauseLicenses, event: events.Deleting, deletes: 1,
+		},
 		"another wish was first": {
 			last: events.Ready, between: func(t *testing.T, b *bench, e natsbus.Entry) {
 				t.Helper()
@@ -64,6 +69,9 @@ func TestRestart(t *testing.T) {
 			b := newBench(t)
 			entry := eventstest.Bring(t, b.bus, projectPod, projectUser, tt.last)
 			d := restarts(entry)
+			if tt.cause != "" {
+				d.Restart.Cause = tt.cause
+			}
 			if tt.between != nil {
 				tt.between(t, b, entry)
 			}

@@ -83,9 +83,9 @@ type keeper struct {
 
 	// seen is what was last done about, by pod.
 	seen map[string]situation
-	// pace spreads what has to be computed again; due is when, by project.
+	// pace spreads what has to be computed again; due is what has been asked for, by project.
 	pace *upkeep.Pace
-	due  map[string]time.Time
+	due  map[string]due
 	// asked are the commands of starts that a hub waits for, by project.
 	asked map[string]string
 	// queue is when the stream of the commands was made.
@@ -97,7 +97,7 @@ func newKeeper(l *licenser) *keeper {
 		store: l.store, bus: l.bus, log: l.log.With().Bool("keeper", true).Logger(), config: l.config.Projects,
 		records: newInbox[string](), changes: newInbox[store.Change](),
 		seen: map[string]situation{}, pace: upkeep.NewPace(l.config.Projects.RestartsPerSecond),
-		due: map[string]time.Time{}, asked: map[string]string{},
+		due: map[string]due{}, asked: map[string]string{},
 	}
 	k.table = l.bus.NewTable(false, func(e natsbus.Entry) { k.records.put(e.Pod) })
 	return k

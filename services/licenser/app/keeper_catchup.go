@@ -81,8 +81,8 @@ func (k *keeper) rearm(ctx context.Context, pods []natsbus.Entry) error {
 
 // recomputeOutdated finds projects whose inputs have changed unnoticed.
 func (k *keeper) recomputeOutdated(ctx context.Context, pods []natsbus.Entry) error {
-	for project, at := range k.due {
-		if time.Since(at) > pending {
+	for project, before := range k.due {
+		if time.Since(before.at) > pending {
 			delete(k.due, project)
 		}
 	}

@@ -15,6 +15,12 @@ import (
 // pending is how long the keeper waits for what it has asked for before it asks again.
 const pending = time.Minute
 
+// due says that a project is to be computed again: when, and from which inputs.
+type due struct {
+	at     time.Time
+	inputs string
+}
+
 // errLater is returned for what cannot be done before something that is under way has come to its end.
 var errLater = errors.New("the project's next pod is about to be made")
 
@@ -116,17 +122,17 @@ func amendable(r events.Record) bool {
 }
 
 // recompute has projects computed again, the first at once and the others at the site's pace.
-func (k *keeper) recompute(ctx context.Context, projects []string) error {
+func (k *keeper) recompute(ctx context.Context, projects []store.Outdated) error {
 	now := time.Now()
-	for _, project := range projects {
-		if now.Sub(k.due[project]) < pending {
+	for _, p := range projects {
+		if before := k.due[p.Project]; before.inputs == p.Inputs && now.Sub(before.at) < pending {
 			continue // It is under way.
 		}
 		at := k.pace.Next(now)
-		if err := askRecompute(ctx, k.bus, project, now, at); err != nil {
+		if err := askRecompute(ctx, k.bus, p.Project, now, at); err != nil {
 			return err
 		}
-		k.due[project] = at
+		k.due[p.Project] = due{at, p.Inputs}
 	}
 	return nil
 }

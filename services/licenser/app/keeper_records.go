@@ -45,10 +45,8 @@ func (k *keeper) look(ctx context.Context, pod string) error {
 			return err
 		}
 	}
-	if entry.Event == events.Gone {
-		if err := k.seats(ctx, entry); err != nil {
-			return err
-		}
+	if err := k.seats(ctx, entry); err != nil {
+		return err
 	}
 	k.seen[pod] = s
 	return nil
@@ -60,12 +58,18 @@ func projectOf(r events.Record) (project string, ok bool) {
 	return project, ok && events.ProjectID(project) && r.Pod == events.ProjectPod(project)
 }
 
-// seats frees what a pod that is gone has used, or keeps it for the one that follows.
-func (k *keeper) seats(ctx context.Context, gone natsbus.Entry) error {
-	if gone.Restart == nil {
-		return k.store.FreeSeats(ctx, gone.Cluster, gone.Pod, gone.Generation)
+// seats frees what a pod that is gone has used, or keeps it for the one that follows. A pod that was found in the
+// cluster because the log had been lost goes on with the seats that it had.
+func (k *keeper) seats(ctx context.Context, e natsbus.Entry) error {
+	switch {
+	case e.Event == events.Gone && e.Restart == nil:
+		return k.store.FreeSeats(ctx, e.Cluster, e.Pod, e.Generation)
+	case e.Event == events.Gone:
+		return k.store.KeepSeats(ctx, e.Cluster, e.Pod, e.Generation, e.Time.Add(seatKeeping))
+	case e.ClaimedAt.IsZero():
+		return k.store.InheritSeats(ctx, e.Cluster, e.Pod, e.Generation)
 	}
-	return k.store.KeepSeats(ctx, gone.Cluster, gone.Pod, gone.Generation, gone.Time.Add(seatKeeping))
+	return nil
 }
 
 // project notes what a record means for the project, and begins what follows from it.

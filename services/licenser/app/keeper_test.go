@@ -179,3 +179,40 @@ func TestMoreSeats(t *testing.T) {
 		t.Errorf("%d restarts, want 3", n)
 	}
 }
+
+// TestLostLog: a project whose pod was found in the cluster, because the log had been lost, has its seats still.
+func TestLostLog(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.licenser(t)
+	w.license(t, licenseNo(1), `{"cpu":2,"ram":4}`)
+	w.row(t, projectNo(1), licenseNo(1))
+	w.row(t, projectNo(2), licenseNo(1))
+	w.start(t, projectNo(1), projectNo(2))
+	before := w.last(t, projectNo(1))
+	eventstest.DeleteStream(t, w.server, events.LogStream)
+	if err := w.bus.Provision(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	record := events.Record{Cluster: before.Cluster, Pod: before.Pod, User: before.User, Command: before.Command}
+	found, err := w.append(t.Context(), before.Pod, events.Fact{Kind: events.FactAdopt, Record: record, Observed: events.Observed{UID: "uid"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.append(t.Context(), before.Pod, eventstest.Observe(found.Generation, eventstest.Ready("uid", "5"))); err != nil {
+		t.Fatal(err)
+	}
+	// Both have had their seats for long.
+	w.exec(t, `UPDATE berth.seats SET granted_at = now() - interval '1 hour'`)
+	if got := w.one(t, `SELECT count(*) FROM berth.seats`); got != "2" {
+		t.Errorf("%s seats while the log is not complete, want both", got)
+	}
+	eventstest.MarkComplete(t, w.bus)
+	eventstest.Eventually(t, "the one that is not there has lost its seat", func() bool { return w.one(t, `SELECT count(*) FROM berth.seats`) == "1" })
+	if got := w.one(t, `SELECT project_id || ' ' || generation FROM berth.seats`); got != projectNo(1)+" "+found.Generation {
+		t.Errorf("the seat is %s's, want that of %s %s", got, projectNo(1), found.Generation)
+	}
+	eventstest.Eventually(t, "the rows say so", func() bool {
+		return w.state(t, projectNo(1)) == "running" && w.state(t, projectNo(2)) == "opened"
+	})
+}

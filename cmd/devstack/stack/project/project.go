@@ -40,6 +40,14 @@ func Provide(ctx context.Context, clients kubernetes.Interface, namespace string
 	return nil
 }
 
+// Others is the label selector of claims and volumes that are not made here.
+const Others = labelManagedBy + "!=devstack"
+
+// labelManagedBy is Kubernetes' own: https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels.
+const labelManagedBy = "app.kubernetes.io/managed-by"
+
+func labels() map[string]string { return map[string]string{labelManagedBy: "devstack"} }
+
 // ProvideClaims makes the two claims, and volumes for them that only simulated nodes can
 // mount.
 func ProvideClaims(ctx context.Context, clients kubernetes.Interface, namespace string, site config.Projects) error {
@@ -47,7 +55,7 @@ func ProvideClaims(ctx context.Context, clients kubernetes.Interface, namespace 
 		size := corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Ti")}
 		volume := namespace + "-" + claim
 		_, err := clients.CoreV1().PersistentVolumes().Create(ctx, &corev1.PersistentVolume{
-			ObjectMeta: metav1.ObjectMeta{Name: volume},
+			ObjectMeta: metav1.ObjectMeta{Name: volume, Labels: labels()},
 			Spec: corev1.PersistentVolumeSpec{
 				Capacity: size, AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteMany},
 				PersistentVolumeReclaimPolicy: corev1.PersistentVolumeReclaimRetain,
@@ -59,7 +67,7 @@ func ProvideClaims(ctx context.Context, clients kubernetes.Interface, namespace 
 			return fmt.Errorf("make the volume of %s: %w", claim, err)
 		}
 		_, err = clients.CoreV1().PersistentVolumeClaims(namespace).Create(ctx, &corev1.PersistentVolumeClaim{
-			ObjectMeta: metav1.ObjectMeta{Name: claim},
+			ObjectMeta: metav1.ObjectMeta{Name: claim, Labels: labels()},
 			Spec: corev1.PersistentVolumeClaimSpec{
 				AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteMany}, VolumeName: volume, StorageClassName: new(""),
 				Resources: corev1.VolumeResourceRequirements{Requests: size},

@@ -200,13 +200,22 @@ func (h *Handler) bringUp(x *exchange, s StartProject) (answer, error) {
 	return answer{status: status, body: podOf(e, h.IngressDomain), location: podPath(e)}, nil
 }
 
+// tellTime is how long a stop waits for the licenser to hear of it.
+const tellTime = 2 * time.Second
+
 func (h *Handler) stopProject(x *exchange) (answer, error) {
-	if _, err := h.projectID(x); err != nil {
+	id, err := h.projectID(x)
+	if err != nil {
 		return answer{}, err
 	}
+	// A project that is to run always, and waits for its next start, has no pod that could
+	// tell. The log tells of a pod that is there, also while the database is away.
+	ctx, cancel := context.WithTimeout(x.r.Context(), tellTime)
+	defer cancel()
+	told := h.Asks.Ask(ctx, wire.MethodStop, wire.ProjectRef{ID: id}, nil)
 	a, err := h.removePod(x)
 	if f, ok := errors.AsType[*Fault](err); ok && f.Reason == events.NotFound {
-		return answer{status: http.StatusNoContent}, nil // It does not run.
+		return answer{status: http.StatusNoContent}, told
 	}
 	return a, err
 }

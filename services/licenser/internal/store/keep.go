@@ -130,6 +130,22 @@ func (s *Store) ProjectsWith(ctx context.Context, cluster, license, after string
 		WHERE $3 = '' OR id > nullif($3, '')::uuid ORDER BY id LIMIT $4`, cluster, license, after, limit)
 }
 
+// InheritSeats gives the seats of a pod, and their use, to another generation: the one that it has in a log that was made
+// anew.
+func (s *Store) InheritSeats(ctx context.Context, cluster, pod, generation string) error {
+	return s.transact(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
+		const theirs = ` SET generation = $3 WHERE cluster = $1 AND pod = $2 AND generation <> $3 AND `
+		for _, statement := range []string{
+			`UPDATE berth.seats` + theirs + `kept_until IS NULL`, `UPDATE berth.usage_log` + theirs + `stop IS NULL`,
+		} {
+			if _, err := tx.Exec(ctx, statement, cluster, pod, generation); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 // ActionRequest is what a hub has written into a project's row for Berth to do.
 type ActionRequest struct {
 	Project string

@@ -60,11 +60,25 @@ func (c *check) reserve(ctx context.Context, licenses []string) error {
 	return nil
 }
 
+// Outdated is a project whose inputs are others than those that it was last computed from.
+type Outdated struct {
+	Project string
+	// Inputs is the digest of what they are now.
+	Inputs string
+}
+
 // Outdated returns those of the projects whose inputs are others than those that they were last computed from,
 // ascending.
-func (s *Store) Outdated(ctx context.Context, projects []string) ([]string, error) {
-	return s.texts(ctx, `SELECT p.project_id::text FROM public.projects p LEFT JOIN berth.projects b USING (project_id)
-		WHERE p.project_id = ANY($1::uuid[]) AND b.digest IS DISTINCT FROM `+inputsDigest+` ORDER BY 1`, projects)
+func (s *Store) Outdated(ctx context.Context, projects []string) ([]Outdated, error) {
+	rows, err := s.pool.Query(ctx, `SELECT id, inputs FROM (
+			SELECT p.project_id::text AS id, b.digest AS known, `+inputsDigest+` AS inputs
+			FROM public.projects p LEFT JOIN berth.projects b USING (project_id) WHERE p.project_id = ANY($1::uuid[])
+		) o WHERE known IS DISTINCT FROM inputs ORDER BY 1`, projects)
+	if err != nil {
+		return nil, away(ctx, err)
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Outdated])
+	return found, away(ctx, err)
 }
 
 // Inputs is the digest of the inputs of a project now, empty for none.
