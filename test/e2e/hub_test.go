@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -214,9 +215,7 @@ func (h *hub) license(t *testing.T, members map[string]any) string {
 func (h *hub) putLicense(t *testing.T, id string, members map[string]any) reply {
 	t.Helper()
 	all := map[string]any{"id": id, "title": "License " + id[:4], "activates": "2020-01-01T00:00:00Z"}
-	for name, value := range members {
-		all[name] = value
-	}
+	maps.Copy(all, members)
 	return h.call(t, http.MethodPut, "/v1/licenses/"+id, all)
 }
 
@@ -334,8 +333,8 @@ func soon(d time.Duration) string { return time.Now().Add(d).UTC().Format(time.R
 // template changes the template as an administrator does.
 func (h *hub) template(t *testing.T, change func(pod object)) {
 	t.Helper()
-	maps := h.kube.CoreV1().ConfigMaps(h.namespace)
-	kept, err := maps.Get(t.Context(), h.settings.Projects.TemplateConfigMap, metav1.GetOptions{})
+	templates := h.kube.CoreV1().ConfigMaps(h.namespace)
+	kept, err := templates.Get(t.Context(), h.settings.Projects.TemplateConfigMap, metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -349,7 +348,7 @@ func (h *hub) template(t *testing.T, change func(pod object)) {
 		t.Fatal(err)
 	}
 	kept.Data[h.settings.Projects.TemplateKey] = string(text)
-	if _, err := maps.Update(t.Context(), kept, metav1.UpdateOptions{}); err != nil {
+	if _, err := templates.Update(t.Context(), kept, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -100,7 +100,7 @@ func (h *hub) withStatus(t *testing.T, ids []string, license, status string) []s
 }
 
 // sharing is how many projects share a license in TestSharedLicense.
-var sharing = flag.Int("sharing", 60, "how many projects share the license that is edited") //nolint:gochecknoglobals // A flag.
+var sharing = flag.Int("sharing", 60, "how many projects share the license that is edited")
 
 // TestSharedLicense: many running projects share a license that is edited. Each is
 // restarted once, paced, none twice, none forgotten, though the licenser that found them dies half-way.

@@ -248,13 +248,14 @@ func (h histogram) quantile(q float64) float64 {
 	slices.Sort(bounds)
 	low, below := 0.0, 0.0
 	for _, bound := range bounds {
-		if count := h[bound]; count >= q*total {
-			if math.IsInf(bound, 1) || count == below {
-				return 1000 * low
-			}
-			return 1000 * (low + (bound-low)*(q*total-below)/(count-below))
-		} else {
+		count := h[bound]
+		switch {
+		case count < q*total:
 			low, below = bound, count
+		case math.IsInf(bound, 1) || count == below:
+			return 1000 * low
+		default:
+			return 1000 * (low + (bound-low)*(q*total-below)/(count-below))
 		}
 	}
 	return 1000 * low
