@@ -2,7 +2,6 @@ package natsbus
 
 import (
 	"context"
-	"strconv"
 	"time"
 
 	"berth/pkg/events"
@@ -67,9 +66,4 @@ func (b *Bus) taskCommand(task events.ProjectTask) events.Command {
 		id = "license-" + task.License
 	}
 	return events.Command{Stage: events.StageProject, ID: id, Cluster: b.cluster, Task: &task}
-}
-
-// TaskCause is a cause of tasks that come of a record in the log.
-func TaskCause(entry Entry, do events.TaskKind) string {
-	return strconv.FormatUint(entry.Sequence, 10) + "-" + string(do)
 }
