@@ -165,8 +165,17 @@ func TestV1ProjectLife(t *testing.T) {
 	release := s.hold(projectA)
 	defer release()
 
-	if got := s.do(projectA, "stop", nil, nil); got.status != http.StatusNoContent {
-		t.Fatalf("stop of what never ran: %d %s", got.status, got.raw)
+	// It may be about to be started again, which the licenser alone knows.
+	if got := s.do(projectA, "stop", nil, nil); got.status != http.StatusServiceUnavailable {
+		t.Fatalf("stop of what never ran, and no licenser: %d %s", got.status, got.raw)
+	}
+	var told []string
+	s.licenser(func(q natsbus.Question) (any, error) {
+		told = append(told, q.Method)
+		return nil, nil
+	})
+	if got := s.do(projectA, "stop", nil, nil); got.status != http.StatusNoContent || !slices.Equal(told, []string{wire.MethodStop}) {
+		t.Fatalf("stop of what never ran: %d %s, and the licenser was told %v", got.status, got.raw, told)
 	}
 	body := object{"image": "i", "tag": "t", "env": object{"A": "1"}, "config": object{"x": 1}}
 	made := s.do(strings.ToUpper(projectA), "start?wait=ready", body, nil)
