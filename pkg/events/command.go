@@ -124,8 +124,35 @@ type ProjectRequest struct {
 	// {project_config} becomes: a JSON object.
 	Env    map[string]string `json:"env,omitempty"`
 	Config json.RawMessage   `json:"config,omitempty"`
+	// Reset names those of the four that are to be as the site gives them, not as at the last
+	// start: ResetImage and so on. One that is set all the same is as it is set.
+	Reset []string `json:"reset,omitempty"`
 	// Cause says who wants the project to run.
 	Cause Cause `json:"cause,omitempty"`
+}
+
+// What [ProjectRequest.Reset] may name.
+const (
+	ResetImage  = "image"
+	ResetTag    = "tag"
+	ResetEnv    = "env"
+	ResetConfig = "config"
+)
+
+// Resets says whether a member is to be as the site gives it.
+func (r ProjectRequest) Resets(member string) bool { return slices.Contains(r.Reset, member) }
+
+// check refuses a project that cannot be one, or is not the one of a user.
+func (r ProjectRequest) check(user string) error {
+	if !ProjectID(r.ID) || user != ProjectUser(r.ID) {
+		return fmt.Errorf("project_id %.40q is no UUID in lower case, or not the one of user_id: %w", r.ID, ErrMalformed)
+	}
+	for _, member := range r.Reset {
+		if !slices.Contains([]string{ResetImage, ResetTag, ResetEnv, ResetConfig}, member) {
+			return fmt.Errorf("reset of %.40q, which is none of image, tag, env and config: %w", member, ErrMalformed)
+		}
+	}
+	return nil
 }
 
 // Cause says why a project is started, stopped or started again.
@@ -381,8 +408,10 @@ func (c Command) checkProjects() error {
 			return fmt.Errorf("create with manifest_url and project: %w", ErrMalformed)
 		}
 	}
-	if request != nil && (!ProjectID(request.ID) || c.User != ProjectUser(request.ID)) {
-		return fmt.Errorf("project_id %.40q is no UUID in lower case, or not the one of user_id: %w", request.ID, ErrMalformed)
+	if request != nil {
+		if err := request.check(c.User); err != nil {
+			return err
+		}
 	}
 	if c.Stage == StageRestart {
 		if project, ok := ProjectOf(c.User); !ok || !ProjectID(project) {

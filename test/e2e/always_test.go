@@ -57,8 +57,6 @@ func TestGivenUp(t *testing.T) {
 	license := h.license(t, object{"quota": object{"cpu": 1, "ram": 1, "always_running": true}})
 	id := h.newProject(t, license)
 	h.template(t, func(pod object) {
-		// The simulated node plays a container that fails.
-		pod["metadata"].(object)["annotations"] = object{"kwok.dev/sample": "x"}
 		pod["spec"].(object)["serviceAccountName"] = "no-such-account"
 	})
 	h.call(t, http.MethodPost, "/v1/projects/"+id+"/start?wait=ready", nil)

@@ -67,7 +67,7 @@ func newHubAt(t *testing.T, address string, prepare func(*pgxpool.Pool), change 
 	if err := project.ProvideClaims(t.Context(), h.kube, h.namespace, site); err != nil {
 		t.Fatal(err)
 	}
-	for _, claim := range []string{site.DataClaim, site.SoftwareClaim} {
+	for _, claim := range project.Claims(site) {
 		h.bound(t, claim)
 	}
 	h.services = h.start(t, all()...)

@@ -75,6 +75,10 @@ type LicenseList struct {
 // LicenseRef names a license.
 type LicenseRef struct {
 	ID string `json:"id"`
+	// Revision, where it is set, must be that of the license that is deleted: else the fault is CONFLICT.
+	Revision string `json:"revision,omitempty"`
+	// Actor is who deletes it, for the log.
+	Actor string `json:"actor,omitempty"`
 }
 
 // PutLicense saves a license, a new one or in place of the one that has its id.

@@ -253,6 +253,7 @@ func TestExample(t *testing.T) {
 		zero.IngressClass, zero.IngressAnnotations = "", nil
 		zero.AllowedHosts = nil
 		zero.Projects.Image, zero.Projects.Tag, zero.Projects.ProtectedPaths, zero.Projects.Forbid = "", "", nil, nil
+		zero.Projects.DataClaim, zero.Projects.SoftwareClaim = "", ""
 	}
 	if diff := cmp.Diff(want, shared, compare()); diff != "" {
 		t.Errorf("defaults of the example (-default +example):\n%s", diff)

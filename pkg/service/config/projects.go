@@ -14,7 +14,7 @@ type Projects struct {
 	TemplateConfigMap, TemplateKey string
 	// Image and Tag are what {PROJECT_IMAGE} and {PROJECT_TAG} become where a start does not say.
 	Image, Tag string
-	// DataClaim and SoftwareClaim are the claims of the volumes home and software.
+	// DataClaim and SoftwareClaim are the claims of the volumes home and software, empty for those of the template.
 	DataClaim, SoftwareClaim string
 	// HomePath and SharedFilesPath are folders in the data claim; {project_id} in them is the project.
 	HomePath, SharedFilesPath string
@@ -50,7 +50,6 @@ const projectPlaceholder = "{project_id}"
 func defaultProjects() Projects {
 	return Projects{
 		TemplateConfigMap: "project-pod", TemplateKey: "project.json",
-		DataClaim: "projects-data", SoftwareClaim: "projects-software",
 		HomePath: "projects/" + projectPlaceholder, SharedFilesPath: "shares/" + projectPlaceholder,
 		MemoryRequestPercent: 100,
 		RestartsPerSecond:    5, AlwaysRunningFailures: 10,
@@ -96,9 +95,9 @@ func (v *validator) projects(p Projects) {
 	v.check(at("templateKey"), dataKey(p.TemplateKey))
 	v.optional(at("image"), p.Image, reference)
 	v.optional(at("tag"), p.Tag, reference)
-	v.check(at("dataClaim"), subdomain(p.DataClaim))
-	v.check(at("softwareClaim"), subdomain(p.SoftwareClaim))
-	if p.DataClaim == p.SoftwareClaim {
+	v.optional(at("dataClaim"), p.DataClaim, subdomain)
+	v.optional(at("softwareClaim"), p.SoftwareClaim, subdomain)
+	if p.DataClaim == p.SoftwareClaim && p.DataClaim != "" {
 		v.check(at("softwareClaim"), "is the same as dataClaim: the software of all projects must not be where their data is")
 	}
 	v.check(at("homePath"), projectFolder(p.HomePath))

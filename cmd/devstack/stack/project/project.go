@@ -3,6 +3,7 @@
 package project
 
 import (
+	"cmp"
 	"context"
 	_ "embed" // The template.
 	"fmt"
@@ -48,10 +49,16 @@ const labelManagedBy = "app.kubernetes.io/managed-by"
 
 func labels() map[string]string { return map[string]string{labelManagedBy: "devstack"} }
 
+// Claims are the claims of the sample template, or those that the site names in their
+// place.
+func Claims(site config.Projects) []string {
+	return []string{cmp.Or(site.DataClaim, "projects-data"), cmp.Or(site.SoftwareClaim, "projects-software")}
+}
+
 // ProvideClaims makes the two claims, and volumes for them that only simulated nodes can
 // mount.
 func ProvideClaims(ctx context.Context, clients kubernetes.Interface, namespace string, site config.Projects) error {
-	for _, claim := range []string{site.DataClaim, site.SoftwareClaim} {
+	for _, claim := range Claims(site) {
 		size := corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Ti")}
 		volume := namespace + "-" + claim
 		_, err := clients.CoreV1().PersistentVolumes().Create(ctx, &corev1.PersistentVolume{
