@@ -175,7 +175,7 @@ func (f *fakeAPI) preview(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	p := map[string]any{
-		"licenses": []any{map[string]any{"id": "aaaaaaaa", "title": "Course", "status": "active"}},
+		"licenses": []any{map[string]any{"id": "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa", "title": "Course", "status": "active"}},
 		"pod":      map[string]any{"spec": map[string]any{"env": "s3cret"}},
 		"diff": []any{
 			map[string]any{"op": "add", "path": "/metadata/labels/course", "value": "physics"},

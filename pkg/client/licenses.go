@@ -236,7 +236,13 @@ func (c *Client) SaveLicense(ctx context.Context, l SiteLicense, save Save) (Sit
 
 // DeleteLicense deletes a license.
 func (c *Client) DeleteLicense(ctx context.Context, id string) error {
-	return c.ask(ctx, request{method: http.MethodDelete, path: []string{"licenses", id}}, nil)
+	return c.DeleteLicenseAs(ctx, id, "")
+}
+
+// DeleteLicenseAs deletes a license if it still has a revision, any where that is empty. Of a license that was changed
+// meanwhile the [*Problem] has the status 412.
+func (c *Client) DeleteLicenseAs(ctx context.Context, id, revision string) error {
+	return c.ask(ctx, request{method: http.MethodDelete, path: []string{"licenses", id}, match: revision}, nil)
 }
 
 // Seats returns who uses a license now.

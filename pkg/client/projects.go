@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 )
 
@@ -80,6 +81,9 @@ type StartProject struct {
 	Image, Tag string
 	Env        map[string]string
 	Config     json.RawMessage
+	// Reset names what is to be as the site gives it, in place of as at the last start: image, tag, env
+	// and config. One that is set all the same is as it is set.
+	Reset []string
 	// Key is the Idempotency-Key; without one the client makes one for this call.
 	Key string
 	// WaitReady waits until the pod is ready. What makes it fail is then a [*Problem].
@@ -91,11 +95,26 @@ type StartProject struct {
 // the same request is made again.
 func (c *Client) StartProject(ctx context.Context, s StartProject) (Pod, error) {
 	body := struct {
-		Image  string            `json:"image,omitempty"`
-		Tag    string            `json:"tag,omitempty"`
-		Env    map[string]string `json:"env,omitempty"`
+		Image  *string           `json:"image,omitempty"`
+		Tag    *string           `json:"tag,omitempty"`
+		Env    map[string]string `json:"env,omitzero"`
 		Config json.RawMessage   `json:"config,omitempty"`
-	}{s.Image, s.Tag, s.Env, s.Config}
+	}{Config: s.Config}
+	if s.Image != "" || slices.Contains(s.Reset, "image") {
+		body.Image = &s.Image
+	}
+	if s.Tag != "" || slices.Contains(s.Reset, "tag") {
+		body.Tag = &s.Tag
+	}
+	switch {
+	case len(s.Env) > 0:
+		body.Env = s.Env
+	case slices.Contains(s.Reset, "env"):
+		body.Env = map[string]string{}
+	}
+	if len(s.Config) == 0 && slices.Contains(s.Reset, "config") {
+		body.Config = json.RawMessage("{}")
+	}
 	return c.bringUp(ctx, s.ID, "start", body, s.Key, s.WaitReady)
 }
 

@@ -215,9 +215,18 @@ func ProjectUser(project string) string { return projectPrefix + project }
 func ProjectOf(user string) (project string, ok bool) { return strings.CutPrefix(user, projectPrefix) }
 
 // ProjectPod is the name of a project's pod.
-func ProjectPod(project string) string { return "project-" + project }
+func ProjectPod(project string) string { return projectPodPrefix + project }
 
-const projectPrefix = "project:"
+// IsProjectPod says whether a pod's name is that of a project's pod, whoever has it.
+func IsProjectPod(name string) bool {
+	project, ok := strings.CutPrefix(name, projectPodPrefix)
+	return ok && ProjectID(project)
+}
+
+const (
+	projectPrefix    = "project:"
+	projectPodPrefix = "project-"
+)
 
 // ProjectID says whether a text is a project's or a license's id as Berth writes it: a UUID (RFC 9562)
 // in lower case.

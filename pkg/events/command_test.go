@@ -115,9 +115,19 @@ func TestCommandCheck(t *testing.T) {
 		"no restart":          {restart, func(c *events.Command) { c.Restart = nil }, events.ErrMalformed, "restart"},
 		"restart of a person": {restart, func(c *events.Command) { c.User = user }, events.ErrMalformed, "no project"},
 		"no task":             {task, func(c *events.Command) { c.Task = nil }, events.ErrMalformed, "task"},
-		"unknown task":        {task, func(c *events.Command) { c.Task = &events.ProjectTask{Do: "paint"} }, events.ErrMalformed, "paint"},
-		"task about nothing":  {task, func(c *events.Command) { c.Task = &events.ProjectTask{Do: events.TaskLicense} }, events.ErrMalformed, "UUID"},
-		"task for all":        {task, func(c *events.Command) { c.Task = &events.ProjectTask{Do: events.TaskSettings} }, nil, ""},
+		"unknown reset": {create, func(c *events.Command) {
+			c.User, c.Create = events.ProjectUser(project), &events.CreateRequest{
+				Deadline: at(1), Project: &events.ProjectRequest{ID: project, Reset: []string{events.ResetImage, "paint"}},
+			}
+		}, events.ErrMalformed, "paint"},
+		"resets": {create, func(c *events.Command) {
+			c.User, c.Create = events.ProjectUser(project), &events.CreateRequest{Deadline: at(1), Project: &events.ProjectRequest{
+				ID: project, Reset: []string{events.ResetImage, events.ResetTag, events.ResetEnv, events.ResetConfig},
+			}}
+		}, nil, ""},
+		"unknown task":       {task, func(c *events.Command) { c.Task = &events.ProjectTask{Do: "paint"} }, events.ErrMalformed, "paint"},
+		"task about nothing": {task, func(c *events.Command) { c.Task = &events.ProjectTask{Do: events.TaskLicense} }, events.ErrMalformed, "UUID"},
+		"task for all":       {task, func(c *events.Command) { c.Task = &events.ProjectTask{Do: events.TaskSettings} }, nil, ""},
 		"manifest and project": {
 			create, func(c *events.Command) { c.Create.Project = &events.ProjectRequest{ID: project} }, events.ErrMalformed, "manifest_url and project",
 		},

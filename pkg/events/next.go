@@ -226,9 +226,9 @@ func launch(before Record, fact Fact) (Record, bool, error) {
 		if before.LaunchingAt.IsZero() {
 			r.Warnings = append(slices.Clone(before.Warnings), fact.Warnings...)
 		}
-		// Another try to get a name that somebody else's object has, or storage that is
-		// not bound, is no progress, and still waits for the same.
-		if before.Reason != NameOccupied && before.Reason != StoragePending {
+		// Another try to get a name that somebody else's object has, storage that is
+		// not bound, or an API server that fails, is no progress, and still waits for the same.
+		if before.Reason != NameOccupied && before.Reason != StoragePending && before.Reason != Unavailable {
 			r.ProgressAt = fact.At
 			r.Reason, r.Message = "", ""
 		}

@@ -166,8 +166,11 @@ func TestNextFillsTheRecord(t *testing.T) {
 		facts []events.Fact
 		want  events.Reason
 	}{
-		"waiting":              {[]events.Fact{claim(), license(), wait()}, events.StoragePending},
-		"launching waits on":   {[]events.Fact{claim(), license(), wait(), launch()}, events.StoragePending},
+		"waiting":            {[]events.Fact{claim(), license(), wait()}, events.StoragePending},
+		"launching waits on": {[]events.Fact{claim(), license(), wait(), launch()}, events.StoragePending},
+		"launching fails on": {
+			[]events.Fact{claim(), license(), launch(), fact(events.FactWait, func(f *events.Fact) { f.Reason = events.Unavailable }), launch()}, events.Unavailable,
+		},
 		"launched clears it":   {[]events.Fact{claim(), license(), wait(), launch(), launched()}, ""},
 		"tokens are missing":   {[]events.Fact{claim(), license(), withTokens(), launched(), ready()}, events.TokensPending},
 		"tokens are copied":    {[]events.Fact{claim(), license(), withTokens(), launched(), ready(), finish()}, ""},
@@ -368,6 +371,7 @@ func TestNextClipsMessages(t *testing.T) {
 		"over the limit":       {strings.Repeat("x", limit+1), strings.Repeat("x", limit-3) + "…"},
 		"in a character":       {"x" + strings.Repeat("é", limit), "x" + strings.Repeat("é", (limit-4)/2) + "…"},
 		"not UTF-8":            {"a\xffb\xc3", "a\uFFFDb\uFFFD"},
+		"with U+0000":          {"boom\x00, \x00\x00no", "boom, no"},
 		"not UTF-8, all of it": {strings.Repeat("\xff", limit), "\uFFFD"},
 	}
 	for name, tc := range tests {

@@ -164,9 +164,9 @@ func (o Observed) same(p Observed) bool {
 const maxMessage = 2048
 
 // clip shortens a message to maxMessage, at a character's end, and makes it
-// valid UTF-8, as JSON wants it.
+// valid UTF-8, as JSON wants it, without U+0000, which databases do not take.
 func clip(s string) string {
-	s = strings.ToValidUTF8(s, "\uFFFD")
+	s = strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "")
 	if len(s) <= maxMessage {
 		return s
 	}

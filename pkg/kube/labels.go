@@ -19,10 +19,12 @@ const (
 	LabelPodName = "podName"
 	// LabelCreatedForPod is on services and ingresses: the name of their pod.
 	LabelCreatedForPod = "createdForPod"
-	// LabelRun is RunProject on the pods of projects, and LabelProject their project's id.
-	LabelRun     = "run"
-	LabelProject = "project_id"
-	RunProject   = "project"
+	// LabelRun is RunProject on the pods of projects, LabelProject their project's id, and
+	// LabelProjectTag the tag of their image.
+	LabelRun        = "run"
+	LabelProject    = "project_id"
+	LabelProjectTag = "project_tag"
+	RunProject      = "project"
 )
 
 // Selector is the label selector of watches and lists of pods. Every pod that
@@ -66,6 +68,12 @@ func ProjectLabels(name, user string) map[string]string {
 	all[LabelRun], all[LabelProject] = RunProject, LabelValue(strings.TrimPrefix(user, projectPrefix))
 
 	return all
+}
+
+// MarksProject says whether a label is one by which services and network policies take a
+// pod for a project's.
+func MarksProject(key, value string) bool {
+	return key == LabelProject || key == LabelProjectTag || key == LabelRun && value == RunProject
 }
 
 // LabelValue returns s if it is a valid label value, else the nearest one:

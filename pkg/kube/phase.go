@@ -182,11 +182,11 @@ func addresses(status *corev1.PodStatus) []string {
 	return ips
 }
 
-// bound makes a message valid UTF-8 of at most maxMessage bytes.
+// bound makes a message valid UTF-8 of at most maxMessage bytes, without U+0000, which databases do not take.
 func bound(message string) string {
 	const mark = "…"
 
-	message = strings.ToValidUTF8(message, "?")
+	message = strings.ReplaceAll(strings.ToValidUTF8(message, "?"), "\x00", "")
 	if len(message) <= maxMessage {
 		return message
 	}

@@ -292,6 +292,11 @@ func TestObserveBoundsMessages(t *testing.T) {
 	if got := kube.Observe(pod, nil).Waiting.Message; len(got) > 1024 || !strings.HasSuffix(got, "x…") {
 		t.Errorf("message of %d bytes", len(got))
 	}
+
+	pod = withStatus(aPod(regular("web")), waits("web", "ErrImagePull", "no\x00 image\x00"))
+	if got := kube.Observe(pod, nil).Waiting.Message; strings.ContainsRune(got, 0) || !strings.HasSuffix(got, "no image") {
+		t.Errorf("message %q, want no U+0000", got)
+	}
 }
 
 // TestProgress walks a pod through its life as kubelet reports it; each step must

@@ -43,12 +43,17 @@ func Reject(err error) Rejection {
 	case code == http.StatusForbidden && settling(message):
 	case code == http.StatusForbidden && strings.Contains(message, "exceeded quota"):
 		rejection.Permanent, rejection.Reason = true, ReasonQuotaExceeded
-	case permanent(code):
+	case permanent(code), code == http.StatusInternalServerError && strings.Contains(message, alreadyStored):
 		rejection.Permanent, rejection.Reason = true, ReasonPodRejected
 	}
 
 	return rejection
 }
+
+// alreadyStored is what the API server's storage says to an object that has a resource
+// version before it is made. The API server takes that for a fault of its own (500).
+// https://github.com/kubernetes/kubernetes/blob/v1.36.0/staging/src/k8s.io/apiserver/pkg/storage/errors.go
+const alreadyStored = "resourceVersion should not be set on objects to be created"
 
 // permanent says whether an HTTP status blames the request itself. 401 blames
 // the credential, which is renewed; 409 another writer (of a quota, for one).

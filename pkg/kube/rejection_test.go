@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -44,15 +45,18 @@ func TestReject(t *testing.T) {
 			forbidden("exceeded quota: q, requested: pods=1, used: pods=5, limited: pods=5"),
 			kube.Rejection{Permanent: true, Reason: kube.ReasonQuotaExceeded},
 		},
-		"exists":                    {apierrors.NewAlreadyExists(pods, "p"), kube.Rejection{Exists: true}},
-		"wrapped":                   {fmt.Errorf("create pod: %w", apierrors.NewAlreadyExists(pods, "p")), kube.Rejection{Exists: true}},
-		"quota written by another":  {apierrors.NewConflict(schema.GroupResource{Resource: "resourcequotas"}, "q", errors.New("modified")), transient},
-		"namespace just made":       {forbidden(`error looking up service account x/default: serviceaccount "default" not found`), transient},
-		"quota just made":           {forbidden("status unknown for quota: q, resources: pods"), transient},
-		"service account missing":   {forbidden(`error looking up service account x/robot: serviceaccount "robot" not found`), rejected},
-		"credential expired":        {apierrors.NewUnauthorized("expired"), transient},
-		"too many requests":         {apierrors.NewTooManyRequests("slow down", 1), transient},
-		"internal":                  {apierrors.NewInternalError(errors.New("failed calling webhook")), transient},
+		"exists":                   {apierrors.NewAlreadyExists(pods, "p"), kube.Rejection{Exists: true}},
+		"wrapped":                  {fmt.Errorf("create pod: %w", apierrors.NewAlreadyExists(pods, "p")), kube.Rejection{Exists: true}},
+		"quota written by another": {apierrors.NewConflict(schema.GroupResource{Resource: "resourcequotas"}, "q", errors.New("modified")), transient},
+		"namespace just made":      {forbidden(`error looking up service account x/default: serviceaccount "default" not found`), transient},
+		"quota just made":          {forbidden("status unknown for quota: q, resources: pods"), transient},
+		"service account missing":  {forbidden(`error looking up service account x/robot: serviceaccount "robot" not found`), rejected},
+		"credential expired":       {apierrors.NewUnauthorized("expired"), transient},
+		"too many requests":        {apierrors.NewTooManyRequests("slow down", 1), transient},
+		"internal":                 {apierrors.NewInternalError(errors.New("failed calling webhook")), transient},
+		"a resource version": {
+			&apierrors.StatusError{ErrStatus: metav1.Status{Code: http.StatusInternalServerError, Message: "resourceVersion should not be set on objects to be created"}}, rejected,
+		},
 		"unavailable":               {apierrors.NewServiceUnavailable("starting"), transient},
 		"server timeout":            {apierrors.NewServerTimeout(pods, "create", 1), transient},
 		"a proxy's page":            {apierrors.NewGenericServerResponse(http.StatusBadGateway, "create", pods, "p", "<html>", 0, true), transient},

@@ -3,6 +3,7 @@ package license
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"berth/pkg/license/patchset"
 	"berth/pkg/license/pod"
@@ -43,14 +44,17 @@ func Compose(base json.RawMessage, q quota.Result, opts Options) (Composed, erro
 	}
 
 	e := Explanation{Steps: []Step{}, Quota: q.Findings}
-	e.Ignored = append(append(e.Ignored, q.Ignored...), mapped.Ignored...)
+	e.Ignored = append(e.Ignored, q.Ignored...)
+	for _, ignored := range mapped.Ignored {
+		e.Ignored = append(e.Ignored, named(ignored, q.Findings)...)
+	}
 	for _, c := range mapped.Changes {
 		e.Steps = append(e.Steps, Step{Op: c.Op, Path: c.Path, Value: c.Value, Kind: KindQuota, Fields: c.Fields, Note: c.Note})
 	}
 	for _, done := range patched.Effective {
 		e.Steps = append(e.Steps, Step{
 			Op: done.Op, Path: done.Path, From: done.From, Value: done.Value, Kind: KindLicense,
-			License: done.License, Operation: &done.Index, Note: done.Note,
+			License: done.License, Operation: &done.Index, Note: done.Note, Copied: done.Copied,
 		})
 	}
 	for _, s := range patched.Skipped {
@@ -59,6 +63,24 @@ func Compose(base json.RawMessage, q quota.Result, opts Options) (Composed, erro
 		})
 	}
 	return Composed{Pod: patched.Doc, Explanation: e}, nil
+}
+
+// named names the licenses that brought what the pod has no place for: those that the
+// finding of its field names. Without one it stays as it is.
+func named(ignored quota.Ignored, findings []quota.Finding) []quota.Ignored {
+	field, _, _ := strings.Cut(ignored.Field, ".")
+	var all []quota.Ignored
+	for _, finding := range findings {
+		for _, source := range finding.Sources {
+			if finding.Field == field && source.License != "" {
+				all = append(all, quota.Ignored{License: source.License, Field: ignored.Field, Why: ignored.Why})
+			}
+		}
+	}
+	if all == nil {
+		return []quota.Ignored{ignored}
+	}
+	return all
 }
 
 // operations numbers the licenses of a quota's patch in their order.

@@ -31,6 +31,8 @@ type Step struct {
 	// Rule says in words what asks for it, Note what else there is to know.
 	Rule string `json:"rule,omitempty"`
 	Note string `json:"note,omitempty"`
+	// Copied says that the value is a part of the document, not of the license's patch.
+	Copied bool `json:"-"`
 	// Withheld says that the value, or a part of it, is not shown.
 	Withheld bool `json:"withheld,omitempty"`
 }

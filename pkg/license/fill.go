@@ -19,8 +19,12 @@ import (
 type FillOptions struct {
 	// ProjectID is the project: a UUID in lower case.
 	ProjectID string
-	// Image and Tag are put for {PROJECT_IMAGE} and {PROJECT_TAG}.
+	// Image and Tag are put for {PROJECT_IMAGE} and {PROJECT_TAG}; a template that has
+	// the placeholder needs the value.
 	Image, Tag string
+	// SharedFiles, where {project_id} is the project, is put for {shared_files_path}:
+	// shares/{project_id}.
+	SharedFiles string
 	// ExtraEnv and ProjectConfig, in base64, are put for {extra_env} and {project_config}.
 	ExtraEnv, ProjectConfig string
 
@@ -39,6 +43,9 @@ type FillOptions struct {
 	HomeVolume, HomePath, HomeDirectory string
 	// SoftwareVolume is mounted at SoftwarePath, read-only: software at /ext.
 	SoftwareVolume, SoftwarePath string
+	// DataClaim and SoftwareClaim are the claims of the home and the software volume
+	// where those are claims; the template's where they are empty.
+	DataClaim, SoftwareClaim string
 }
 
 var projectID = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
@@ -53,7 +60,8 @@ var projectID = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`
 // otherwise: the restart policy; the project's directory as subPath where the home
 // volume is mounted at its path without subPath or subPathExpr; readOnly where the
 // software volume is mounted at its path without it. Volumes and mounts that the
-// template lacks are not added.
+// template lacks are not added. A pod whose home and software are one claim is refused:
+// it could change the software of all projects.
 //
 // filled is canonical; the steps lead to it from the canonical template. The error
 // names the option or the place in the template. Arguments are not modified.
@@ -96,6 +104,7 @@ func (o *FillOptions) complete() error {
 		{&o.HomeVolume, "home"},
 		{&o.HomePath, "/home/user"},
 		{&o.HomeDirectory, "projects/{project_id}"},
+		{&o.SharedFiles, "shares/{project_id}"},
 		{&o.SoftwareVolume, "software"},
 		{&o.SoftwarePath, "/ext"},
 	} {
@@ -108,12 +117,18 @@ func (o *FillOptions) complete() error {
 
 func (o *FillOptions) placeholders() map[string]string {
 	return map[string]string{
-		"{PROJECT_IMAGE}":  o.Image,
-		"{PROJECT_TAG}":    o.Tag,
-		"{project_id}":     o.ProjectID,
-		"{extra_env}":      o.ExtraEnv,
-		"{project_config}": o.ProjectConfig,
+		"{PROJECT_IMAGE}":     o.Image,
+		"{PROJECT_TAG}":       o.Tag,
+		"{project_id}":        o.ProjectID,
+		"{shared_files_path}": o.folder(o.SharedFiles),
+		"{extra_env}":         o.ExtraEnv,
+		"{project_config}":    o.ProjectConfig,
 	}
+}
+
+// folder is a folder of the project.
+func (o *FillOptions) folder(scheme string) string {
+	return strings.ReplaceAll(scheme, "{project_id}", o.ProjectID)
 }
 
 // filler is one call of Fill.
@@ -126,7 +141,7 @@ type filler struct {
 	steps  []Step
 }
 
-var placeholder = regexp.MustCompile(`\{(PROJECT_IMAGE|PROJECT_TAG|project_id|extra_env|project_config)\}`)
+var placeholder = regexp.MustCompile(`\{(PROJECT_IMAGE|PROJECT_TAG|project_id|shared_files_path|extra_env|project_config)\}`)
 
 // placeholders fills the strings of a part of the document.
 func (f *filler) placeholders(node any, at []string) error {
@@ -152,6 +167,12 @@ func (f *filler) placeholders(node any, at []string) error {
 func (f *filler) text(text string, at []string) error {
 	var names []string
 	for _, name := range placeholder.FindAllString(text, -1) {
+		switch {
+		case name == "{PROJECT_IMAGE}" && f.opts.Image == "":
+			return fmt.Errorf("%s has %s: set projects.image, or give an image with the start", tree.Pointer(at...), name)
+		case name == "{PROJECT_TAG}" && f.opts.Tag == "":
+			return fmt.Errorf("%s has %s: set projects.tag, or give a tag with the start", tree.Pointer(at...), name)
+		}
 		f.grown += len(f.values[name])
 		if f.grown > tree.MaxBytes {
 			return fmt.Errorf("the pod is %w", tree.ErrTooLarge)
@@ -221,6 +242,30 @@ func (f *filler) rules() error {
 			}
 		}
 	}
+	return f.claims()
+}
+
+// claims names the claims of the site, and keeps the two apart.
+func (f *filler) claims() error {
+	used := map[string][]string{} // by volume
+	for i, volume := range tree.List(any(tree.Object(f.Root, "spec")), "volumes") {
+		name, source := tree.Text(volume, "name"), tree.Object(volume, "persistentVolumeClaim")
+		claim := map[string]string{f.opts.HomeVolume: f.opts.DataClaim, f.opts.SoftwareVolume: f.opts.SoftwareClaim}[name]
+		if source != nil && claim != "" {
+			if err := f.set(claim, KindRule, "the claims of the site", "spec", "volumes", strconv.Itoa(i), "persistentVolumeClaim", "claimName"); err != nil {
+				return err
+			}
+		}
+		if claim = tree.Text(any(source), "claimName"); claim != "" {
+			used[name] = append(used[name], claim)
+		}
+	}
+	for _, claim := range used[f.opts.HomeVolume] {
+		if slices.Contains(used[f.opts.SoftwareVolume], claim) {
+			return fmt.Errorf("the volumes %s and %s have one claim, %q: the software of all projects must not be where their data is; name two",
+				f.opts.HomeVolume, f.opts.SoftwareVolume, claim)
+		}
+	}
 	return nil
 }
 
@@ -231,7 +276,7 @@ func (f *filler) mount(mount any, at ...string) error {
 		return tree.Text(mount, "name") == volume && path.Clean(tree.Text(mount, "mountPath")) == path.Clean(directory)
 	}
 	if is(f.opts.HomeVolume, f.opts.HomePath) && object["subPath"] == nil && object["subPathExpr"] == nil {
-		return f.set(strings.ReplaceAll(f.opts.HomeDirectory, "{project_id}", f.opts.ProjectID), KindRule, "a project sees its own files", append(at, "subPath")...)
+		return f.set(f.opts.folder(f.opts.HomeDirectory), KindRule, "a project sees its own files", append(at, "subPath")...)
 	}
 	if is(f.opts.SoftwareVolume, f.opts.SoftwarePath) && object["readOnly"] == nil {
 		return f.set(true, KindRule, "software is read-only", append(at, "readOnly")...)

@@ -128,6 +128,29 @@ func golden(t *testing.T, name string, got json.RawMessage) {
 	}
 }
 
+// Where files are is the site's to say.
+func TestFillStorage(t *testing.T) {
+	t.Parallel()
+	opts := options()
+	opts.DataClaim, opts.SoftwareClaim, opts.SharedFiles = "site-data", "site-software", "s/{project_id}/x"
+	text := `{"a":"/mnt/{shared_files_path}","spec":{"volumes":[{"name":"home","persistentVolumeClaim":{"claimName":"c"}},` +
+		`{"name":"software","persistentVolumeClaim":{"claimName":"c"}},{"name":"home","emptyDir":{}},{"name":"other","persistentVolumeClaim":{"claimName":"c"}}]}}`
+	filled, steps, err := license.Fill(json.RawMessage(text), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := replay(t, json.RawMessage(text), steps); string(got) != string(filled) {
+		t.Errorf("the steps give %s, want %s", got, filled)
+	}
+	want := `"volumes":[{"name":"home","persistentVolumeClaim":{"claimName":"site-data"}},{"name":"software","persistentVolumeClaim":{"claimName":"site-software"}},` +
+		`{"emptyDir":{},"name":"home"},{"name":"other","persistentVolumeClaim":{"claimName":"c"}}]`
+	for _, part := range []string{want, `"a":"/mnt/s/` + project + `/x"`} {
+		if !strings.Contains(string(filled), part) {
+			t.Errorf("%s has no %s", filled, part)
+		}
+	}
+}
+
 // What a template says itself stays; what is filled in stays what it is.
 func TestFillLeaves(t *testing.T) {
 	t.Parallel()
@@ -172,6 +195,15 @@ func TestFillRefuses(t *testing.T) {
 		"a project that is none":     {`{}`, func(o *license.FillOptions) { o.ProjectID = "../../etc" }},
 		"more than a pod may have":   {`{"a":"` + strings.Repeat("{extra_env}", 100) + `"}`, func(o *license.FillOptions) { o.ExtraEnv = strings.Repeat("x", 10000) }},
 		"what grows by its escaping": {`{"a":"{extra_env}"}`, func(o *license.FillOptions) { o.ExtraEnv = strings.Repeat("\x01", 400000) }},
+		"no image for the template":  {`{"a":"{PROJECT_IMAGE}"}`, func(o *license.FillOptions) { o.Image = "" }},
+		"no tag for the template":    {`{"a":"{PROJECT_TAG}"}`, func(o *license.FillOptions) { o.Tag = "" }},
+		"one claim for all": {
+			`{"spec":{"volumes":[{"name":"home","persistentVolumeClaim":{"claimName":"c"}},{"name":"software","persistentVolumeClaim":{"claimName":"c"}}]}}`, nil,
+		},
+		"one claim by the site": {
+			`{"spec":{"volumes":[{"name":"home","persistentVolumeClaim":{"claimName":"c"}},{"name":"software","persistentVolumeClaim":{"claimName":"d"}}]}}`,
+			func(o *license.FillOptions) { o.SoftwareClaim = "c" },
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -273,6 +305,31 @@ func TestComposeErrors(t *testing.T) {
 	}
 }
 
+// What the pod has no place for is told with the licenses that brought it.
+func TestComposeNamesWhoseIsIgnored(t *testing.T) {
+	t.Parallel()
+	q, err := quota.Compute(quota.Input{Licenses: []quota.License{
+		{ID: "a", Value: json.RawMessage(`{"quota":{"ext_rw":true}}`)},
+		{ID: "b", Value: json.RawMessage(`{"quota":{"ext_rw":true,"gpu":{"num":1,"toleration":"=x"}}}`)},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := license.Compose(json.RawMessage(`{"spec":{"containers":[{}]}}`), q, license.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	for _, ignored := range got.Explanation.Ignored {
+		if ignored.Field == "ext_rw" || strings.HasPrefix(ignored.Field, "gpu") {
+			told = append(told, ignored.License+" "+ignored.Field)
+		}
+	}
+	if diff := cmp.Diff([]string{"a ext_rw", "b ext_rw", "b gpu.toleration"}, told); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
 // Whatever template, quota and patch: the explanation, applied elsewhere to the
 // template, gives the pod, byte for byte, and so does the diff.
 func TestExplanationGivesThePod(t *testing.T) {
@@ -280,7 +337,7 @@ func TestExplanationGivesThePod(t *testing.T) {
 	whole := template(t)
 	rapid.Check(t, func(r *rapid.T) {
 		opts := options()
-		opts.ExtraEnv, opts.Tag = rapid.String().Draw(r, "env"), rapid.StringMatching(`[a-z]{0,3}`).Draw(r, "tag")
+		opts.ExtraEnv, opts.Tag = rapid.String().Draw(r, "env"), rapid.StringMatching(`[a-z]{1,3}`).Draw(r, "tag")
 		filled, steps, err := license.Fill(whole, opts)
 		if err != nil {
 			r.Fatal(err)

@@ -66,7 +66,10 @@ func TestGivenUp(t *testing.T) {
 	})
 	// Somebody mends it and starts it: it has all its chances again.
 	h.template(t, func(pod object) { delete(pod["spec"].(object), "serviceAccountName") })
-	h.run(t, id)
+	eventually(t, "the creator has seen the new template", func() bool {
+		r := h.call(t, http.MethodPost, "/v1/projects/"+id+"/start?wait=ready", nil)
+		return r.Status == http.StatusOK || r.Status == http.StatusCreated
+	})
 	eventually(t, "nothing is held against it", func() bool {
 		return !strings.Contains(h.call(t, http.MethodGet, "/v1/projects/"+id, nil).Text, string(events.GaveUp))
 	})

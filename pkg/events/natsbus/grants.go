@@ -51,7 +51,7 @@ func Grants(cluster string) []Grant {
 			appends(c, events.Licensed, events.Launching, events.Launched, events.Waiting, events.Running, events.Ready, events.Unready,
 				events.Ended, events.Failed),
 			carriesOut(c, events.StageLicense, events.StageProject), timers(c), reads(events.LogStream),
-			one(events.RenderSubject(c)),
+			one(events.RenderSubject(c), events.OutcomeFilter(c)), // It takes back starts of projects that were stopped.
 			one(InboxPrefix("api")+".>"), // Its answers about licenses and projects.
 		), Subscribe: one(events.LicenseSubject(c))},
 		{User: "deleter", Publish: flat(

@@ -100,7 +100,7 @@ func TestGrants(t *testing.T) {
 		"publish pods.main.p.u.deleting":                    "creator deleter watcher",
 		"publish pods.main.p.u.gone":                        "creator deleter",
 		"publish pods.other.p.u.claimed":                    nobody,
-		"publish outcomes.main.x":                           "api creator deleter",
+		"publish outcomes.main.x":                           "api creator deleter licenser",
 		"publish marks.main.complete":                       "watcher",
 		"publish berth.heartbeat.main":                      "watcher",
 		"publish dead.main.create.x":                        "creator",

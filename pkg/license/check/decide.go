@@ -76,7 +76,7 @@ type Result struct {
 	// come last, as nothing depends on them.
 	Order []string
 	// Active are the licenses that need a seat, if theirs are limited, LastUsed
-	// those whose last use is now; both ascending.
+	// those whose last use is now; both ascending, in lower case as the rows have them.
 	Active, LastUsed []string
 	// Statuses are those of Written, ascending by id.
 	Statuses []Status
@@ -101,11 +101,7 @@ func Decide(in Input) (Result, error) {
 		return Result{}, &quota.FieldError{Field: "site_license", Fix: fix}
 	}
 	stored := inStoredOrder(in.SiteLicense)
-	rows, err := inExaminationOrder(stored, in.Rows)
-	if err != nil {
-		return Result{}, err
-	}
-	return decide(in, stored, rows)
+	return decide(in, stored, inExaminationOrder(stored, in.Rows))
 }
 
 // decide examines the rows in their order.
@@ -119,6 +115,7 @@ func decide(in Input, stored []quota.License, rows []*row) (Result, error) {
 		if err := e.examine(row); err != nil {
 			return Result{}, err
 		}
+		e.used = append(e.used, row.ID)
 	}
 	return e.result(stored), nil
 }
@@ -132,15 +129,22 @@ type examination struct {
 	written  []quota.License
 	statuses []Status
 	bad      []quota.BadPatch
+	// active and used are the ids of the rows that are in use, and that were examined.
+	active, used []string
 }
 
 // examine decides on the next license.
 func (e *examination) examine(row *row) error {
-	if status := e.standing(row); status != valid {
-		e.write(row.ID, Status{Status: status, Reason: status})
+	switch status := e.standing(row); {
+	case status == Ineffective:
+		return e.empty(row, status)
+	case status != valid:
+		e.write(row.key, Status{Status: status, Reason: status})
 		return nil
+	case row.broken != nil:
+		return row.broken
 	}
-	license := quota.License{ID: row.ID, Value: row.candidate()}
+	license := quota.License{ID: row.key, Value: row.candidate()}
 	grant, err := quota.Read(license)
 	if err != nil {
 		return err
@@ -155,22 +159,28 @@ func (e *examination) examine(row *row) error {
 	}
 	for _, bad := range with.BadPatches {
 		// With a purchase no license's patch is used.
-		if bad.License == row.ID && !e.in.PayAsYouGo {
+		if bad.License == row.key && !e.in.PayAsYouGo {
 			e.bad = append(e.bad, bad)
 		}
 	}
 	if !without.Quota.Equal(with.Quota) {
 		e.grants = append(e.grants, grant)
 		e.written = append(e.written, license)
-		e.statuses = append(e.statuses, Status{ID: row.ID, Status: Active})
+		e.statuses = append(e.statuses, Status{ID: row.key, Status: Active})
+		e.active = append(e.active, row.ID)
 		return nil
 	}
-	empty, err := quota.Read(e.write(row.ID, Status{Status: Ineffective, Reason: with.Reasons[row.ID]}))
+	return e.empty(row, with.Reasons[row.key])
+}
+
+// empty writes a license as ineffective. It gives nothing, but a boost of the last group
+// may stand on it.
+func (e *examination) empty(row *row, reason string) error {
+	grant, err := quota.Read(e.write(row.key, Status{Status: Ineffective, Reason: reason}))
 	if err != nil {
 		return err
 	}
-	// It gives nothing, but a boost of the last group may stand on it.
-	e.grants = append(e.grants, empty)
+	e.grants = append(e.grants, grant)
 	return nil
 }
 
@@ -215,13 +225,7 @@ func (e *examination) full(row *row) bool {
 
 // result puts together what was decided of the rows, and what becomes of the rest.
 func (e *examination) result(stored []quota.License) Result {
-	result := Result{BadPatches: e.bad}
-	for _, status := range e.statuses {
-		result.LastUsed = append(result.LastUsed, status.ID)
-		if status.Status == Active {
-			result.Active = append(result.Active, status.ID)
-		}
-	}
+	result := Result{BadPatches: e.bad, Active: e.active, LastUsed: e.used}
 	examined := make(map[string]quota.License, len(stored))
 	for _, license := range e.written {
 		examined[license.ID] = license

@@ -3,6 +3,7 @@ package check_test
 import (
 	"encoding/json"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,6 +17,8 @@ const (
 	first  = "10000000-0000-4000-8000-000000000000"
 	second = "20000000-0000-4000-8000-000000000000"
 	third  = "30000000-0000-4000-8000-000000000000"
+	upper  = "ABCDEF00-0000-4000-8000-000000000000"
+	noUUID = "x0000000-0000-4000-8000-000000000000"
 )
 
 var now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -158,6 +161,38 @@ func TestDecide(t *testing.T) {
 			},
 			wantActive: []string{second}, wantLastUsed: []string{first, second}, wantOrder: []string{first, second}, wantChanged: true,
 		},
+		"a boost stands on what a purchase made ineffective": {
+			in: check.Input{PayAsYouGo: true, SiteLicense: attached(first, second), Rows: []check.Row{
+				license(first, one), license(second, `{"boost":true,"ram":5,"patch":"[]"}`),
+			}},
+			wantStatuses: []check.Status{
+				{ID: first, Status: check.Ineffective, Reason: check.Ineffective},
+				{ID: second, Status: check.Active},
+			},
+			wantActive: []string{second}, wantLastUsed: []string{first, second}, wantOrder: []string{first, second}, wantChanged: true,
+		},
+		"broken rows that are not usable anyway": {
+			in: check.Input{SiteLicense: attached(first, second), Rows: []check.Row{
+				license(first, `[1]`, func(r *check.Row) { r.Expires = &now }),
+				license(second, `{`, func(r *check.Row) { r.Activates = nil }),
+			}},
+			wantStatuses: []check.Status{
+				{ID: first, Status: check.Expired, Reason: check.Expired},
+				{ID: second, Status: check.Future, Reason: check.Future},
+			},
+			wantLastUsed: []string{first, second}, wantOrder: []string{first, second}, wantChanged: true,
+		},
+		"an id in upper case, and one that is no UUID": {
+			in: check.Input{
+				SiteLicense: attached(upper, noUUID), SeatsOfOthers: func(id string) int { return strings.Count(id, "A") },
+				Rows: []check.Row{license(strings.ToLower(upper), one, limit(1)), license(noUUID, one)},
+			},
+			wantStatuses: []check.Status{
+				{ID: upper, Status: check.Active}, {ID: noUUID, Status: check.Expired, Reason: check.Expired},
+			},
+			wantActive: []string{strings.ToLower(upper)}, wantLastUsed: []string{strings.ToLower(upper)},
+			wantOrder: []string{upper, noUUID}, wantChanged: true,
+		},
 		"a bad patch": {
 			in: check.Input{SiteLicense: attached(first, second), Rows: []check.Row{
 				license(first, `{"patch":"[{]"}`),
@@ -292,6 +327,67 @@ func TestRunQuota(t *testing.T) {
 			}
 			if got.Quota.MemoryLimit != test.wantMemory {
 				t.Errorf("memory %v, want %v", got.Quota.MemoryLimit, test.wantMemory)
+			}
+		})
+	}
+}
+
+// What is said of a license that is not used is from its row: the value that is stored in
+// its place has nothing of it.
+func TestRunQuotaExplains(t *testing.T) {
+	t.Parallel()
+	const member = "not always running, member, idle_timeout short"
+	for name, test := range map[string]struct {
+		rows     []check.Row
+		purchase bool
+		want     []quota.Ignored
+	}{
+		"no more than the others": {
+			rows: []check.Row{license(first, `{"ram":30}`), license(second, `{"ram":2}`)},
+			want: []quota.Ignored{{License: second, Why: "ineffective: gives nothing beyond the others"}},
+		},
+		"another hosting type": {
+			rows: []check.Row{license(first, `{"ram":30,"idle_timeout":"day","member":false}`), license(second, `{"ram":2,"member":true}`)},
+			want: []quota.Ignored{{License: first, Why: "ineffective: of another hosting type (not always running, not member, idle_timeout day) " +
+				"than the one in use (" + member + ")"}},
+		},
+		"a boost of another one": {
+			rows: []check.Row{license(first, `{"ram":30,"boost":true}`), license(second, `{"ram":2,"member":true}`)},
+			want: []quota.Ignored{{License: first, Why: "ineffective: of another hosting type (not always running, not member, idle_timeout short) " +
+				"than the one in use (" + member + ")"}},
+		},
+		"a boost alone": {
+			rows: []check.Row{license(first, `{"ram":30,"boost":true}`)},
+			want: []quota.Ignored{{License: first, Why: "ineffective: a boost adds to a license of its hosting type and idle class, and there is none"}},
+		},
+		"a purchase": {
+			rows: []check.Row{license(first, `{"ram":3}`), license(second, `{"ram":3,"ext_rw":true}`)}, purchase: true,
+			want: []quota.Ignored{
+				{License: first, Why: "a purchase runs: licenses are not used"},
+				{License: second, Why: "a purchase runs: licenses are not used"},
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			in := check.Input{Now: now, Rows: test.rows, SiteLicense: attached(first, second), PayAsYouGo: test.purchase}
+			in.SiteLicense = in.SiteLicense[:len(test.rows)]
+			decided, err := check.Decide(in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := check.RunQuota(in, decided.SiteLicense, json.RawMessage(`{"quota":{"memory":3000}}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var whole []quota.Ignored
+			for _, ignored := range got.Ignored {
+				if ignored.Field == "" {
+					whole = append(whole, ignored)
+				}
+			}
+			if diff := cmp.Diff(test.want, whole); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
 			}
 		})
 	}

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
+	"strings"
 
 	"berth/pkg/license/internal/rawjson"
 	"berth/pkg/license/quota"
@@ -47,56 +49,74 @@ func inStoredOrder(licenses []quota.License) []quota.License {
 type row struct {
 	Row
 
+	// key is the id as the project has it; that of the row is in lower case.
+	key string
 	// stage is 0 for a dedicated machine, 1 for a disk, 2 for others, 3 for boosts;
 	// group orders within the last two.
 	stage, group int
 	// besidePurchase says that it may be used beside a purchase.
 	besidePurchase bool
+	// broken is why the row gives nothing that could be used. It counts, and fails the
+	// start, only where the row would be used.
+	broken error
 }
 
-// uuidLength is the length of the ids that rows have.
-const uuidLength = 36
+// uuid is the form of the ids that rows have, as PostgreSQL writes them but for the case.
+var uuid = regexp.MustCompile(`^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`)
 
-// inExaminationOrder returns the rows of the licenses that a project has.
-func inExaminationOrder(stored []quota.License, all []Row) ([]*row, error) {
-	byID := make(map[string]*Row, len(all))
+// byID has the rows under their ids in lower case, the last of those with one id.
+func byID(all []Row) map[string]*Row {
+	rows := make(map[string]*Row, len(all))
 	for i := range all {
-		byID[all[i].ID] = &all[i]
+		rows[strings.ToLower(all[i].ID)] = &all[i]
 	}
+	return rows
+}
+
+// inExaminationOrder returns the rows of the licenses that a project has. Ids are compared
+// as those of the column are, in lower case; what is no UUID has no row, and of two that
+// are one UUID the first has it.
+func inExaminationOrder(stored []quota.License, all []Row) []*row {
+	known := byID(all)
 	rows := make([]*row, 0, len(stored))
 	for _, license := range stored {
-		known, exists := byID[license.ID]
-		if !exists || len(license.ID) != uuidLength {
+		id := strings.ToLower(license.ID)
+		found, exists := known[id]
+		if !exists || !uuid.MatchString(id) {
 			continue
 		}
-		next := &row{Row: *known}
-		if err := next.read(); err != nil {
-			return nil, err
-		}
+		delete(known, id)
+		next, err := read(*found)
+		next.ID, next.key, next.broken = id, license.ID, err
 		rows = append(rows, next)
 	}
 	slices.SortStableFunc(rows, func(a, b *row) int {
 		return cmp.Or(cmp.Compare(a.stage, b.stage), cmp.Compare(a.group, b.group))
 	})
-	return rows, nil
+	return rows
 }
 
-// read checks the columns and finds out when the row is examined.
-func (r *row) read() error {
+// read checks the columns and finds out when the row is examined. With an error it has
+// what could be read.
+func read(columns Row) (*row, error) {
+	r := &row{Row: columns}
+	var broken error
 	for _, column := range []struct {
 		name  string
 		value *json.RawMessage
 	}{{"upgrades", &r.Upgrades}, {"quota", &r.Quota}} {
 		value, err := rawjson.Trim(*column.value)
-		if err != nil {
-			return &quota.FieldError{License: r.ID, Field: column.name, Fix: "is not JSON: " + err.Error()}
-		}
-		switch rawjson.Of(value) {
-		case rawjson.Unset, rawjson.Object:
-			*column.value = value
+		kind := rawjson.Of(value)
+		switch {
+		case err != nil:
+			broken = &quota.FieldError{License: r.ID, Field: column.name, Fix: "is not JSON: " + err.Error()}
+		case kind != rawjson.Unset && kind != rawjson.Object:
+			broken = &quota.FieldError{License: r.ID, Field: column.name, Fix: "is neither an object nor null"}
 		default:
-			return &quota.FieldError{License: r.ID, Field: column.name, Fix: "is neither an object nor null"}
+			*column.value = value
+			continue
 		}
+		*column.value = nil
 	}
 
 	boost, machine, disk := false, false, false
@@ -126,7 +146,7 @@ func (r *row) read() error {
 	default:
 		r.stage, r.group = 2, quota.Group(r.Quota)
 	}
-	return nil
+	return r, broken
 }
 
 // candidate is the value under which the row would be used: its upgrades without

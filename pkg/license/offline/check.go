@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"strings"
 	"time"
 
 	"berth/pkg/license/check"
@@ -37,7 +39,7 @@ type checkCase struct {
 		Expires   *time.Time      `json:"expires"`
 		Upgrades  json.RawMessage `json:"upgrades"`
 		Quota     json.RawMessage `json:"quota"`
-		RunLimit  *int64          `json:"run_limit"`
+		RunLimit  seatLimit       `json:"run_limit"`
 	} `json:"licenses"`
 	Project struct {
 		Settings    json.RawMessage `json:"settings"`
@@ -48,6 +50,28 @@ type checkCase struct {
 		State       json.RawMessage `json:"state"`
 		SiteLicense json.RawMessage `json:"site_license"`
 	} `json:"other_projects"`
+}
+
+// seatLimit is a run_limit: any number, of which a fraction is a seat. nil for none.
+type seatLimit struct{ seats *int64 }
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (l *seatLimit) UnmarshalJSON(text []byte) error {
+	switch rawjson.Of(text) {
+	case rawjson.Unset:
+		return nil
+	case rawjson.Number:
+	default:
+		return errors.New("run_limit is not a number: write it without quotes")
+	}
+	const most = 1 << 53
+	number := min(max(rawjson.Float(text), -most), most)
+	seats := int64(math.Ceil(number))
+	if number < 0 {
+		seats = int64(math.Floor(number))
+	}
+	l.seats = &seats
+	return nil
 }
 
 func checkQuota(to, line []byte) []byte {
@@ -121,7 +145,9 @@ func (c *checkCase) decide() (check.Result, quota.Quota, error) {
 		SeatsOfOthers: func(license string) int { return seats[license] },
 	}
 	for _, row := range c.Rows {
-		in.Rows = append(in.Rows, check.Row(row))
+		in.Rows = append(in.Rows, check.Row{
+			ID: row.ID, Activates: row.Activates, Expires: row.Expires, Upgrades: row.Upgrades, Quota: row.Quota, RunLimit: row.RunLimit.seats,
+		})
 	}
 	result, err := check.Decide(in)
 	if err != nil {
@@ -142,7 +168,7 @@ func (c *checkCase) seats() map[string]int {
 		for license, value := range rawjson.Members(other.SiteLicense) {
 			for name, status := range rawjson.Members(value) {
 				if string(name) == "status" && string(rawjson.Text(status)) == check.Active {
-					seats[string(license)]++
+					seats[strings.ToLower(string(license))]++
 				}
 			}
 		}

@@ -186,6 +186,44 @@ func TestMalformedCases(t *testing.T) {
 	}
 }
 
+// Limits of seats are numbers of any form; ids are those of a database, which knows no case.
+func TestCheckSeats(t *testing.T) {
+	t.Parallel()
+	const id, spelled = "aaaaaaaa-0000-4000-8000-000000000000", "AAAAAAAA-0000-4000-8000-000000000000"
+	const active = `{"quota":{"ram":5},"status":"active"}`
+	for name, test := range map[string]struct{ attached, limit, want string }{
+		"a whole number":      {id, `2`, active},
+		"with a fraction":     {id, `2.0`, active},
+		"taken":               {id, `1.0`, `{"status":"exhausted","reason":"exhausted"}`},
+		"a part of a seat":    {id, `1.5`, active},
+		"less than none":      {id, `-0.5`, `{"status":"exhausted","reason":"exhausted"}`},
+		"any number":          {id, `0.0`, active},
+		"none":                {id, `null`, active},
+		"far too many":        {id, `1e300`, active},
+		"in upper case":       {spelled, `2`, active},
+		"taken, upper case":   {spelled, `1`, `{"status":"exhausted","reason":"exhausted"}`},
+		"what is no UUID":     {"aaaaaaaa-0000-4000-8000-00000000000x", `2`, `{"status":"expired","reason":"expired"}`},
+		"what is not so long": {"aaaa", `2`, `{"status":"expired","reason":"expired"}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			row := id
+			if !strings.EqualFold(test.attached, id) {
+				row = test.attached
+			}
+			line := `{"id":1,"now":"2026-01-02T00:00:00Z","licenses":[{"id":"` + row + `","activates":"2026-01-01T00:00:00Z","quota":{"ram":5},"run_limit":` + test.limit +
+				`}],"project":{"site_license_list":[["` + test.attached + `",{}]]},"other_projects":[{"state":"running","site_license":{"` + spelled + `":{"status":"active"}}}]}`
+			out := new(strings.Builder)
+			if err := offline.CheckQuotas(t.Context(), strings.NewReader(line+"\n"), out); err != nil {
+				t.Fatal(err)
+			}
+			if want := `{"id":1,"site_license_list":[["` + test.attached + `",` + test.want + `]]`; !strings.HasPrefix(out.String(), want) {
+				t.Errorf("%s, want %s", out, want)
+			}
+		})
+	}
+}
+
 func FuzzCases(f *testing.F) {
 	for i, line := range bytes.SplitAfter(recorded(f, "../check/testdata/license_check.jsonl.gz"), []byte("\n")) {
 		if i%40 == 0 {

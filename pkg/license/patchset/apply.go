@@ -39,6 +39,9 @@ type Effective struct {
 	Path        string
 	From        string          // of copy and move
 	Value       json.RawMessage // of add and replace
+	// Copied says that Value was in the document already: the operation as written is a
+	// copy or a move of, or to, the whole.
+	Copied bool
 	// Note says what was done, where a strict applier had refused what was written.
 	Note string
 }
@@ -144,6 +147,7 @@ func (d *document) run(op Operation) (changed bool, bad *fault) {
 		d.Skipped = append(d.Skipped, Skipped{op.License, op.List, op.Index, written(op.Raw), why})
 		return false, nil
 	}
+	done.Copied = done.Value != nil && (o.op == "copy" || o.op == "move")
 	d.Effective = append(d.Effective, done)
 	return true, nil
 }
@@ -167,17 +171,24 @@ func (d *document) whole(value any, done *Effective) {
 	done.Op, done.From, done.Path, done.Value = "replace", "", "", tree.Encode(value)
 }
 
-// insert puts a value where add, copy and move put it.
-func (d *document) insert(path []string, value any, size int, done *Effective) *fault {
+// into finds what a value of that many bytes goes into, and the strict tokens of it.
+// A value for the whole document is put there; then there is nothing to go into, and
+// the slot has a nil value.
+func (d *document) into(path []string, value any, size int, done *Effective) (at slot, strict []string, bad *fault) {
 	if bad := d.grow(path, value, size); bad != nil {
-		return bad
+		return slot{}, nil, bad
 	}
 	if len(path) == 0 {
 		d.whole(value, done)
-		return nil
+		return slot{}, nil, nil
 	}
-	at, strict, bad := d.parent(path)
-	if bad != nil {
+	return d.parent(path)
+}
+
+// insert puts a value where add, copy and move put it.
+func (d *document) insert(path []string, value any, size int, done *Effective) *fault {
+	at, strict, bad := d.into(path, value, size, done)
+	if bad != nil || at.value == nil {
 		return bad
 	}
 	token := path[len(path)-1]
@@ -197,15 +208,8 @@ func (d *document) insert(path []string, value any, size int, done *Effective) *
 }
 
 func (d *document) replace(path []string, value any, size int, done *Effective) *fault {
-	if bad := d.grow(path, value, size); bad != nil {
-		return bad
-	}
-	if len(path) == 0 {
-		d.whole(value, done)
-		return nil
-	}
-	at, strict, bad := d.parent(path)
-	if bad != nil {
+	at, strict, bad := d.into(path, value, size, done)
+	if bad != nil || at.value == nil {
 		return bad
 	}
 	token := path[len(path)-1]

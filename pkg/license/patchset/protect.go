@@ -3,6 +3,7 @@ package patchset
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"berth/pkg/license/internal/tree"
@@ -14,7 +15,9 @@ import (
 type Protection struct {
 	// Paths are JSON pointers. What is at each must stay what it is: a value that
 	// is added, also null, and one that goes are changes, and so is another
-	// element in an element's place.
+	// element in an element's place. What the API server reads in place of such a
+	// value, the deprecated names of a service account and of AppArmor profiles, is
+	// protected with it.
 	Paths []string
 	// AnnotationPrefix protects every annotation whose name begins with it; ""
 	// protects none.
@@ -42,11 +45,43 @@ func Identity(labels ...string) []string {
 	paths := []string{
 		"/apiVersion", "/kind", "/metadata/name", "/metadata/namespace",
 		"/metadata/generateName", "/metadata/ownerReferences", "/metadata/finalizers",
+		// What the API server alone sets.
+		"/metadata/resourceVersion", "/metadata/uid", "/metadata/generation", "/metadata/selfLink", "/metadata/managedFields",
+		"/metadata/creationTimestamp", "/metadata/deletionTimestamp", "/metadata/deletionGracePeriodSeconds", "/status",
 	}
 	for _, label := range labels {
 		paths = append(paths, tree.Pointer("metadata", "labels", label))
 	}
 	return paths
+}
+
+// appArmorPrefix is that of the annotations that stand for a container's AppArmor
+// profile where its security context has none.
+const appArmorPrefix = "container.apparmor.security.beta.kubernetes.io/"
+
+// alias returns the other path at which the API server takes the same value from.
+func alias(path string) (other string, ok bool) {
+	const account, deprecated = "/spec/serviceAccountName", "/spec/serviceAccount"
+	switch path {
+	case account:
+		return deprecated, true
+	case deprecated:
+		return account, true
+	default:
+		return "", false
+	}
+}
+
+// holdsAppArmor says whether an AppArmor profile is at, above or below a path.
+func holdsAppArmor(tokens []string) bool {
+	if tokens[0] != "spec" {
+		return false
+	}
+	at := slices.IndexFunc(tokens, func(token string) bool { return token == "securityContext" })
+	if at < 0 { // The pod's, or a container's, is at the second or fourth place.
+		return len(tokens) == 1 || strings.HasSuffix(strings.ToLower(tokens[1]), "containers") && len(tokens) < 4
+	}
+	return at+1 == len(tokens) || tokens[at+1] == "appArmorProfile"
 }
 
 // Validate checks that the paths are JSON pointers to a part of the document. The
@@ -69,7 +104,7 @@ type held struct {
 	Protection
 
 	at                    []protected
-	annotations           map[string]any
+	annotations, appArmor map[string]any
 	hostPaths, privileged map[string]bool
 	host                  map[string]any
 }
@@ -85,16 +120,11 @@ type protected struct {
 // hold remembers what the rules protect. The rules are valid.
 func hold(root any, rules Protection) *held {
 	h := &held{Protection: rules, annotations: annotations(root, rules.AnnotationPrefix)}
-	for name, value := range h.annotations {
-		h.annotations[name] = tree.Clone(value)
-	}
 	for _, path := range rules.Paths {
-		tokens, err := tree.Tokens(path)
-		if err != nil {
-			continue // Validate has seen to it.
+		h.hold(root, path)
+		if other, ok := alias(path); ok {
+			h.hold(root, other)
 		}
-		value, there := get(root, tokens)
-		h.at = append(h.at, protected{path, tokens, tree.Clone(value), there})
 	}
 	if rules.ForbidHostPath {
 		h.hostPaths = hostPaths(root)
@@ -104,6 +134,19 @@ func hold(root any, rules Protection) *held {
 	}
 	h.host = hostNamespaces(root)
 	return h
+}
+
+// hold remembers what is at a path.
+func (h *held) hold(root any, path string) {
+	tokens, err := tree.Tokens(path)
+	if err != nil {
+		return // Validate has seen to it.
+	}
+	value, there := get(root, tokens)
+	h.at = append(h.at, protected{path, tokens, tree.Clone(value), there})
+	if h.appArmor == nil && holdsAppArmor(tokens) {
+		h.appArmor = annotations(root, appArmorPrefix)
+	}
 }
 
 // broken names the rule that the document, as it is now, breaks; "" for none.
@@ -116,6 +159,9 @@ func (h *held) broken(root any) string {
 	}
 	if now := annotations(root, h.AnnotationPrefix); !tree.Equal(any(now), any(h.annotations)) {
 		return "annotations " + h.AnnotationPrefix + "… are protected"
+	}
+	if h.appArmor != nil && !tree.Equal(any(annotations(root, appArmorPrefix)), any(h.appArmor)) {
+		return "annotations " + appArmorPrefix + "… are protected"
 	}
 	switch {
 	case h.ForbidHostPath && !subset(hostPaths(root), h.hostPaths):
@@ -156,7 +202,7 @@ func annotations(root any, prefix string) map[string]any {
 	object, _ := root.(map[string]any)
 	for name, value := range tree.Object(object["metadata"], "annotations") {
 		if strings.HasPrefix(name, prefix) {
-			found[name] = value
+			found[name] = tree.Clone(value)
 		}
 	}
 	return found

@@ -16,7 +16,8 @@ const guarded = `{"apiVersion":"v1","kind":"Pod",
 
 func guard() patchset.Protection {
 	return patchset.Protection{
-		Paths:            append(patchset.Identity("user", "domain", "podName"), "/spec/serviceAccountName"),
+		Paths: append(patchset.Identity("user", "domain", "podName"), "/spec/serviceAccountName",
+			"/spec/containers/0/securityContext/appArmorProfile"),
 		AnnotationPrefix: "berth.dev/",
 		ForbidHostPath:   true, ForbidPrivileged: true, ForbidHostNetwork: true,
 	}
@@ -50,6 +51,13 @@ func TestProtection(t *testing.T) {
 		"null is a value":      {`[{"op":"add","path":"/metadata/ownerReferences","value":null}]`, "/metadata/ownerReferences is protected", 0},
 		"another label":        {`[{"op":"add","path":"/metadata/labels/app","value":"z"}]`, "", 0},
 		"a path of the site":   {`[{"op":"replace","path":"/spec/serviceAccountName","value":"root"}]`, "/spec/serviceAccountName is protected", 0},
+		"its deprecated name":  {`[{"op":"add","path":"/spec/serviceAccount","value":"root"}]`, "/spec/serviceAccount is protected", 0},
+		"AppArmor, by its annotation": {
+			`[{"op":"add","path":"/metadata/annotations/container.apparmor.security.beta.kubernetes.io~1main","value":"unconfined"}]`,
+			"annotations container.apparmor.security.beta.kubernetes.io/… are protected", 0,
+		},
+		"what the server sets": {`[{"op":"add","path":"/metadata/resourceVersion","value":"1"}]`, "/metadata/resourceVersion is protected", 0},
+		"a status":             {`[{"op":"add","path":"/status","value":{}}]`, "/status is protected", 0},
 		"kind":                 {`[{"op":"add","path":"/kind","value":"Job"}]`, "/kind is protected", 0},
 
 		"host path":               {`[{"op":"add","path":"/spec/volumes/-","value":{"name":"h","hostPath":{"path":"/"}}}]`, patchset.RuleHostPath, 0},
@@ -108,6 +116,24 @@ func TestProtectionValidate(t *testing.T) {
 			t.Parallel()
 			if _, err := patchset.Apply(json.RawMessage(`{}`), nil, patchset.Protection{Paths: []string{path}}); err == nil {
 				t.Error("accepted")
+			}
+		})
+	}
+}
+
+// Of two names of one value the API server reads the one where the other is not set.
+func TestProtectionOfAliases(t *testing.T) {
+	t.Parallel()
+	for protected, other := range map[string]string{
+		"/spec/serviceAccountName": "/spec/serviceAccount", "/spec/serviceAccount": "/spec/serviceAccountName",
+	} {
+		t.Run(protected, func(t *testing.T) {
+			t.Parallel()
+			_, err := patchset.Apply(json.RawMessage(`{"spec":{}}`), ops(t, `[{"op":"add","path":"`+other+`","value":"root"}]`),
+				patchset.Protection{Paths: []string{protected}})
+			var failed *patchset.Error
+			if !errors.As(err, &failed) || failed.Rule != other+" is protected" {
+				t.Errorf("error %v", err)
 			}
 		})
 	}

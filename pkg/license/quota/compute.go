@@ -105,13 +105,19 @@ func (p *Project) Compute(grants []Grant) (Result, error) {
 		}
 	}
 	old, v2 := sums(grants, group)
-	total := p.combine(&old, &v2)
+	total := p.total(&old, &v2)
+	total.fill(quota)
+	return result, nil
+}
+
+// total makes the amounts of a quota of what licenses give.
+func (p *Project) total(old, v2 *amounts) amounts {
+	total := p.combine(old, v2)
 	p.finish(&total)
 	if p.noInternet {
 		total.flag[network] = false
 	}
-	total.fill(quota)
-	return result, nil
+	return total
 }
 
 // remains reports whether a license takes part beyond its status and disk.

@@ -433,3 +433,26 @@ func TestCheckLicense(t *testing.T) {
 		})
 	}
 }
+
+// For the group of an old-style license a text is a number, for what it gives it is a flag.
+func TestGroupOfOldLicense(t *testing.T) {
+	t.Parallel()
+	for text, first := range map[string]bool{`".5e1"`: true, `"1.9"`: true, `true`: true, `1`: true, `".5"`: false, `0.9`: false, `"true"`: false, `null`: false} {
+		t.Run(text, func(t *testing.T) {
+			t.Parallel()
+			result, err := quota.Compute(quota.Input{Licenses: []quota.License{
+				license("a", `{"always_running":`+text+`,"memory":1}`), license("b", `{"quota":{"ram":5,"member":true}}`),
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := map[string]string{"a": quota.ReasonHosting}
+			if first {
+				want = map[string]string{"b": quota.ReasonHosting}
+			}
+			if diff := cmp.Diff(want, result.Reasons); diff != "" {
+				t.Errorf("reasons (-want +got):\n%s", diff)
+			}
+		})
+	}
+}

@@ -19,11 +19,18 @@ type explanation struct {
 	ignored  []Ignored
 	// member is the flag by which floors are chosen.
 	member bool
+	// total is the quota, raised what it would be with another maximum.
+	total  amounts
+	raised func(raise func(maxima *amounts)) amounts
 }
 
 // explain adds the findings, and what was ignored.
 func (p *Project) explain(grants []Grant, result *Result) {
 	e := &explanation{Project: p, grants: grants, group: bestGroup(grants), member: result.Quota.MemberHost}
+	for _, name := range p.unreadable {
+		e.ignore("", name, "cannot be read as JSON, also not as a relaxed form of it: it counts as {}")
+	}
+	e.raising()
 	if result.Quota.DedicatedVM != nil {
 		e.machine(&result.Quota)
 	} else {
@@ -42,6 +49,19 @@ func (p *Project) explain(grants []Grant, result *Result) {
 	}
 	slices.SortStableFunc(e.ignored, func(a, b Ignored) int { return cmp.Compare(place[a.License], place[b.License]) })
 	result.Findings, result.Ignored = e.findings, e.ignored
+}
+
+// raising prepares raised. What the maximum keeps from a field shows, whatever the
+// rules are by which it does, in the field without it.
+func (e *explanation) raising() {
+	old, v2 := sums(e.grants, e.group)
+	e.raised = func(raise func(maxima *amounts)) amounts {
+		p := *e.Project
+		raise(&p.maxima)
+		p.setBase()
+		return p.total(&old, &v2)
+	}
+	e.total = e.raised(func(*amounts) {})
 }
 
 // chosen yields the licenses that were added up, old-style ones or the others, in
@@ -100,11 +120,8 @@ func (e *explanation) flag(i int) {
 		case allowed || source.Kind == KindSettings:
 			value = true
 			finding.Sources = append(finding.Sources, source)
-		default:
-			finding.Capped = e.mostFlag(i)
-			if source.License != "" {
-				e.ignore(source.License, finding.Field, finding.Capped)
-			}
+		case source.License != "":
+			e.ignore(source.License, finding.Field, e.mostFlag(i))
 		}
 	}
 	give(e.defaults.flag[i], e.defaultSource(flagBit(i), true))
@@ -125,6 +142,9 @@ func (e *explanation) flag(i int) {
 	if len(finding.Sources) == 0 {
 		finding.Sources = []Source{{Kind: KindDefault, Amount: false}}
 	}
+	if !allowed && e.raised(func(maxima *amounts) { maxima.flag[i] = true }).flag[i] != e.total.flag[i] {
+		finding.Capped = e.mostFlag(i)
+	}
 	finding.Value = value
 	e.findings = append(e.findings, finding)
 }
@@ -140,6 +160,9 @@ func (e *explanation) number(i int) {
 	value = e.upgraded(i, value, &finding)
 	value = e.licensed(i, value, &finding)
 	value = e.finished(i, value, &finding)
+	if e.raised(func(maxima *amounts) { maxima.number[i] = most }).number[i] != e.total.number[i] {
+		finding.Capped = e.mostNumber(i)
+	}
 	finding.Value = value
 	e.findings = append(e.findings, finding)
 }
@@ -151,11 +174,8 @@ func (e *explanation) start(i int, finding *Finding) float64 {
 		finding.Sources = []Source{{Kind: KindPayAsYouGo, Amount: e.purchase.number[i]}}
 	}
 	base := e.base.number[i]
-	if base < e.defaults.number[i] || base < e.purchase.number[i] {
-		finding.Capped = e.mostNumber(i)
-	}
 	if own := e.settings.number[i]; own > base {
-		finding.Sources, finding.Capped = []Source{{Kind: KindSettings, Amount: own}}, ""
+		finding.Sources = []Source{{Kind: KindSettings, Amount: own}}
 		return own
 	}
 	return base
@@ -178,12 +198,7 @@ func (e *explanation) upgraded(i int, value float64, finding *Finding) float64 {
 		}
 	}
 	room := max(0, e.maxima.number[i]-e.base.number[i])
-	upgrades := users + licenses
-	if upgrades > room {
-		finding.Capped = e.mostNumber(i)
-	}
-	added := min(upgrades, room)
-	if added != 0 {
+	if added := min(users+licenses, room); added != 0 {
 		finding.Sources = append(finding.Sources, sources...)
 		return value + added
 	}
@@ -212,19 +227,15 @@ func (e *explanation) licensed(i int, value float64, finding *Finding) float64 {
 			sources = append(sources, source)
 		}
 	}
-	most := e.maxima.number[i]
-	if counted := min(sum, most); counted > value {
+	if counted := min(sum, e.maxima.number[i]); counted > value {
 		for _, old := range finding.Sources {
 			if old.License != "" {
 				e.ignore(old.License, finding.Field, "newer licenses give more: "+format(counted))
 			}
 		}
-		finding.Sources, finding.Capped = sources, ""
+		finding.Sources = sources
 		if len(sources) == 0 {
 			finding.Sources = []Source{{Kind: KindRule, Amount: counted, Rule: "negative upgrades take no more than there is"}}
-		}
-		if sum > most {
-			finding.Capped = e.mostNumber(i)
 		}
 		return counted
 	}
@@ -253,13 +264,9 @@ func (e *explanation) finished(i int, value float64, finding *Finding) float64 {
 		value = whole
 		finding.Sources = append(finding.Sources, Source{Kind: KindRounding, Amount: whole, Rule: "down to whole MB"})
 	}
-	least := floors(e.member)[i]
-	if floor := min(least, e.maxima.number[i]); floor > value {
+	if floor := min(floors(e.member)[i], e.maxima.number[i]); floor > value {
 		value = floor
 		finding.Sources = append(finding.Sources, Source{Kind: KindFloor, Amount: floor, Rule: "no project gets less"})
-		if floor < least {
-			finding.Capped = e.mostNumber(i)
-		}
 	}
 	return value
 }
@@ -275,10 +282,7 @@ func (e *explanation) overcommitted(limit int, ratio float64, i int, value float
 			Rule: fmt.Sprintf("%s %v / %v", numberNames[limit], whole.number[limit], ratio),
 		})
 	}
-	if most := e.maxima.number[i]; value > most {
-		value, finding.Capped = most, e.mostNumber(i)
-	}
-	return value
+	return min(value, e.maxima.number[i])
 }
 
 // rest explains what does not depend on groups.
@@ -352,6 +356,9 @@ func (e *explanation) machine(quota *Quota) {
 	add("always_running", quota.AlwaysRunning)
 	add("privileged", quota.Privileged)
 	add("disk_quota", quota.DiskQuota)
+	if string(grant.machine) != machineOnPrem {
+		e.findings[len(e.findings)-1].Capped = e.mostNumber(disk) // All that there may be.
+	}
 	add("memory_limit", quota.MemoryLimit)
 	add("memory_request", quota.MemoryRequest)
 	add("cpu_limit", quota.CPULimit)
@@ -371,6 +378,35 @@ func (e *explanation) machine(quota *Quota) {
 	}
 }
 
+// ineffective says why a license was found to give nothing: by what it would give, not by
+// the empty value that is stored for it, which only stands in its place.
+func (e *explanation) ineffective(grant *Grant) string {
+	if grant.reason != ReasonHosting {
+		return "ineffective: gives nothing beyond the others"
+	}
+	inUse := groups
+	for i := range e.grants {
+		if other := &e.grants[i]; other.remains() && !other.boost && (other.old || other.v2) {
+			inUse = min(inUse, other.group)
+		}
+	}
+	own, err := Read(License{ID: grant.id, Value: grant.unused})
+	known := err == nil && len(grant.unused) > 0
+	switch {
+	case inUse == groups:
+		return "ineffective: " + baseless
+	case !known:
+		return "ineffective: of another hosting type than the one in use (" + groupName(inUse) + ")"
+	case own.group == inUse:
+		return "ineffective: gives nothing beyond the others"
+	default:
+		return "ineffective: of another hosting type (" + groupName(own.group) + ") than the one in use (" + groupName(inUse) + ")"
+	}
+}
+
+// baseless says why a boost alone gives nothing.
+const baseless = "a boost adds to a license of its hosting type and idle class, and there is none"
+
 // license says what of a license did not count whatever the others are.
 func (e *explanation) license(grant *Grant, quota *Quota) {
 	switch {
@@ -387,8 +423,11 @@ func (e *explanation) license(grant *Grant, quota *Quota) {
 		return
 	case quota.DedicatedVM != nil:
 		return // Said with the machine.
+	case grant.ineffective && !grant.old && !grant.v2:
+		e.ignore(grant.id, "", e.ineffective(grant))
+		return
 	case !grant.in(e.group) && e.group < 0:
-		e.ignore(grant.id, "", "a boost adds to a license of its hosting type and idle class, and there is none")
+		e.ignore(grant.id, "", baseless)
 	case !grant.in(e.group):
 		e.ignore(grant.id, "", "its sizes are for: "+groupName(grant.group)+"; in use are those for: "+groupName(e.group))
 	case !grant.old && !grant.v2:

@@ -35,6 +35,9 @@ func (e *FieldError) Is(target error) bool { return target == ErrInvalid }
 type License struct {
 	ID    string
 	Value json.RawMessage
+	// Unused is, for one that was found ineffective, the value that it would have in use,
+	// unset where it is not known. It is for the explanation alone.
+	Unused json.RawMessage
 }
 
 // Grant is a license that has been read, for use in any number of computations.
@@ -46,6 +49,10 @@ type Grant struct {
 	// null, old (upgrades beside no quota) and v2 (a quota) exclude each other;
 	// an empty license is none of them.
 	null, old, v2 bool
+	// ineffective is its status; reason, beside it, and unused say why.
+	ineffective bool
+	reason      string
+	unused      json.RawMessage
 	// group is the rank of its hosting type and idle class, 0 for the best.
 	group  int
 	boost  bool
@@ -145,7 +152,7 @@ func classOf(value []byte) int {
 // license that somebody has bought is to be mended, not guessed. A bad patch is no
 // error here; see [Result.BadPatches].
 func Read(license License) (Grant, error) {
-	grant := Grant{id: license.ID}
+	grant := Grant{id: license.ID, unused: license.Unused}
 	value, err := rawjson.Trim(license.Value)
 	if err != nil {
 		return grant, &FieldError{License: license.ID, Field: "value", Fix: "is not JSON: " + err.Error()}
@@ -163,7 +170,9 @@ func Read(license License) (Grant, error) {
 	for name, member := range rawjson.Members(value) {
 		switch string(name) {
 		case "status":
-			grant.status = unusable(member)
+			grant.status, grant.ineffective = unusable(member), string(rawjson.Text(member)) == "ineffective"
+		case "reason":
+			grant.reason = string(rawjson.Text(member))
 		case "quota":
 			quota = member
 		}
@@ -204,10 +213,28 @@ func (g *Grant) readOld(value []byte) {
 	var gives amounts
 	_, set := readUpgrades(value, &gives)
 	g.old = set&anyOfLicense != 0
-	g.group = groupOf(gives.flag[alwaysRunning], gives.flag[memberHost], idleShort)
+	var always, member bool
+	for name, flag := range rawjson.Members(value) {
+		switch string(name) {
+		case "always_running":
+			always = readGroupFlag(flag)
+		case "member_host":
+			member = readGroupFlag(flag)
+		}
+	}
+	g.group = groupOf(always, member, idleShort)
 	if g.old {
 		g.gives = gives
 	}
+}
+
+// readGroupFlag reads a flag for the group: a text is read as a number there, so that
+// ".5e1" counts, which as a flag it does not.
+func readGroupFlag(value []byte) bool {
+	if rawjson.Of(value) == rawjson.String {
+		return readNumber(value) >= 1
+	}
+	return readFlag(value)
 }
 
 // readQuota reads a new-style license.

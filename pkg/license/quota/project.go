@@ -15,8 +15,9 @@ type Input struct {
 	Users json.RawMessage
 	// Licenses are those of the project, in the order that counts: ascending by id.
 	Licenses []License
-	// Site has default_quotas and max_upgrades, objects, or texts of them; a text
-	// that is no JSON counts as an empty object. Other members are ignored.
+	// Site has default_quotas and max_upgrades, objects, or texts of them as
+	// [RelaxedObject] reads them; a text that it cannot read counts as an empty object,
+	// and is reported with [Result.Ignored]. Other members are ignored.
 	Site json.RawMessage
 	// PayAsYouGo is a purchase, an object with the upgrades under quota.
 	PayAsYouGo json.RawMessage
@@ -38,6 +39,8 @@ type Project struct {
 	// siteDefaults and siteMaxima say which are the site's.
 	siteDefaults, siteMaxima keys
 	overcommit               overcommit
+	// unreadable are the settings of the site whose text cannot be read.
+	unreadable []string
 
 	payAsYouGo json.RawMessage
 	purchase   amounts
@@ -99,7 +102,6 @@ func NewProject(in Input) (*Project, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.base = p.defaults
 	if purchase != nil {
 		p.payAsYouGo = purchase
 		for name, value := range rawjson.Members(purchase) {
@@ -108,18 +110,23 @@ func NewProject(in Input) (*Project, error) {
 				readUpgrades(value, &p.purchase)
 			}
 		}
-		for i, bought := range p.purchase.number {
-			p.base.number[i] = max(p.base.number[i], bought)
-		}
-		p.base.or(&p.purchase)
 	}
+	p.setBase()
+	return p, nil
+}
+
+// setBase makes the base of the defaults, the purchase and the maxima.
+func (p *Project) setBase() {
+	p.base = p.defaults
 	for i, most := range p.maxima.number {
+		if p.payAsYouGo != nil {
+			p.base.number[i] = max(p.base.number[i], p.purchase.number[i])
+		}
 		p.base.number[i] = min(p.base.number[i], most)
 	}
 	for i, allowed := range p.maxima.flag {
-		p.base.flag[i] = p.base.flag[i] && allowed
+		p.base.flag[i] = (p.base.flag[i] || p.purchase.flag[i]) && allowed
 	}
-	return p, nil
 }
 
 // object trims an input that has to be an object or unset, and makes nil of unset.
@@ -201,20 +208,15 @@ func (p *Project) readSite(site []byte) {
 			maxima = value
 		}
 	}
-	p.readDefaults(objectOrText(defaults))
-	p.siteMaxima, _ = readUpgrades(objectOrText(maxima), &p.maxima)
-}
-
-// objectOrText returns an object, or the one that a string has as text.
-func objectOrText(value []byte) []byte {
-	if rawjson.Of(value) != rawjson.String {
-		return value
+	read := func(name string, value []byte) []byte {
+		object, ok := objectOrText(value)
+		if !ok {
+			p.unreadable = append(p.unreadable, name)
+		}
+		return object
 	}
-	text, err := rawjson.Trim(rawjson.Text(value))
-	if err != nil {
-		return nil
-	}
-	return text
+	p.readDefaults(read("default_quotas", defaults))
+	p.siteMaxima, _ = readUpgrades(read("max_upgrades", maxima), &p.maxima)
 }
 
 // readDefaults reads default_quotas. A value of the wrong type is ignored.

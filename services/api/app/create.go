@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strconv"
 	"time"
 
 	"berth/pkg/events"
@@ -44,7 +45,7 @@ func (b *backend) launch(ctx context.Context, command events.Command, shared boo
 	if decided.Verdict == "" {
 		if err := b.bus.Publish(ctx, command, "create"); err != nil {
 			if errors.Is(err, events.ErrTooLarge) {
-				return "", silo.Fault(events.RequestInvalid, "the request is too large")
+				return "", silo.Fault(events.RequestInvalid, "the request is larger than "+strconv.Itoa(events.MaxCommand)+" bytes: shorten its variables")
 			}
 			return b.expire(ctx, command) // It may have been stored all the same.
 		}

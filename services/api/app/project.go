@@ -89,7 +89,7 @@ func (r resources) startAfter(
 		if mine {
 			return v1.Started{Entry: r.entry(e)}, false, errPodGone
 		}
-		if !s.Again && len(s.Request.Image)+len(s.Request.Tag)+len(s.Request.Env)+len(s.Request.Config) > 0 {
+		if !s.Again && changes(s.Request) {
 			return v1.Started{Entry: r.entry(e)}, false, errStopping
 		}
 	default:
@@ -108,6 +108,11 @@ func (r resources) startAfter(
 	return v1.Started{Entry: r.entry(e), Following: true}, false, err
 }
 
+// changes says whether a start asks for something else than the last one.
+func changes(r events.ProjectRequest) bool {
+	return len(r.Image)+len(r.Tag)+len(r.Env)+len(r.Config)+len(r.Reset) > 0
+}
+
 // errPassed says that the pod was gone, or another, before a wish for the next one was in the log.
 var errPassed = errors.New("the pod has gone")
 
@@ -117,7 +122,14 @@ func (r resources) launchProject(ctx context.Context, command events.Command, sh
 	pod := v1.Started{Entry: v1.Entry{Record: events.Record{Pod: name}}}
 	var refusal *silo.Error
 	if errors.As(err, &refusal) && refusal.Status == 0 && (refusal.Reason == events.AlreadyRunning || refusal.Reason == events.Conflict) {
-		return pod, true, nil // Somebody was faster, or has stopped it: what there is now says what to do.
+		now, freshErr := r.b.table.Fresh(ctx, events.ProjectPod(command.Create.Project.ID))
+		switch {
+		case freshErr != nil:
+			return pod, false, freshErr
+		case now.Event == "", now.Event == events.Gone, now.User == command.User:
+			return pod, true, nil // Somebody was faster, or has stopped it: what there is now says what to do.
+		}
+		return pod, false, err // Another one has the name: that does not change by asking again.
 	}
 	if err != nil {
 		return pod, false, err

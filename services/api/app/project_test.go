@@ -70,6 +70,8 @@ func (s *projectSite) make(ctx context.Context, d natsbus.Delivery) error {
 	}
 	outcome := events.Outcome{Verdict: events.Refused, Command: d.ID, User: d.User}
 	switch {
+	case last.Event != "" && last.Event != events.Gone && last.User != d.User:
+		outcome.Reason, outcome.Message = events.Conflict, "the name is that of a pod which is not the project's"
 	case last.Event == events.Deleting:
 		outcome.Reason, outcome.Message = events.Conflict, "the project is being stopped"
 	case last.Event != "" && last.Event != events.Gone && last.Command != d.ID:
@@ -214,6 +216,63 @@ func TestV1ProjectLife(t *testing.T) {
 	}
 	if got := s.do(projectA, "stop?wait=gone", nil, nil); got.status != http.StatusNoContent {
 		t.Errorf("stop: %d %s", got.status, got.raw)
+	}
+}
+
+// TestV1ProjectsNameTaken: where another's pod has the name of a project's, a start says so, and nothing else says a
+// word about that pod.
+func TestV1ProjectsNameTaken(t *testing.T) {
+	t.Parallel()
+	s := newProjectSite(t)
+	s.licenser(func(q natsbus.Question) (any, error) {
+		if q.Method == wire.MethodProject {
+			return wire.Project{ID: projectA}, nil
+		}
+		return nil, nil
+	})
+	name, stranger := events.ProjectPod(projectA), projectA
+	if _, _, err := s.bus.Append(t.Context(), name, eventstest.Claim(name, stranger, "old")); err != nil {
+		t.Fatal(err)
+	}
+	got := s.do(projectA, "start", nil, nil)
+	if detail := member(got, "detail"); got.status != http.StatusConflict || got.reason() != "CONFLICT" || !strings.Contains(detail, "not the project's") {
+		t.Errorf("start: %d %s", got.status, got.raw)
+	}
+	if len(s.asked) != 1 {
+		t.Errorf("the creator was asked %d times", len(s.asked))
+	}
+	if got := s.do(projectA, "stop", nil, nil); got.status != http.StatusNoContent {
+		t.Errorf("stop: %d %s", got.status, got.raw)
+	}
+	if got := s.ask(v1Ask{path: "/v1/projects/" + projectA, token: v1TokenA}); got.status != http.StatusOK || got.body["pod"] != nil || got.body["event"] != nil {
+		t.Errorf("get: %d %s", got.status, got.raw)
+	}
+	if e, err := s.bus.Last(t.Context(), name); err != nil || e.Event != events.Claimed {
+		t.Errorf("the other's pod is %s, %v", e.Event, err)
+	}
+}
+
+// TestV1StartBackToTheSite: what is there and empty gets to the creator, and is something else than what is left out.
+func TestV1StartBackToTheSite(t *testing.T) {
+	t.Parallel()
+	s := newProjectSite(t)
+	release := s.hold(projectA)
+	defer release()
+	c, err := client.New("http://"+s.apis[0].Addr(), client.Options{Token: client.Token(v1TokenA), RoundTripper: s.client.Transport})
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := client.StartProject{ID: projectA, Tag: "t", Reset: []string{"image", "env", "config"}, WaitReady: true}
+	if _, err := c.StartProject(t.Context(), start); err != nil {
+		t.Fatal(err)
+	}
+	want := events.ProjectRequest{ID: projectA, Tag: "t", Config: json.RawMessage(`{}`), Reset: []string{"image", "env"}, Cause: events.CauseAsked}
+	if d := cmp.Diff([]events.ProjectRequest{want}, s.asked); d != "" {
+		t.Errorf("what the creator is asked (-want +got):\n%s", d)
+	}
+	s.do(projectA, "restart", nil, nil)
+	if got := s.do(projectA, "start", object{"tag": ""}, nil); got.status != http.StatusConflict {
+		t.Errorf("start with another tag while it stops: %d %s", got.status, got.raw)
 	}
 }
 
@@ -389,8 +448,8 @@ func TestV1LicensesByTheClient(t *testing.T) {
 	if got := s.get("/v1/licenses"); got.status != http.StatusUnauthorized {
 		t.Errorf("a stranger lists licenses: %d %s", got.status, got.raw)
 	}
-	if _, err := admin.License(ctx, licenseA); !client.NotFound(err) {
-		t.Errorf("no license: %v", err)
+	if _, err := admin.License(ctx, licenseA); !client.NotFound(err) || !errors.As(err, &problem) || problem.Title != "there is no such license" {
+		t.Errorf("no license: %v, %+v", err, problem)
 	}
 	l := client.SiteLicense{ID: licenseA, Title: "T", Quota: json.RawMessage(`{"cpu":1}`)}
 	if _, err := admin.SaveLicense(ctx, l, client.Save{Revision: "*", DryRun: true}); err != nil || len(saved) != 0 {
@@ -422,6 +481,9 @@ func TestV1LicensesByTheClient(t *testing.T) {
 	}
 	if len(ids) != 2 || !slices.Contains(ids, licenseA) {
 		t.Errorf("list: %v", ids)
+	}
+	if err := admin.DeleteLicenseAs(ctx, licenseA, "other"); !errors.As(err, &problem) || problem.Status != http.StatusPreconditionFailed {
+		t.Errorf("delete of another revision: %v", err)
 	}
 	for _, err := range []error{
 		admin.AttachProject(ctx, licenseA, projectA), admin.DetachProject(ctx, licenseA, projectA),
@@ -489,6 +551,9 @@ func answerLicenses(q natsbus.Question, saved map[string]wire.License, attached 
 		}
 		return put.License, nil
 	case wire.MethodDelete:
+		if ref.Revision != "" && ref.Revision != saved[ref.ID].Revision {
+			return nil, &natsbus.Fault{Reason: events.Conflict, Message: "it is another one"}
+		}
 		delete(saved, ref.ID)
 	case wire.MethodAttach, wire.MethodDetach:
 		*attached = append(*attached, attachment)

@@ -1,11 +1,14 @@
 package app
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"berth/pkg/events"
+	"berth/pkg/license"
 )
 
 // How much of a refusal of a pod that licenses have changed is told, so that the licenses
@@ -41,4 +44,26 @@ func blame(refusal error, licenses []events.License) error {
 		names += fmt.Sprintf(" and %d more", more)
 	}
 	return errors.New(text + " (the pod was changed by the patch of " + names + ")")
+}
+
+// quoted is a value that the API server quotes.
+var quoted = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
+
+// discreet is the refusal of a pod without values of it that may be secret: the API server
+// quotes what it does not take, and what is refused goes into the log.
+func discreet(rendered json.RawMessage, refusal error) error {
+	text := refusal.Error()
+	if !license.Reveals(rendered, text) {
+		return refusal
+	}
+	text = quoted.ReplaceAllStringFunc(text, func(value string) string {
+		if license.Reveals(rendered, value) {
+			return `"(withheld)"`
+		}
+		return value
+	})
+	if license.Reveals(rendered, text) {
+		return errors.New("the message of the API server has values of the pod that may be secret, and is not repeated")
+	}
+	return errors.New(text)
 }

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -77,5 +78,21 @@ func TestLaunchOfAnotherName(t *testing.T) {
 	d.Rendered = []byte(`{"apiVersion":"v1","kind":"Pod","metadata":{"name":"another"}}`)
 	if err := b.launch(t.Context(), d); err == nil || !strings.Contains(err.Error(), `"another"`) || len(b.pods.made) > 0 {
 		t.Errorf("launch = %v, and %d pods", err, len(b.pods.made))
+	}
+}
+
+// TestDiscreet: what the API server quotes of a pod's variables is not told.
+func TestDiscreet(t *testing.T) {
+	t.Parallel()
+	pod := json.RawMessage(`{"metadata":{"name":"p","labels":{"leak":"c2VjcmV0LXZhbHVl"}},
+		"spec":{"containers":[{"name":"project","image":"x","env":[{"name":"EXTRA","value":"c2VjcmV0LXZhbHVl"}]}]}}`)
+	for text, want := range map[string]string{
+		`Pod "p" is invalid: metadata.labels: Invalid value: "c2VjcmV0LXZhbHVl": too long`: `Pod "p" is invalid: metadata.labels: Invalid value: "(withheld)": too long`,
+		`serviceaccount "no-such-account" not found`:                                       `serviceaccount "no-such-account" not found`,
+		`the value c2VjcmV0LXZhbHVl is bad`:                                                `the message of the API server has values of the pod that may be secret, and is not repeated`,
+	} {
+		if got := discreet(pod, errors.New(text)).Error(); got != want {
+			t.Errorf("%s\nbecomes %s\nwant    %s", text, got, want)
+		}
 	}
 }

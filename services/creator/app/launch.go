@@ -24,6 +24,10 @@ const occupiedDelay = time.Second
 // when a launch has been tried for long enough.
 const launchAttempts = 1000
 
+// toldAttempt is the attempt from which on it is made known why a launch does not succeed:
+// most faults of the way to the API server are over by then.
+const toldAttempt = 4
+
 // launchPlaces is how many launches are under way at once: most of their time they
 // wait, for the API server or for a claim.
 const launchPlaces = 128
@@ -140,7 +144,7 @@ func (c *creator) lost(ctx context.Context, entry natsbus.Entry) error {
 // notMade decides what became of a launch that did not come to its end.
 func (c *creator) notMade(ctx context.Context, d natsbus.Delivery, entry natsbus.Entry, err error) error {
 	if rejected := (*cluster.RejectedError)(nil); errors.As(err, &rejected) {
-		return natsbus.Permanent(events.Reason(rejected.Reason), blame(rejected, entry.Licenses))
+		return natsbus.Permanent(events.Reason(rejected.Reason), blame(discreet(d.Rendered, rejected), entry.Licenses))
 	}
 	if unfit := (*render.Error)(nil); errors.As(err, &unfit) {
 		return natsbus.Permanent(events.Reason(unfit.Reason), blame(unfit, entry.Licenses))
@@ -149,11 +153,16 @@ func (c *creator) notMade(ctx context.Context, d natsbus.Delivery, entry natsbus
 	if pending := (*pendingError)(nil); errors.As(err, &pending) {
 		reason, delay = events.StoragePending, pending.delay
 	} else if !errors.Is(err, cluster.ErrOccupied) {
+		if d.Attempt < toldAttempt || ctx.Err() != nil {
+			return err
+		}
+		told := blame(discreet(d.Rendered, errors.New(clipCause(err.Error()))), entry.Licenses)
+		if _, appendErr := c.waits(ctx, d, entry, events.Unavailable, told.Error()); appendErr != nil {
+			return errors.Join(err, appendErr)
+		}
 		return err
 	}
-	entry, _, appendErr := c.bus.AppendAfter(ctx, entry, d.Pod, events.Fact{
-		Kind: events.FactWait, Generation: d.Generation, At: time.Now().UTC(), Reason: reason, Message: err.Error(),
-	})
+	entry, appendErr := c.waits(ctx, d, entry, reason, err.Error())
 	switch {
 	case errors.Is(appendErr, events.ErrGeneration):
 		return nil
@@ -163,6 +172,14 @@ func (c *creator) notMade(ctx context.Context, d natsbus.Delivery, entry natsbus
 		return appendErr
 	}
 	return natsbus.Again(delay, err)
+}
+
+// waits makes it known what a launch waits for.
+func (c *creator) waits(ctx context.Context, d natsbus.Delivery, entry natsbus.Entry, reason events.Reason, message string) (natsbus.Entry, error) {
+	entry, _, err := c.bus.AppendAfter(ctx, entry, d.Pod, events.Fact{
+		Kind: events.FactWait, Generation: d.Generation, At: time.Now().UTC(), Reason: reason, Message: message,
+	})
+	return entry, err
 }
 
 // failLaunch makes it known that a pod could not be launched.

@@ -207,6 +207,45 @@ func TestLaunchWithoutTheCluster(t *testing.T) {
 	}
 }
 
+// TestLaunchThatKeepsFailing: after some attempts the record says why, and which licenses
+// may be to blame, so that whoever waits for the pod learns it; it is tried all the same.
+func TestLaunchThatKeepsFailing(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	claimed := b.appendsTo(t, name, eventstest.Claim(name, user, "c1"))
+	license := eventstest.License(claimed.Generation)
+	license.Licenses = []events.License{{ID: "l", Title: "Physics", Patched: true}}
+	b.appendsTo(t, name, license)
+	c := eventstest.LaunchCommand("c1", user, name, claimed.Generation)
+	c.Rendered = []byte(`{"apiVersion":"v1","kind":"Pod","metadata":{"name":"` + name + `"}}`)
+	d := natsbus.Delivery{Attempt: toldAttempt - 1, Command: c}
+	b.pods.err = errors.New("create pod: the storage is broken")
+	var progress []string
+	for range 3 {
+		if err := b.launch(t.Context(), d); !errors.Is(err, b.pods.err) {
+			t.Fatalf("launch = %v, want %v", err, b.pods.err)
+		}
+		got := b.last(t, name)
+		progress = append(progress, got.ProgressAt.String())
+		told := got.Event == events.Waiting && got.Reason == events.Unavailable && strings.Contains(got.Message, "storage is broken") &&
+			strings.Contains(got.Message, "Physics")
+		if told != (d.Attempt >= toldAttempt) {
+			t.Errorf("attempt %d: the pod is %s %s: %q", d.Attempt, got.Event, got.Reason, got.Message)
+		}
+		d.Attempt++
+	}
+	if progress[1] != progress[2] {
+		t.Errorf("another attempt counts as progress: %v", progress)
+	}
+	b.pods.err = nil
+	if err := b.launch(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.last(t, name); got.Event != events.Launched || got.Reason != "" || got.Message != "" {
+		t.Errorf("the pod is %s %s: %q, want launched", got.Event, got.Reason, got.Message)
+	}
+}
+
 func TestLaunchOfNonsense(t *testing.T) {
 	t.Parallel()
 	b, d := launching(t, events.Licensed)

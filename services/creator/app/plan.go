@@ -74,6 +74,9 @@ type manifestPlan struct {
 // pick refuses the command when its user has as many pods as there are names.
 func (p manifestPlan) pick(ctx context.Context, careful bool) (next events.Outcome, newest natsbus.Entry, err error) {
 	name, err := firstName(p.parsed.Name, p.d.User, func(name string) (has holder, err error) {
+		if events.IsProjectPod(name) {
+			return another, nil // Whether that project has a pod now or not.
+		}
 		newest, has, err = p.c.holderOf(ctx, p.d, name, careful)
 		return has, err
 	})

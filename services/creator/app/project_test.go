@@ -218,6 +218,22 @@ func (b *bench) endOf(t *testing.T, e natsbus.Entry) {
 	b.appendsTo(t, e.Pod, eventstest.Delete(e.Generation), eventstest.Gone(e.Generation))
 }
 
+// TestCreateOfAProjectsName: a person whose id looks like a project's gets another name than
+// that project's pod, also while there is none.
+func TestCreateOfAProjectsName(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.manifests.text = strings.ReplaceAll(text, "name: notebook", "name: project")
+	b.creates(t, command("c1", func(d *natsbus.Delivery) { d.User = project }))
+	if got, want := b.outcome(t, "c1"), [3]string{"accepted", projectPod + "-1", ""}; got != want {
+		t.Errorf("outcome = %v, want %v", got, want)
+	}
+	b.creates(t, starts("c2"))
+	if got, want := b.outcome(t, "c2"), [3]string{"accepted", projectPod, ""}; got != want {
+		t.Errorf("outcome of the project = %v, want %v", got, want)
+	}
+}
+
 // TestCreateWithoutAWord: a template that is not known yet decides nothing.
 func TestCreateWithoutAWord(t *testing.T) {
 	t.Parallel()

@@ -45,8 +45,8 @@ func (a *app) client() (*client.Client, error) {
 	opts := client.Options{UserAgent: "berth/" + version(), FailFast: true, OnRetry: a.retried.tell}
 	if a.tokenFile != "" {
 		opts.Token = client.TokenFile(a.tokenFile)
-		if _, err := opts.Token(); err != nil {
-			return nil, usage("--token-file or BERTH_TOKEN_FILE: %s", err)
+		if _, err := a.token(); err != nil {
+			return nil, err
 		}
 	}
 	if opts.TLS, err = a.tls(); err != nil {
@@ -57,6 +57,18 @@ func (a *app) client() (*client.Client, error) {
 		return nil, usage("--url or BERTH_URL: %s", err)
 	}
 	return api, nil
+}
+
+// token reads the token that the service asks for, empty for none.
+func (a *app) token() (string, error) {
+	if a.tokenFile == "" {
+		return "", nil
+	}
+	token, err := client.TokenFile(a.tokenFile)()
+	if err != nil {
+		return "", usage("--token-file or BERTH_TOKEN_FILE: %s", err)
+	}
+	return token, nil
 }
 
 // tls is what the flags say about certificates.

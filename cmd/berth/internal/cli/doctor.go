@@ -33,7 +33,8 @@ func (a *app) doctor() *cobra.Command {
 		Long: `Look at an installation of Berth: whether the api answers and is ready; whether
 NATS has the streams as they must be, who takes the commands of each stage and
 how far behind it is, whether the log is complete, whether a watcher leads;
-commands that could not be done; pods that hang; clocks that differ. With a
+commands that could not be done; pods that hang; clocks that differ. With the
+token of the administrators also whether the licenser's database answers. With a
 kubeconfig also whether the log and the cluster have the same pods.
 
 It changes nothing, and needs the rights of the NATS user operator at the most.
@@ -74,10 +75,14 @@ func (a *app) runDoctor(ctx context.Context, f doctorFlags) error {
 	case f.timeout <= 0:
 		return usage("--timeout must be more than 0")
 	}
+	token, err := a.token()
+	if err != nil {
+		return err
+	}
 	ctx, cancel := withTimeout(ctx, f.timeout)
 	defer cancel()
 	evidence := probe.Gather(ctx, probe.Site{
-		API: base, NATSURL: a.natsURL, Cluster: a.cluster, Kubeconfig: f.kubeconfig, Namespace: f.namespace, Version: version(),
+		API: base, Token: token, NATSURL: a.natsURL, Cluster: a.cluster, Kubeconfig: f.kubeconfig, Namespace: f.namespace, Version: version(),
 	})
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, errTimeout) {
 		return &failure{code: ExitInterrupted, reason: codeInterrupted, message: "interrupted"}

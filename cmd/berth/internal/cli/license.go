@@ -344,29 +344,37 @@ func (a *app) licenseDetach() *cobra.Command {
 type attach func(api *client.Client, ctx context.Context, license, to string) error
 
 func (a *app) attachment(verb, short string, project, user attach) *cobra.Command {
-	return &cobra.Command{
+	var userID bool
+	cmd := &cobra.Command{
 		Use:   verb + " LICENSE_ID PROJECT_ID|USER",
 		Short: short,
-		Long:  short + ". A project that runs is restarted where that\nmakes another pod of it.",
+		Long: short + ". A project that runs is restarted where that\nmakes another pod of it. What is no UUID and has no @ is taken for the id of a user with\n" +
+			"--user-id alone. Stdout has a line that says what was done, with --json an object.",
 		Example: "  berth license " + verb + " 8e03978e-40d5-43e8-bc93-6894a57f9324 9b2c1f64-0c5e-4f55-8a6f-3a0d1a2b3c4d\n" +
 			"  berth license " + verb + " 8e03978e-40d5-43e8-bc93-6894a57f9324 alice@example.org",
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			do, to := project, strings.ToLower(args[1])
-			if !events.ProjectID(to) {
-				do, to = user, args[1]
+			do, what, to := project, "project", strings.ToLower(args[1])
+			switch {
+			case userID, !events.ProjectID(to) && strings.Contains(to, "@"):
+				do, what, to = user, "user", args[1]
 				if err := checkUser(to); err != nil {
 					return err
 				}
+			case !events.ProjectID(to):
+				return usage("%q is neither the id of a project, a UUID, nor a user like alice@example.org; if it is the id of a user, add --user-id", args[1])
 			}
 			return a.aboutLicense(cmd, args[0], func(ctx context.Context, api *client.Client, id string) error {
 				if err := do(api, ctx, id, to); err != nil {
 					return failed(ctx, verb+" license "+id+" at "+api.URL(), err)
 				}
+				a.told(map[string]string{"license_id": id, what + "_id": to, "result": verb + "ed"}, verb+"ed license "+id+": "+what+" "+to)
 				return nil
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&userID, "user-id", false, "the second argument is the id of a user, whatever it looks like")
+	return cmd
 }
 
 func (a *app) licenseApply() *cobra.Command {
@@ -382,7 +390,7 @@ somebody else changes at the same moment is not overwritten: apply it again.
 
 For each license stdout has a line, created, changed or unchanged, and below it what
 changes. With --json it has an object each. The exit code is that of the first that
-failed.`,
+failed. A license without activates is saved, with a warning: it is never valid.`,
 		Example: `  berth license apply -f physics.yaml
   berth license apply -f licenses/ --dry-run
   berth license get 8e03978e-40d5-43e8-bc93-6894a57f9324 | sed 's/^run_limit:.*/run_limit: 40/' | berth license apply -f -`,
@@ -435,6 +443,9 @@ func (a *app) apply(ctx context.Context, api *client.Client, f licensefile.File,
 		}
 	}
 	a.applied(f, result, changes, dryRun)
+	if after.Activates == nil && result != "unchanged" && !a.json && !a.quiet {
+		fmt.Fprintln(a.Stderr, "berth:", progress.Clean(where+" is never valid: it has no activates"))
+	}
 	return nil
 }
 
@@ -448,7 +459,8 @@ func (a *app) applied(f licensefile.File, result string, changes []string, dryRu
 			Result  string   `json:"result"`
 			Changes []string `json:"changes,omitempty"`
 			DryRun  bool     `json:"dry_run,omitempty"`
-		}{f.License.ID, f.License.Title, f.Name, result, changes, dryRun})
+			Never   bool     `json:"never_valid,omitempty"`
+		}{f.License.ID, f.License.Title, f.Name, result, changes, dryRun, f.License.Activates == nil})
 		return
 	}
 	if dryRun && result != "unchanged" {

@@ -29,15 +29,15 @@ func TestMigrate(t *testing.T) {
 		wantStdout string
 		wantStderr string // Its beginning.
 	}{
-		{server.URL, []string{"--status"}, ExitFailed, "version 0 of 1; changes are not told, Berth looks for them\n", "berth: the database is not migrated: run berth migrate"},
-		{server.URL, nil, ExitOK, "version 1 of 1; changes are told at once\n", "migrated to version 1"},
-		{server.URL, nil, ExitOK, "version 1 of 1; changes are told at once\n", "nothing to migrate"},
-		{server.URL, []string{"--quiet"}, ExitOK, "version 1 of 1; changes are told at once\n", ""},
-		{server.URL, []string{"--status", "--json"}, ExitOK, `{"version":1,"wanted_version":1,"usable":true,"notifies":true}` + "\n", ""},
+		{server.URL, []string{"--status"}, ExitFailed, "version 0 of 3; changes are not told, Berth looks for them\n", "berth: the database is not migrated: run berth migrate"},
+		{server.URL, nil, ExitOK, "version 3 of 3; changes are told at once\n", "migrated to version 1"},
+		{server.URL, nil, ExitOK, "version 3 of 3; changes are told at once\n", "nothing to migrate"},
+		{server.URL, []string{"--quiet"}, ExitOK, "version 3 of 3; changes are told at once\n", ""},
+		{server.URL, []string{"--status", "--json"}, ExitOK, `{"version":3,"wanted_version":3,"usable":true,"notifies":true}` + "\n", ""},
 		{"", nil, ExitUsage, "", "berth: which database?"},
 		{"mysql://somebody:hidden@db/x", nil, ExitUsage, "", "berth: DATABASE_URL is no URL of a PostgreSQL"},
 		{away, nil, ExitUnavailable, "", "berth: the database cannot be reached"},
-		{away, []string{"--database-url", server.URL, "--status"}, ExitOK, "version 1 of 1; changes are told at once\n", ""},
+		{away, []string{"--database-url", server.URL, "--status"}, ExitOK, "version 3 of 3; changes are told at once\n", ""},
 		{away, []string{"--timeout", "0s"}, ExitUsage, "", "berth: --timeout must be more than 0"},
 	} {
 		var out, errs strings.Builder

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,7 +43,13 @@ API server would refuse it.`,
   berth license preview --project 9b2c1f64-0c5e-4f55-8a6f-3a0d1a2b3c4d --template project.json -o json | jq .pod
   berth license preview --user alice@example.org --manifest https://example.org/notebook.yaml --license physics.yaml`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.runPreview(cmd.Context(), p) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			// The user of the environment is for other commands, too.
+			if p.project != "" && cmd.Flags().Changed("user") {
+				return usage("give one of --project and --user")
+			}
+			return a.runPreview(cmd.Context(), p)
+		},
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&p.project, "project", "", "the `ID` of the project whose pod is wanted")
@@ -153,6 +160,9 @@ func (a *app) runPreview(ctx context.Context, p preview) error {
 			a.writeJSON(a.Stdout, made)
 		} else {
 			fmt.Fprint(a.Stdout, previewWords(made))
+			if c := q.Change; c != nil && made.Fault == nil && !slices.ContainsFunc(made.Licenses, func(l client.License) bool { return l.ID == c.ID }) {
+				fmt.Fprintln(a.Stderr, "berth: the license", c.ID, "is not attached to it: the change changes nothing; use --license FILE to try it as if it were")
+			}
 		}
 		if made.Fault != nil || made.Verdict != nil && !made.Verdict.Accepted {
 			return &failure{code: ExitFailed, told: true}

@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,7 +32,7 @@ For administrators, and for silos that may manage projects.`,
 // projectStart is the command line of project start.
 type projectStart struct {
 	id, image, tag, config string
-	env                    []string
+	env, reset             []string
 	again                  bool
 	noWait                 bool
 	timeout                time.Duration
@@ -43,7 +45,8 @@ func (a *app) projectStart() *cobra.Command {
 		Short: "Start a project and wait until it is ready",
 		Long: `Start a project, and wait until its pod is ready. One that runs is left alone; one
 that is being stopped is started when it has stopped. What is not given is as it was
-at the last start.
+at the last start; --reset takes it back to what the site gives: its image and tag, no
+variables, an empty configuration.
 
 The name of the pod goes to stdout; progress goes to stderr. With --json stdout has
 one object, at the end: pod_name, user_id, event, reason, message, duration_seconds.`,
@@ -52,6 +55,11 @@ one object, at the end: pod_name, user_id, event, reason, message, duration_seco
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s.id = args[0]
+			for _, flag := range []string{"image", "tag", "config"} {
+				if cmd.Flags().Changed(flag) && cmd.Flags().Lookup(flag).Value.String() == "" {
+					return usage("--%s is empty: leave it out for that of the last start, or give --reset %s for the site's", flag, flag)
+				}
+			}
 			return a.runProjectStart(cmd.Context(), s)
 		},
 	}
@@ -59,9 +67,12 @@ one object, at the end: pod_name, user_id, event, reason, message, duration_seco
 	cmd.Flags().StringVar(&s.tag, "tag", "", "the tag of the image")
 	cmd.Flags().StringArrayVar(&s.env, "env", nil, "set a variable, `NAME=VALUE`; may be repeated")
 	cmd.Flags().StringVar(&s.config, "config", "", "a `FILE` with the project's configuration, a JSON object; - is stdin")
+	cmd.Flags().StringSliceVar(&s.reset, "reset", nil, "back to what the site gives: "+strings.Join(resets(), ", ")+", with commas between")
 	cmd.Flags().BoolVar(&s.noWait, "no-wait", false, "do not wait until the pod is ready")
 	cmd.Flags().DurationVar(&s.timeout, "timeout", defaultTimeout, "how long to wait in all; 0 is for ever")
-	return completes(cmd, map[string]cobra.CompletionFunc{"timeout": completeTimes, "config": completeFiles})
+	return completes(cmd, map[string]cobra.CompletionFunc{
+		"timeout": completeTimes, "config": completeFiles, "reset": cobra.FixedCompletions(resets(), cobra.ShellCompDirectiveNoFileComp),
+	})
 }
 
 func (a *app) projectRestart() *cobra.Command {
@@ -83,9 +94,19 @@ that does not run is started. Output as of start.`,
 	return completes(cmd, map[string]cobra.CompletionFunc{"timeout": completeTimes})
 }
 
-// request is what the command line asks the service for.
+// resets are what --reset takes.
+func resets() []string {
+	return []string{events.ResetImage, events.ResetTag, events.ResetEnv, events.ResetConfig}
+}
+
+// projectRequest is what the command line asks the service for.
 func (a *app) projectRequest(s projectStart) (client.StartProject, error) {
-	request := client.StartProject{Image: s.image, Tag: s.tag, WaitReady: !s.noWait}
+	request := client.StartProject{Image: s.image, Tag: s.tag, Reset: s.reset, WaitReady: !s.noWait}
+	for _, member := range s.reset {
+		if !slices.Contains(resets(), member) {
+			return request, usage("--reset takes %s, not %q", strings.Join(resets(), ", "), member)
+		}
+	}
 	var err error
 	if request.ID, err = projectID("project", s.id); err != nil {
 		return request, err
@@ -189,12 +210,15 @@ func (a *app) showProject(ctx context.Context, api *client.Client, id string, d 
 	d.show([]progress.Change{{Event: progress.Requested, At: time.Now()}})
 	go func() {
 		defer close(ended)
+		patience := licensePatience{tell: d.notice}
+		defer patience.end()
 		for e, err := range api.Events(ctx, client.Stream{User: client.ProjectUser(id)}) {
 			if err != nil {
 				return
 			}
 			if e.Kind == client.PodChanged && events.Type(e.Pod.Event) != events.Gone {
 				d.show([]progress.Change{track.ChangeOf(e.Pod)})
+				patience.see(events.Type(e.Pod.Event))
 			}
 		}
 	}()
@@ -414,17 +438,22 @@ func (a *app) runWhyProject(ctx context.Context, text string) error {
 			return failed(ctx, "read the timeline of project "+id+" at "+api.URL(), err)
 		}
 		o := outcome{Pod: client.ProjectPod(id), User: a.user, Event: events.Type(p.Event), Reason: events.Reason(p.Reason), Message: p.Message}
-		said := "project " + id + " has no pod"
+		said, waits := "project "+id+" has no pod", ""
 		if len(timeline.Phases) > 0 {
 			decisive, now := decisive(timeline)
 			o.Reason, o.Message, o.Duration = events.Reason(decisive.Reason), decisive.Message, now.Duration
 			said = sentence("project "+id, decisive, now)
+			waits = unlicensed(now)
+			o.Message = cmp.Or(o.Message, waits)
 		}
 		if a.json {
 			a.writeJSON(a.Stdout, o)
 			return nil
 		}
 		fmt.Fprintln(a.Stdout, said)
+		if waits != "" {
+			fmt.Fprintln(a.Stdout, waits)
+		}
 		for _, line := range besides(p) {
 			fmt.Fprintln(a.Stdout, progress.Clean(line))
 		}

@@ -156,6 +156,18 @@ func TestHTTPFindings(t *testing.T) {
 			true,
 		},
 		"another server": {func(e *doctor.Evidence) { e.API.Live = 404 }, finding{doctor.Problem, "api", "answers 404", "own address"}, true},
+		"no database": {
+			func(e *doctor.Evidence) { e.API.Licenses, e.API.LicensesFault = 503, "the database is away" },
+			finding{doctor.Problem, "licenses", "503 at /v1/licenses: the database is away", "PostgreSQL"},
+			true,
+		},
+		"a site without a database": {
+			func(e *doctor.Evidence) {
+				e.API.Licenses, e.API.LicensesFault = 503, "this site has no database: set DATABASE_URL"
+			},
+			finding{doctor.Notice, "licenses", "has no database", "if the site is to have projects"},
+			true,
+		},
 		"not ready": {
 			func(e *doctor.Evidence) { e.API.Ready, e.API.Failing = 503, []string{"log: is read", "nats: away"} },
 			finding{doctor.Problem, "api ready", "log: is read; nats: away", "api's log"},
@@ -261,6 +273,9 @@ func TestQueueFindings(t *testing.T) {
 		"making too long": {func(e *doctor.Evidence) {
 			e.NATS.Pods.Records[1].Claimed, e.NATS.Pods.Records[1].Reason = ago(time.Hour), events.Unschedulable
 		}, finding{doctor.Problem, "pods", "b (UNSCHEDULABLE)", "timers"}, true},
+		"projects wait": {func(e *doctor.Evidence) {
+			e.NATS.Pods.Records[1].User, e.NATS.Pods.Records[1].Event = "project:x", events.Claimed
+		}, finding{doctor.Problem, "projects", "starts of projects wait: b", "PostgreSQL"}, true},
 		"deleting too long": {func(e *doctor.Evidence) { e.NATS.Pods.Records[2].Deleting = ago(time.Hour) }, finding{doctor.Problem, "pods", "5m00s: c", "describe"}, true},
 		"failed and left":   {func(e *doctor.Evidence) { e.NATS.Pods.Records[0].Event = events.Failed }, finding{doctor.Problem, "pods", "5m00s: a", "deleter"}, true},
 		"a newer version":   {func(e *doctor.Evidence) { e.NATS.Pods.Unreadable = 1 }, finding{doctor.Notice, "pods", "1 pod with records", "version"}, true},

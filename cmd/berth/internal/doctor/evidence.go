@@ -40,6 +40,10 @@ type API struct {
 	Took     float64 `json:"took_seconds"`
 	// Skew is nil where the answer has no time.
 	Skew *float64 `json:"clock_skew_seconds,omitempty"`
+	// Licenses is the answer's status at /v1/licenses, which the database answers; 0 for none, or where there is no
+	// token to ask with. LicensesFault says why it is none.
+	Licenses      int    `json:"licenses_status,omitempty"`
+	LicensesFault string `json:"licenses_fault,omitempty"`
 }
 
 // NATS is the server that keeps the log, with all that it knows.

@@ -37,6 +37,7 @@ func (d *diagnosis) api() {
 	}
 	d.ok(check, text)
 	d.ready()
+	d.licenses()
 	d.clock("api clock", "The api's clock", a.Skew)
 }
 
@@ -54,6 +55,27 @@ func (d *diagnosis) ready() {
 			"The api answers every request with 503.", "See the api's log.")
 	}
 }
+
+// licenses judges what the licenser answers, which asks its database. Nothing is said where the token is not one for
+// that, or the api cannot answer anybody.
+func (d *diagnosis) licenses() {
+	const check = "licenses"
+	a := d.API
+	switch {
+	case a.Ready != http.StatusOK:
+	case a.Licenses == http.StatusOK:
+		d.ok(check, "the licenser and its database answer")
+	case strings.Contains(a.LicensesFault, "DATABASE_URL"):
+		d.found(Notice, check, a.LicensesFault, "Projects cannot be started; pods of manifests can.",
+			"Set DATABASE_URL for the licenser, if the site is to have projects.")
+	case a.Licenses >= http.StatusInternalServerError:
+		d.found(Problem, check, fmt.Sprintf("answers %d at /v1/licenses: %s", a.Licenses, a.LicensesFault),
+			"Starts of projects wait, and licenses cannot be looked at or changed. Nothing is lost.", licenserRemedy)
+	}
+}
+
+// licenserRemedy is where to look when licenses are not looked at.
+const licenserRemedy = "See that the licenser runs and its PostgreSQL answers: the licenser's /readyz and log say why not. What waits is done then."
 
 // unreadyRemedy says where to look for the reason why the api is not ready.
 func (d *diagnosis) unreadyRemedy() string {

@@ -71,6 +71,7 @@ func (d *diagnosis) nats() {
 		d.deadLetters()
 	}
 	d.pods()
+	d.projects()
 }
 
 func natsRemedy(fault string) string {

@@ -118,6 +118,20 @@ func (r Record) making() bool {
 	return r.Event != "" && !r.Event.Over() && !r.WasReady && r.Event != events.Ready && r.Event != events.Ended
 }
 
+// projects finds starts of projects that no licenser has looked at.
+func (d *diagnosis) projects() {
+	var waiting []string
+	for _, r := range d.NATS.Pods.Records {
+		if _, project := events.ProjectOf(r.User); project && r.Event == events.Claimed && d.At.Sub(r.At) > longWait {
+			waiting = append(waiting, r.Pod)
+		}
+	}
+	if len(waiting) > 0 {
+		d.found(Problem, "projects", "starts of projects wait: "+names(waiting),
+			"Their licenses have not been looked at; without that there is no pod.", licenserRemedy)
+	}
+}
+
 func (d *diagnosis) pods() {
 	const check = "pods"
 	p := d.NATS.Pods

@@ -2,6 +2,7 @@ package licensefile_test
 
 import (
 	"encoding/json"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -157,4 +158,32 @@ func FuzzRead(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestDocumentation: what the documentation shows as a license is one, with a patch.
+func TestDocumentation(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../../../docs/projects.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(page), "```yaml\n")
+	sample, _, found := strings.Cut(rest, "```")
+	if !found {
+		t.Fatal("docs/projects.md shows no license")
+	}
+	files, faults := licensefile.Read("docs/projects.md", []byte(sample))
+	if len(faults) > 0 || len(files) != 1 || files[0].License.Activates == nil || !strings.Contains(string(files[0].License.Quota), `"patch":"[{`) {
+		t.Errorf("%v, %+v", faults, files)
+	}
+}
+
+// TestEmptyFiles: a file without a license is a fault, not a success.
+func TestEmptyFiles(t *testing.T) {
+	t.Parallel()
+	for name, text := range map[string]string{"nothing": "", "a comment": "# soon\n", "separators": "---\n---\n", "null": "null\n"} {
+		if files, faults := licensefile.Read("f", []byte(text)); len(files) > 0 || len(faults) != 1 || faults[0].String() != "f: has no license" {
+			t.Errorf("%s: %v, %v", name, files, faults)
+		}
+	}
 }

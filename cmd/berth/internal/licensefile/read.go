@@ -81,6 +81,9 @@ func Read(name string, text []byte) ([]File, []Fault) {
 		}
 		files = append(files, r.license(document.Content[0]))
 	}
+	if len(files)+len(r.faults) == 0 {
+		r.fault(0, "has no license")
+	}
 	if len(r.faults) > 0 {
 		slices.SortStableFunc(r.faults, func(a, b Fault) int { return cmp.Compare(a.Line, b.Line) })
 		return nil, r.faults

@@ -3,6 +3,7 @@ package probe
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net"
@@ -51,11 +52,45 @@ func askAPI(ctx context.Context, s Site) doctor.API {
 	if ready, err := get(ctx, client, s, "readyz"); err == nil {
 		a.Ready, a.Failing = ready.status, failingChecks(ready.body)
 	}
+	if s.Token != "" && a.Ready == http.StatusOK {
+		a.Licenses, a.LicensesFault = askLicenses(ctx, client, s)
+	}
 	// A proxy may keep the metrics from strangers; then the version is unknown.
 	if metrics, err := get(ctx, client, s, "metrics"); err == nil && metrics.status == http.StatusOK {
 		a.Version, a.Instance = buildInfo(metrics.body)
 	}
 	return a
+}
+
+// licensesTimeout is more than the api lets a question to the licenser take, which says then why there is no answer.
+const licensesTimeout = 8 * time.Second
+
+// askLicenses asks for what the database answers: one license. It returns the status, and of a problem its detail.
+func askLicenses(ctx context.Context, client *http.Client, s Site) (status int, fault string) {
+	patient := *client
+	patient.Timeout = licensesTimeout
+	ctx, cancel := context.WithTimeout(ctx, licensesTimeout)
+	defer cancel()
+	address := s.API.JoinPath("v1", "licenses")
+	address.RawQuery = "limit=1"
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address.String(), http.NoBody)
+	if err != nil {
+		return 0, plain(err)
+	}
+	req.Header.Set("User-Agent", "berth/"+s.Version)
+	req.Header.Set("Authorization", "Bearer "+s.Token)
+	got, err := do(&patient, req)
+	if err != nil {
+		// The api has just answered: what does not is behind it.
+		return http.StatusGatewayTimeout, plain(err)
+	}
+	var problem struct {
+		Detail string `json:"detail"`
+	}
+	if got.status != http.StatusOK && json.Unmarshal([]byte(got.body), &problem) == nil {
+		fault = progress.Clip(progress.Clean(problem.Detail), maxFault)
+	}
+	return got.status, fault
 }
 
 type answer struct {

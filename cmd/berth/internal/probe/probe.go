@@ -16,6 +16,8 @@ import (
 type Site struct {
 	// API is where the api answers.
 	API *url.URL
+	// Token is what the api asks for; empty for none.
+	Token string
 	// NATSURL has the NATS servers, with commas between; empty for none.
 	NATSURL string
 	Cluster string

@@ -480,6 +480,50 @@ func TestWithoutJetStream(t *testing.T) {
 	}
 }
 
+// TestLicenses: what the database answers is asked for with a token alone, which nobody else gets.
+func TestLicenses(t *testing.T) {
+	t.Parallel()
+	const token = "secret"
+	tests := map[string]struct {
+		token  string
+		status int
+		want   int
+		fault  string
+	}{
+		"no token":           {"", http.StatusServiceUnavailable, 0, ""},
+		"the database works": {token, http.StatusOK, http.StatusOK, ""},
+		"it is away":         {token, http.StatusServiceUnavailable, http.StatusServiceUnavailable, "the database is away"},
+		"another's token":    {"other", http.StatusForbidden, http.StatusForbidden, "the database is away"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			u := api(t, func(w http.ResponseWriter, r *http.Request) bool {
+				switch {
+				case r.URL.Path != "/v1/licenses":
+					if r.Header.Get("Authorization") != "" {
+						t.Errorf("%s gets the token", r.URL.Path)
+					}
+					return false
+				case r.Header.Get("Authorization") != "Bearer "+tt.token || r.URL.RawQuery != "limit=1":
+					t.Errorf("asked %s with %q", r.URL, r.Header.Get("Authorization"))
+				}
+				w.WriteHeader(tt.status)
+				if tt.status == http.StatusOK {
+					fmt.Fprintln(w, `{"licenses":[]}`)
+					return true
+				}
+				fmt.Fprintln(w, `{"detail":"the database is away"}`)
+				return true
+			})
+			e := probe.Gather(t.Context(), probe.Site{API: u, Token: tt.token, Version: "test"})
+			if e.API.Licenses != tt.want || e.API.LicensesFault != tt.fault {
+				t.Errorf("%d %q", e.API.Licenses, e.API.LicensesFault)
+			}
+		})
+	}
+}
+
 func TestAPIThatIsNotReady(t *testing.T) {
 	t.Parallel()
 	s := &site{Site: probe.Site{Cluster: "main", API: api(t, func(w http.ResponseWriter, r *http.Request) bool {

@@ -260,6 +260,9 @@ func (h *Handler) serve(op operation, w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 		f := faultOf(err)
 		record.Status, record.Reason = f.Status, f.Reason
+		if f.Reason == events.NotFound && x.object != "" {
+			f.Title = "there is no such license"
+		}
 		if f.Status >= http.StatusInternalServerError && ctx.Err() == nil {
 			h.Log.Warn().Err(err).Str("endpoint", op.id).Str("request_id", record.Request).Int("status", f.Status).Msg("Request failed")
 		}

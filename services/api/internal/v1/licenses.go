@@ -179,6 +179,9 @@ func revisionOf(header http.Header) (string, error) {
 }
 
 func (h *Handler) saveLicense(x *exchange, put wire.PutLicense) (answer, error) {
+	if err := checkStorable(put.License); err != nil {
+		return answer{}, err
+	}
 	put.Actor, put.DryRun = actor(x), x.params["dry_run"] == "true"
 	x.record.DryRun = put.DryRun
 	var saved wire.License
@@ -202,12 +205,42 @@ func (h *Handler) saveLicense(x *exchange, put wire.PutLicense) (answer, error) 
 	return answer{status: http.StatusOK, body: saved}, nil
 }
 
+// checkStorable refuses what of a license no database can keep.
+func checkStorable(l wire.License) error {
+	for _, part := range []struct{ name, text string }{{"title", l.Title}, {"description", l.Description}} {
+		if strings.ContainsRune(part.text, 0) {
+			return invalid(part.name + " has a NUL character, which cannot be kept: leave it out")
+		}
+	}
+	for _, part := range []struct {
+		name string
+		text json.RawMessage
+	}{{"quota", l.Quota}, {"upgrades", l.Upgrades}} {
+		if wrong := unstorable(part.text); wrong != "" {
+			return invalid(part.name + " has " + wrong + ", which cannot be kept: leave it out")
+		}
+	}
+	return nil
+}
+
 func (h *Handler) deleteLicense(x *exchange) (answer, error) {
 	id, err := licenseID(x)
 	if err != nil {
 		return answer{}, err
 	}
-	if err := h.Asks.Ask(x.r.Context(), wire.MethodDelete, wire.LicenseRef{ID: id}, nil); err != nil {
+	ref := wire.LicenseRef{ID: id, Actor: actor(x)}
+	if ref.Revision, err = revisionOf(x.r.Header); err != nil {
+		return answer{}, err
+	}
+	if ref.Revision == noRevision {
+		return answer{}, invalid("If-None-Match is for saving a license: send If-Match, or neither")
+	}
+	if err := h.Asks.Ask(x.r.Context(), wire.MethodDelete, ref, nil); err != nil {
+		f := faultOf(err)
+		if f.Reason == events.Conflict && ref.Revision != "" {
+			f.Status = http.StatusPreconditionFailed
+			return answer{}, &f
+		}
 		return answer{}, err
 	}
 	return answer{status: http.StatusNoContent}, nil
@@ -326,6 +359,9 @@ func checkPreview(q *wire.PreviewRequest) error {
 		return invalid("image, tag and template are for the pod of a project; leave them out")
 	case len(q.Licenses) > maxSet:
 		return invalid("licenses has more than " + strconv.Itoa(maxSet) + " licenses")
+	}
+	if err := checkReference(q.Image, q.Tag); err != nil {
+		return err
 	}
 	for i := range q.Licenses {
 		if err := checkID(&q.Licenses[i], "licenses["+strconv.Itoa(i)+"]"); err != nil {

@@ -2,6 +2,7 @@ package v1
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -32,7 +33,7 @@ func (a *asked) Ask(_ context.Context, method string, params, _ any) error {
 func TestLicenseRequests(t *testing.T) {
 	t.Parallel()
 	const id, path = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa", "/v1/licenses/aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
-	actor := cmpopts.IgnoreFields(wire.PutLicense{}, "Actor")
+	actor := cmp.Options{cmpopts.IgnoreFields(wire.PutLicense{}, "Actor"), cmpopts.IgnoreFields(wire.LicenseRef{}, "Actor")}
 	put := func(revision string, dry bool) wire.PutLicense {
 		return wire.PutLicense{License: wire.License{ID: id, Title: "T"}, Revision: revision, DryRun: dry}
 	}
@@ -57,7 +58,15 @@ func TestLicenseRequests(t *testing.T) {
 		"none of a revision":              {"PUT", path, `{}`, [2]string{"If-None-Match", `"r1"`}, "", 400, nil},
 		"another id":                      {"PUT", path, `{"id":"bbbbbbbb-aaaa-4aaa-8aaa-aaaaaaaaaaaa"}`, [2]string{}, "", 400, nil},
 		"an unknown member":               {"PUT", path, `{"titel":"T"}`, [2]string{}, "", 400, nil},
+		"a title with a NUL":              {"PUT", path, `{"title":"T\u0000"}`, [2]string{}, "", 400, nil},
+		"a quota with a NUL":              {"PUT", path, `{"quota":{"patch":"\u0000"}}`, [2]string{}, "", 400, nil},
+		"upgrades without an end":         {"PUT", path, `{"upgrades":{"memory":1e200000}}`, [2]string{}, "", 400, nil},
 		"no license":                      {"GET", path, "", [2]string{}, events.NotFound, 404, wire.LicenseRef{ID: id}},
+		"delete":                          {"DELETE", path, "", [2]string{}, "", 204, wire.LicenseRef{ID: id}},
+		"delete a revision":               {"DELETE", path, "", [2]string{"If-Match", `"r1"`}, "", 204, wire.LicenseRef{ID: id, Revision: "r1"}},
+		"delete another revision":         {"DELETE", path, "", [2]string{"If-Match", `"r1"`}, events.Conflict, 412, wire.LicenseRef{ID: id, Revision: "r1"}},
+		"delete any revision":             {"DELETE", path, "", [2]string{"If-Match", `*`}, "", 400, nil},
+		"delete a new one":                {"DELETE", path, "", [2]string{"If-None-Match", "*"}, "", 400, nil},
 		"no id":                           {"GET", "/v1/licenses/x", "", [2]string{}, "", 400, nil},
 		"a page":                          {"GET", "/v1/licenses?limit=7&page_token=" + id, "", [2]string{}, "", 200, wire.ListLicenses{After: id, Limit: 7}},
 		"no page":                         {"GET", "/v1/licenses?page_token=x", "", [2]string{}, "", 400, nil},
@@ -69,6 +78,7 @@ func TestLicenseRequests(t *testing.T) {
 		"a preview with a bad license":    {"POST", "/v1/preview", `{"project_id":"` + id + `","licenses":[{"id":"x"}]}`, [2]string{}, "", 400, nil},
 		"a preview with a template 7":     {"POST", "/v1/preview", `{"project_id":"` + id + `","template":7}`, [2]string{}, "", 400, nil},
 		"a preview of an unknown project": {"POST", "/v1/preview", `{"project_id":"` + id + `"}`, [2]string{}, events.ProjectUnknown, 404, wire.PreviewRequest{Project: id}},
+		"a preview with a bad tag":        {"POST", "/v1/preview", `{"project_id":"` + id + `","tag":"-x"}`, [2]string{}, "", 400, nil},
 		"a replay of nothing":             {"POST", "/v1/replay", `{"since":"2026-01-02T03:04:05Z"}`, [2]string{}, "", 400, nil},
 		"a replay since when":             {"POST", "/v1/replay", `{"template":{}}`, [2]string{}, "", 400, nil},
 		"usage since when":                {"GET", path + "/usage?since=yesterday", "", [2]string{}, "", 400, nil},
@@ -128,6 +138,123 @@ func TestLicensesAreForAdministrators(t *testing.T) {
 	}
 }
 
+// TestFaultsOfBodies: what is wrong with a body is named, with its form.
+func TestFaultsOfBodies(t *testing.T) {
+	t.Parallel()
+	const id = `"aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa"`
+	tests := map[string]struct {
+		into any
+		body string
+		says string
+	}{
+		"a time":               {&wire.License{}, `{"title":"T","activates":"tomorrow"}`, "activates must be a time, like 2026"},
+		"a time as a number":   {&wire.License{}, `{"expires":7}`, "expires must be a time"},
+		"the second time":      {&wire.License{}, `{"activates":"2026-01-02T03:04:05Z","expires":"2026-01-02"}`, "expires must be a time"},
+		"a time deep down":     {&wire.PreviewRequest{}, `{"licenses":[{"id":` + id + `},{"expires":"x"}]}`, "licenses[1].expires must be a time"},
+		"a time behind a time": {&wire.ReplayRequest{}, `{"since":"2026-01-02T03:04:05Z","change":{"activates":""}}`, "change.activates must be a time"},
+		"no JSON":              {&wire.License{}, `{"activates":`, "not JSON"},
+		"nothing":              {&wire.License{}, ``, "the body is empty"},
+		"too much":             {&wire.License{}, `{"title":"` + strings.Repeat("x", maxLicense) + `"}`, "262144 bytes"},
+		"a variable's type":    {&startBody{}, `{"env":{"A":1}}`, `env."A" must be a text`},
+		"variables as a list":  {&startBody{}, `{"env":[]}`, "env must be a JSON object"},
+		"a variable's NUL":     {&startBody{}, `{"env":{"A":"x\u0000"}}`, `env."A" has a NUL`},
+		"half a character":     {&startBody{}, `{"env":{"A":"\ud83dx"}}`, `env."A" has half a character`},
+		"the other half":       {&startBody{}, `{"env":{"A":"\udc00"}}`, `env."A" has half a character`},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(tt.body))
+			r.Header.Set("Content-Type", "application/json")
+			err := readLimited(httptest.NewRecorder(), r, maxLicense, tt.into)
+			if err == nil || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "Time.Unmarshal") {
+				t.Errorf("%v; it must say %q", err, tt.says)
+			}
+		})
+	}
+}
+
+// TestStartRequest: what is left out of a start differs from what is there and empty.
+func TestStartRequest(t *testing.T) {
+	t.Parallel()
+	const id = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
+	asked := func(change func(*events.ProjectRequest)) events.ProjectRequest {
+		r := events.ProjectRequest{ID: id, Cause: events.CauseAsked}
+		change(&r)
+		return r
+	}
+	plain := asked(func(*events.ProjectRequest) {})
+	tests := map[string]struct {
+		body string
+		want events.ProjectRequest
+		says string
+	}{
+		"nothing": {`{}`, plain, ""},
+		"nulls":   {`{"image":null,"tag":null,"env":null,"config":null}`, plain, ""},
+		"all": {
+			`{"image":"r.example.org:5000/a/b@sha256:0f","tag":"v1.2_3","env":{"A":"\ud83d\ude00"},"config":{"a":[1e3]}}`,
+			asked(func(r *events.ProjectRequest) {
+				r.Image, r.Tag, r.Env, r.Config = "r.example.org:5000/a/b@sha256:0f", "v1.2_3", map[string]string{"A": "😀"}, json.RawMessage(`{"a":[1e3]}`)
+			}), "",
+		},
+		"all empty": {
+			`{"image":"","tag":"","env":{},"config":{}}`,
+			asked(func(r *events.ProjectRequest) {
+				r.Reset, r.Config = []string{"image", "tag", "env"}, json.RawMessage(`{}`)
+			}), "",
+		},
+		"a tag that no label can have":   {`{"tag":"_x"}`, plain, "tag must be"},
+		"a long tag":                     {`{"tag":"` + strings.Repeat("x", 64) + `"}`, plain, "tag must be"},
+		"an image with a space":          {`{"image":"a b"}`, plain, "image is no name"},
+		"an image with a placeholder":    {`{"image":"{x}"}`, plain, "image is no name"},
+		"an option as an image":          {`{"image":"--privileged"}`, plain, "image is no name"},
+		"a config with a NUL":            {`{"config":{"a":"\u0000"}}`, plain, "config has a NUL"},
+		"a config with half a character": {`{"config":{"a\ud800":1}}`, plain, "config has half a character"},
+		"a backslash before u0000":       {`{"config":{"a":"\\u0000"}}`, asked(func(r *events.ProjectRequest) { r.Config = json.RawMessage(`{"a":"\\u0000"}`) }), ""},
+		"a huge number":                  {`{"config":{"a":[1e200000]}}`, plain, "config has the number"},
+		"a tiny number":                  {`{"config":{"a":1E-20000}}`, plain, "config has the number"},
+		"a long number":                  {`{"config":{"a":1` + strings.Repeat("0", 500) + `}}`, plain, "config has the number"},
+		"config as text":                 {`{"config":"{}"}`, plain, "config must be"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var body startBody
+			if err := json.Unmarshal([]byte(tt.body), &body); err != nil {
+				t.Fatal(err)
+			}
+			err := body.check()
+			switch {
+			case tt.says != "" && (err == nil || !strings.Contains(err.Error(), tt.says)):
+				t.Errorf("check = %v; it must say %q", err, tt.says)
+			case tt.says == "" && err != nil:
+				t.Error(err)
+			case tt.says == "":
+				if d := cmp.Diff(tt.want, body.request(id)); d != "" {
+					t.Errorf("request (-want +got):\n%s", d)
+				}
+			}
+		})
+	}
+}
+
+// TestHashOfAStart: a request that is repeated with something else is another one, also where that is empty.
+func TestHashOfAStart(t *testing.T) {
+	t.Parallel()
+	sums := map[string]string{}
+	for _, text := range []string{`{}`, `{"image":""}`, `{"tag":""}`, `{"env":{}}`, `{"config":{}}`} {
+		var body startBody
+		if err := json.Unmarshal([]byte(text), &body); err != nil {
+			t.Fatal(err)
+		}
+		sum, err := hashOf(body)
+		if err != nil || sums[sum] != "" {
+			t.Errorf("%s is the same as %s, %v", text, sums[sum], err)
+		}
+		sums[sum] = text
+	}
+}
+
 // FuzzStart: whatever the body of a start is, it is refused as the caller's fault, or within the limits.
 func FuzzStart(f *testing.F) {
 	for _, seed := range []string{
@@ -154,7 +281,7 @@ func FuzzStart(f *testing.F) {
 				t.Errorf("%q was taken with the variable %q", text, name)
 			}
 		}
-		if len(body.Config) > 0 && !strings.HasPrefix(strings.TrimSpace(string(body.Config)), "{") {
+		if !isNull(body.Config) && !strings.HasPrefix(strings.TrimSpace(string(body.Config)), "{") {
 			t.Errorf("%q was taken with the config %s", text, body.Config)
 		}
 	})

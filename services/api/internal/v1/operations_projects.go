@@ -166,7 +166,10 @@ func licenseOperations() []operation {
 		{
 			method: http.MethodDelete, path: "/v1/licenses/{id}", id: "deleteLicense", summary: "Delete a license",
 			description: who + "Projects that use it are restarted without it, some at a time.",
-			parameters:  []parameter{whichOne}, answers: done, fails: missing, serve: (*Handler).deleteLicense,
+			parameters: []parameter{
+				whichOne, {name: "If-Match", in: "header", description: "Delete only if the license still has this ETag.", schema: text(128), example: `"d41d8cd9"`},
+			},
+			answers: done, fails: []int{http.StatusNotFound, http.StatusPreconditionFailed}, serve: (*Handler).deleteLicense,
 		},
 		{
 			method: http.MethodGet, path: "/v1/licenses/{id}/seats", id: "listSeats", summary: "Who uses a license now", description: who,

@@ -1,6 +1,7 @@
 package v1
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
@@ -308,10 +309,11 @@ func readLimited(w http.ResponseWriter, r *http.Request, most int64, into any) e
 	if !access.IsJSON(r) {
 		return &Fault{Status: http.StatusUnsupportedMediaType, Reason: events.RequestInvalid, Message: "Content-Type must be application/json"}
 	}
-	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, most))
+	var text bytes.Buffer
+	decoder := json.NewDecoder(io.TeeReader(http.MaxBytesReader(w, r.Body, most), &text))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(into); err != nil {
-		return bodyFault(err, into)
+		return bodyFault(err, into, text.Bytes())
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return invalid("the body has more than one JSON value")
@@ -319,11 +321,14 @@ func readLimited(w http.ResponseWriter, r *http.Request, most int64, into any) e
 	return nil
 }
 
-func bodyFault(err error, into any) error {
+func bodyFault(err error, into any, text []byte) error {
 	const unknown = "json: unknown field "
 	var large *http.MaxBytesError
 	var kind *json.UnmarshalTypeError
+	var told *Fault
 	switch {
+	case errors.As(err, &told): // A part of the body has said it itself.
+		return told
 	case errors.As(err, &large):
 		return &Fault{
 			Status: http.StatusRequestEntityTooLarge, Reason: events.RequestInvalid, Message: "the body is larger than " + strconv.FormatInt(large.Limit, 10) + " bytes",
@@ -337,9 +342,46 @@ func bodyFault(err error, into any) error {
 	case strings.HasPrefix(err.Error(), unknown):
 		name, _ := strconv.Unquote(strings.TrimPrefix(err.Error(), unknown))
 		return invalid("the body has the member " + short(name) + ", which is none of " + strings.Join(membersOf(reflect.TypeOf(into).Elem()), ", "))
-	default:
-		return invalid("the body is not JSON: " + err.Error())
 	}
+	if where := badTime(reflect.TypeOf(into), text, ""); where != "" {
+		return invalid(where + " must be a time, like 2026-01-02T15:04:05Z")
+	}
+	return invalid("the body is not JSON: " + err.Error())
+}
+
+// badTime returns the path of the first value that is to be a time and cannot be read as one, in a text of which a
+// value of a type is to be made; empty for none. encoding/json does not say.
+func badTime(t reflect.Type, text json.RawMessage, path string) string {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch {
+	case t == reflect.TypeFor[time.Time]():
+		var at time.Time
+		if json.Unmarshal(text, &at) != nil {
+			return path
+		}
+	case t.Kind() == reflect.Struct:
+		var members map[string]json.RawMessage
+		_ = json.NewDecoder(bytes.NewReader(text)).Decode(&members) // What is no object has no time.
+		for field := range t.Fields() {
+			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+			if value, there := members[name]; there {
+				if where := badTime(field.Type, value, strings.TrimPrefix(path+"."+name, ".")); where != "" {
+					return where
+				}
+			}
+		}
+	case t.Kind() == reflect.Slice:
+		var items []json.RawMessage
+		_ = json.Unmarshal(text, &items)
+		for i, item := range items {
+			if where := badTime(t.Elem(), item, path+"["+strconv.Itoa(i)+"]"); where != "" {
+				return where
+			}
+		}
+	}
+	return ""
 }
 
 // membersOf are the names of a body's members.

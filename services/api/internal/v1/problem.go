@@ -1,6 +1,7 @@
 package v1
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -30,6 +31,8 @@ type Fault struct { //nolint:errname // A failure of whose making there is no do
 	Reason events.Reason
 	// Message names the fault and the fix.
 	Message string
+	// Title is what the reason means here; empty for what it usually means.
+	Title string
 	// Pod is the pod that was made all the same, if one was.
 	Pod string
 	// RetryAfter is when to ask again; 0 means a second where asking again helps.
@@ -112,7 +115,7 @@ func writeProblem(w http.ResponseWriter, f Fault) {
 		header.Set("WWW-Authenticate", `Bearer realm="berth"`)
 	}
 	write(w, f.Status, problemType, Problem{
-		Type: docsPath + "#" + string(f.Reason), Title: meaning(f.Reason), Status: f.Status, Detail: f.Message, Reason: string(f.Reason), Pod: f.Pod,
+		Type: docsPath + "#" + string(f.Reason), Title: cmp.Or(f.Title, meaning(f.Reason)), Status: f.Status, Detail: f.Message, Reason: string(f.Reason), Pod: f.Pod,
 	})
 }
 

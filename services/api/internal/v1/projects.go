@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
@@ -14,26 +12,6 @@ import (
 	"berth/pkg/license/wire"
 	"berth/services/api/internal/access"
 )
-
-// The limits of a start, in bytes and in number. Template, variables and configuration have to fit into
-// one command.
-const (
-	maxStart     = 384 << 10
-	maxEnv       = 256 << 10
-	maxVariables = 1000
-	maxConfig    = 64 << 10
-	maxReference = 255
-)
-
-var variablePattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,254}$`)
-
-// startBody is the body of a start; all of it may be left out, and is then as it was at the last start.
-type startBody struct {
-	Image  string            `json:"image,omitempty" jsonschema:"the image, in the template {PROJECT_IMAGE}; as at the last start without it"`
-	Tag    string            `json:"tag,omitempty" jsonschema:"the tag of the image, in the template {PROJECT_TAG}; as at the last start without it"`
-	Env    map[string]string `json:"env,omitempty" jsonschema:"variables by name, in the template {extra_env}, 256 KiB at most; as at the last start without it"`
-	Config json.RawMessage   `json:"config,omitempty" jsonschema:"an object, in the template {project_config}, 64 KiB at most; as at the last start without it"`
-}
 
 // Project is a project as people and programs see it: what the log says of its pod, and what the
 // database knows of it.
@@ -149,10 +127,7 @@ func (h *Handler) startProject(x *exchange) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return h.bringUp(x, StartProject{
-		Caller: x.caller, Body: sum,
-		Request: events.ProjectRequest{ID: id, Image: body.Image, Tag: body.Tag, Env: body.Env, Config: body.Config, Cause: events.CauseAsked},
-	})
+	return h.bringUp(x, StartProject{Caller: x.caller, Body: sum, Request: body.request(id)})
 }
 
 func (h *Handler) restartProject(x *exchange) (answer, error) {
@@ -287,48 +262,4 @@ func projectOf(id string, newest, licensed Entry, details ProjectDetails, domain
 		}
 	}
 	return p
-}
-
-// check says what is wrong with a start, without its values.
-func (b startBody) check() error {
-	for _, part := range []struct{ name, value string }{{"image", b.Image}, {"tag", b.Tag}} {
-		if len(part.value) > maxReference || strings.ContainsAny(part.value, " \t\r\n\"'{}") {
-			return invalid(part.name + " is no part of an image's name: write it like registry.example.org/project or v1.2, with at most " +
-				strconv.Itoa(maxReference) + " characters")
-		}
-	}
-	if len(b.Env) > maxVariables {
-		return &Fault{Reason: events.SettingsInvalid, Message: "env has more than " + strconv.Itoa(maxVariables) + " variables"}
-	}
-	size := 0
-	for name, value := range b.Env {
-		if size += len(name) + len(value); !variablePattern.MatchString(name) {
-			return &Fault{
-				Reason: events.SettingsInvalid, Message: "env." + short(name) + " is no name of a variable: use letters, digits and _, at most 255, and no digit first",
-			}
-		}
-		if strings.ContainsRune(value, 0) {
-			return &Fault{Reason: events.SettingsInvalid, Message: "env." + name + " has a NUL character, which no variable can"}
-		}
-	}
-	if size > maxEnv {
-		return &Fault{Reason: events.SettingsInvalid, Message: "env has " + strconv.Itoa(size) + " bytes, more than " + strconv.Itoa(maxEnv)}
-	}
-	switch text := strings.TrimSpace(string(b.Config)); {
-	case text == "":
-	case !strings.HasPrefix(text, "{"):
-		return invalid("config must be a JSON object")
-	case len(text) > maxConfig:
-		return invalid("config has " + strconv.Itoa(len(text)) + " bytes, more than " + strconv.Itoa(maxConfig))
-	}
-	return nil
-}
-
-// short quotes what a stranger has written, in part.
-func short(text string) string {
-	const most = 40
-	if len(text) > most {
-		text = text[:most] + "…"
-	}
-	return strconv.QuoteToASCII(text)
 }

@@ -71,7 +71,7 @@ type Site struct {
 // in every container and init container, the restart policy, the site's registry,
 // the volumes that are mounted and not declared, the name, labels and annotations. The manifest's own labels and annotations
 // stay, but those that Berth sets win, and no manifest can set an annotation that
-// is Berth's.
+// is Berth's, or labels by which a pod is taken for a project's.
 //
 // The result is complete but for what Stamp adds. warnings say what of the
 // request or the manifest was ignored; they name variables but quote no values. The error is an
@@ -82,12 +82,13 @@ func Pod(manifest *corev1.Pod, request Request) (pod *corev1.Pod, warnings []str
 		return nil, nil, err
 	}
 
+	marks, warnings := labels(manifest, request)
 	pod = &corev1.Pod{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
 		ObjectMeta: metav1.ObjectMeta{
 			Name:        request.Name,
 			Namespace:   request.Namespace,
-			Labels:      labels(manifest, request),
+			Labels:      marks,
 			Annotations: annotations(manifest, request),
 		},
 		Spec: *manifest.Spec.DeepCopy(),
@@ -106,7 +107,7 @@ func Pod(manifest *corev1.Pod, request Request) (pod *corev1.Pod, warnings []str
 		return nil, nil, err
 	}
 
-	warnings = slices.Concat(environment(pod, request), mounts, ingressWarnings(pod, request.Site))
+	warnings = slices.Concat(warnings, environment(pod, request), mounts, ingressWarnings(pod, request.Site))
 
 	text, err := json.Marshal(pod)
 	if err != nil {
@@ -122,16 +123,25 @@ func Pod(manifest *corev1.Pod, request Request) (pod *corev1.Pod, warnings []str
 	return pod, warnings, nil
 }
 
-func labels(manifest *corev1.Pod, request Request) map[string]string {
-	all := kube.Labels(request.Name, request.User)
+// labels are those of the pod, with a warning for each that would make a project of it.
+func labels(manifest *corev1.Pod, request Request) (all map[string]string, warnings []string) {
+	all = kube.Labels(request.Name, request.User)
 
-	for key, value := range manifest.Labels {
+	for _, key := range slices.Sorted(maps.Keys(manifest.Labels)) {
+		value := manifest.Labels[key]
+
+		if kube.MarksProject(key, value) {
+			warnings = append(warnings, "the label "+key+" of the manifest is ignored: it marks the pods of projects")
+
+			continue
+		}
+
 		if _, ours := all[key]; !ours {
 			all[key] = value
 		}
 	}
 
-	return all
+	return all, warnings
 }
 
 func annotations(manifest *corev1.Pod, request Request) map[string]string {

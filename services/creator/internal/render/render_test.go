@@ -444,3 +444,45 @@ func BenchmarkRender(b *testing.B) {
 		})
 	}
 }
+
+// TestLabelsOfProjects: no manifest makes a pod that services and network policies take for
+// a project's.
+func TestLabelsOfProjects(t *testing.T) {
+	t.Parallel()
+
+	const manifest = `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"m","labels":{%s}},"spec":{"containers":[{"name":"c","image":"i"}]}}`
+
+	tests := map[string]struct {
+		labels string
+		key    string
+		kept   bool
+	}{
+		"run: project": {`"run":"project"`, "run", false},
+		"another run":  {`"run":"notebook"`, "run", true},
+		"project_id":   {`"project_id":"x"`, "project_id", false},
+		"project_tag":  {`"project_tag":"x"`, "project_tag", false},
+		"network":      {`"network":"x"`, "network", true},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			parsed, err := render.Parse(fmt.Appendf(nil, manifest, tt.labels))
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			pod, warnings, err := render.Pod(parsed, render.Request{Name: "m-alice", User: "alice"})
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			_, kept := pod.Labels[tt.key]
+			warned := len(warnings) == 1 && strings.Contains(warnings[0], "label "+tt.key)
+
+			if kept != tt.kept || warned == tt.kept {
+				t.Errorf("labels %v, warnings %q", pod.Labels, warnings)
+			}
+		})
+	}
+}
