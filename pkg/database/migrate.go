@@ -42,7 +42,8 @@ var notify string
 //
 // The role needs the right to create a schema in the database. To create a hub's tables it needs that right in the schema public, and to
 // hear of changes at once that to create triggers on those tables; without it, Berth sees them at its next look.
-// It should be the role that Berth runs as, or give that one its rights in the schema berth.
+// It may be the role that Berth runs as; else that one has to be given its rights, in the schema berth too. A role that lacks the right for
+// something that is to be done gets [ErrRights].
 func Migrate(ctx context.Context, url string, report func(string)) (Status, error) {
 	config, err := parse(url)
 	if err != nil {
@@ -67,15 +68,24 @@ func Migrate(ctx context.Context, url string, report func(string)) (Status, erro
 	if before.Version > Version {
 		return before, before.Usable()
 	}
-	if err := up(ctx, conn, config, report); err != nil {
-		return before, err
+	if before.Version < Version {
+		if err := up(ctx, conn, config, report); err != nil {
+			return before, unmigrated(ctx, conn, err)
+		}
 	}
-	if err := listen(ctx, conn, report); err != nil {
+	if err := listen(ctx, conn, before.Notifies, report); err != nil {
 		return before, err
 	}
 	after, err := Look(ctx, conn)
-	if err == nil && after.Version == before.Version {
+	if err != nil {
+		return after, err
+	}
+	if after.Version == before.Version {
 		report(fmt.Sprintf("nothing to migrate: the database has version %d", after.Version))
+	}
+	statements, err := lacking(ctx, conn)
+	if len(statements) > 0 {
+		report("this role cannot be the licenser's: for that the tables' owners have to run: " + strings.Join(statements, "; "))
 	}
 	return after, err
 }
@@ -132,18 +142,21 @@ func up(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, report func
 	return nil
 }
 
-// listen makes the triggers, where the role may.
-func listen(ctx context.Context, conn *pgx.Conn, report func(string)) error {
+// listen makes the triggers, where the role may; there says that there are some.
+func listen(ctx context.Context, conn *pgx.Conn, there bool, report func(string)) error {
 	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		_, err := tx.Conn().PgConn().Exec(ctx, notify).ReadAll()
 		return err
 	})
 	var code *pgconn.PgError
-	if errors.As(err, &code) && code.Code == "42501" {
+	switch {
+	case denied(err) && there:
+		report("the triggers on the hub's tables stay as they are, which only the role that has made them can renew")
+		return nil
+	case errors.As(err, &code) && denied(err):
 		report("no triggers on the hub's tables, so changes are seen at the next look for them only: " + code.Message)
 		return nil
-	}
-	if err != nil {
+	case err != nil:
 		return fmt.Errorf("make triggers: %w", err)
 	}
 	return nil

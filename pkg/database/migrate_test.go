@@ -115,7 +115,7 @@ func TestHub(t *testing.T) {
 	if err != nil || status.Usable() != nil || status.Notifies {
 		t.Fatalf("migrate: %+v, %v", status, err)
 	}
-	if len(lines) != 2 || !strings.HasPrefix(lines[1], "no triggers on the hub's tables") {
+	if len(lines) != database.Version+1 || !strings.HasPrefix(lines[database.Version], "no triggers on the hub's tables") {
 		t.Errorf("reports: %q", lines)
 	}
 	var owned string
@@ -130,6 +130,42 @@ func TestHub(t *testing.T) {
 		if err != nil || !status.Notifies || len(lines) != 1 {
 			t.Errorf("migrate: %+v, %v, reports %q", status, err, lines)
 		}
+	}
+}
+
+// TestTwoRoles: one role migrates, another one runs. The second is told what it lacks, and who has to do what it may not.
+func TestTwoRoles(t *testing.T) {
+	t.Parallel()
+	conn := connect(t, shared.Migrated(t))
+	_, url := role(t, conn)
+	_, err := database.Check(t.Context(), url)
+	if !errors.Is(err, database.ErrRights) {
+		t.Fatalf("check = %v, want %v", err, database.ErrRights)
+	}
+	_, statements, _ := strings.Cut(err.Error(), "has to run: ")
+	if strings.Count(statements, "GRANT ") != 5 {
+		t.Errorf("it says %q", err)
+	}
+	exec(t, conn, statements)
+	var lines []string
+	report := func(line string) { lines = append(lines, line) }
+	status, err := database.Migrate(t.Context(), url, report)
+	if err != nil || status.Usable() != nil {
+		t.Errorf("migrate: %+v, %v", status, err)
+	}
+	if len(lines) != 2 || !strings.Contains(lines[0], "stay as they are") || !strings.HasPrefix(lines[1], "nothing to migrate") {
+		t.Errorf("reports: %q", lines)
+	}
+	exec(t, conn, `DELETE FROM berth.migrations WHERE version_id > 1`)
+	if _, err := database.Migrate(t.Context(), url, report); !errors.Is(err, database.ErrRights) || !strings.Contains(err.Error(), `"postgres", who owns the schema`) {
+		t.Errorf("migrate = %v, want %v with the owner", err, database.ErrRights)
+	}
+	// A role that may migrate and no more is told so, too.
+	other := connect(t, shared.Empty(t))
+	name, url := role(t, other)
+	exec(t, other, `REVOKE CREATE ON DATABASE `+other.Config().Database+` FROM `+name)
+	if _, err := database.Migrate(t.Context(), url, report); !errors.Is(err, database.ErrRights) || !strings.Contains(err.Error(), "owner of the database") {
+		t.Errorf("migrate = %v, want %v", err, database.ErrRights)
 	}
 }
 

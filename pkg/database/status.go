@@ -10,7 +10,7 @@ import (
 )
 
 // Version is that of the tables which this program works with: the number of the newest migration.
-const Version = 1
+const Version = 3
 
 // Status is what a database is like.
 type Status struct {
@@ -66,7 +66,7 @@ func connect(ctx context.Context, config *pgx.ConnConfig) (*pgx.Conn, error) {
 // hangUp closes a connection that has nothing under way, so that there is nothing to be lost.
 func hangUp(ctx context.Context, conn *pgx.Conn) { _ = conn.Close(context.WithoutCancel(ctx)) }
 
-// Look is [Check] over a connection that is open.
+// Look is [Check] over a connection that is open. For a role that may not read what it needs it fails with [ErrRights].
 func Look(ctx context.Context, conn *pgx.Conn) (Status, error) {
 	var s Status
 	var migrated bool
@@ -75,13 +75,17 @@ func Look(ctx context.Context, conn *pgx.Conn) (Status, error) {
 			SELECT tgrelid FROM pg_trigger WHERE NOT tgisinternal AND tgenabled <> 'D'
 				AND tgname IN ('berth_license_content', 'berth_project_content', 'berth_settings_content')
 				AND tgrelid IN (to_regclass('public.site_licenses'), to_regclass('public.projects'), to_regclass('public.server_settings'))
-		) t)`, versions).Scan(&migrated, &s.Notifies); err != nil {
+		) t)`, versions).Scan(&migrated, &s.Notifies); denied(err) {
+		return s, unread(ctx, conn, err)
+	} else if err != nil {
 		return s, fmt.Errorf("look at the database: %w", err)
 	}
 	if !migrated {
 		return s, nil
 	}
-	if err := conn.QueryRow(ctx, `SELECT coalesce(max(version_id), 0) FROM `+versions+` WHERE is_applied`).Scan(&s.Version); err != nil {
+	if err := conn.QueryRow(ctx, `SELECT coalesce(max(version_id), 0) FROM `+versions+` WHERE is_applied`).Scan(&s.Version); denied(err) {
+		return s, unread(ctx, conn, err)
+	} else if err != nil {
 		return s, fmt.Errorf("look at the migrations: %w", err)
 	}
 	return s, nil

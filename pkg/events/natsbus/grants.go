@@ -52,7 +52,7 @@ func Grants(cluster string) []Grant {
 				events.Ended, events.Failed),
 			carriesOut(c, events.StageLicense, events.StageProject), timers(c), reads(events.LogStream),
 			one(events.RenderSubject(c), events.OutcomeFilter(c)), // It takes back starts of projects that were stopped.
-			one(InboxPrefix("api")+".>"), // Its answers about licenses and projects.
+			one(InboxPrefix("api")+".>"),                          // Its answers about licenses and projects.
 		), Subscribe: one(events.LicenseSubject(c))},
 		{User: "deleter", Publish: flat(
 			timers(c), appends(c, events.Failed, events.Deleting, events.Gone),

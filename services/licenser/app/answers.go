@@ -45,9 +45,7 @@ func methods() map[string]method {
 		wire.MethodActivity: answering(func(l *licenser, ctx context.Context, ref wire.ProjectRef) (any, error) {
 			return nil, l.store.Activity(ctx, ref.ID)
 		}),
-		wire.MethodStop: answering(func(l *licenser, ctx context.Context, ref wire.ProjectRef) (any, error) {
-			return nil, l.store.Unwanted(ctx, ref.ID)
-		}),
+		wire.MethodStop:    answering((*licenser).stopProject),
 		wire.MethodPreview: answering((*licenser).preview),
 		wire.MethodReplay:  answering((*licenser).replay),
 	}
@@ -135,14 +133,17 @@ func (l *licenser) listLicenses(ctx context.Context, list wire.ListLicenses) (wi
 }
 
 func (l *licenser) putLicense(ctx context.Context, put wire.PutLicense) (wire.License, error) {
-	if err := licensing.Validate(put.License); err != nil {
+	there, err := l.validate(ctx, put.License)
+	if err != nil {
 		return wire.License{}, err
 	}
-	if err := l.try(ctx, put.License); err != nil {
-		return wire.License{}, err
+	if there == nil || !licensing.SameContent(put.License, *there) {
+		if err := l.try(ctx, put.License); err != nil {
+			return wire.License{}, err
+		}
 	}
 	if put.DryRun {
-		return put.License, l.unchanged(ctx, put)
+		return put.License, unchanged(put, there)
 	}
 	saved, err := l.store.PutLicense(ctx, put.License, put.Revision)
 	if err == nil {
@@ -151,19 +152,25 @@ func (l *licenser) putLicense(ctx context.Context, put wire.PutLicense) (wire.Li
 	return saved, err
 }
 
-// unchanged says whether a license could be saved as far as its revision goes.
-func (l *licenser) unchanged(ctx context.Context, put wire.PutLicense) error {
-	if put.Revision == "" {
-		return nil
-	}
-	revision := store.NoRevision
-	switch there, err := l.store.License(ctx, put.License.ID); {
+// validate says what is wrong with a license that is to be saved, and returns the one that is there now, nil for none.
+func (l *licenser) validate(ctx context.Context, w wire.License) (there *wire.License, err error) {
+	saved, err := l.store.License(ctx, w.ID)
+	switch {
 	case err == nil:
-		revision = there.Revision
+		there = &saved
 	case !errors.Is(err, store.ErrNoLicense):
-		return err
+		return nil, err
 	}
-	if put.Revision != revision {
+	return there, licensing.Validate(w, there)
+}
+
+// unchanged says whether a license could be saved as far as its revision goes.
+func unchanged(put wire.PutLicense, there *wire.License) error {
+	revision := store.NoRevision
+	if there != nil {
+		revision = there.Revision
+	}
+	if put.Revision != "" && put.Revision != revision {
 		return fmt.Errorf("try license %s: %w", put.License.ID, store.ErrConflict)
 	}
 	return nil
@@ -210,9 +217,9 @@ func noTemplate(err error) bool {
 }
 
 func (l *licenser) deleteLicense(ctx context.Context, ref wire.LicenseRef) (any, error) {
-	err := l.store.DeleteLicense(ctx, ref.ID)
+	err := l.store.DeleteLicense(ctx, ref.ID, ref.Revision)
 	if err == nil {
-		l.log.Info().Str("license_id", ref.ID).Msg("A license was deleted")
+		l.log.Info().Str("license_id", ref.ID).Str("actor", ref.Actor).Msg("A license was deleted")
 	}
 	return nil, err
 }

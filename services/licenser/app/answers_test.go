@@ -180,6 +180,8 @@ func TestPutAndRead(t *testing.T) {
 	if _, err := ask[any](t, p, wire.MethodDetach, wire.Attachment{License: course, Project: alpha}); err != nil {
 		t.Error(err)
 	}
+	_, err = ask[any](t, p, wire.MethodDelete, wire.LicenseRef{ID: course, Revision: saved.Revision + "x"})
+	refusedWith(t, err, events.Conflict)
 	if _, err := ask[any](t, p, wire.MethodDelete, wire.LicenseRef{ID: course}); err != nil {
 		t.Error(err)
 	}
@@ -204,6 +206,48 @@ func TestReadWhatAHubWrote(t *testing.T) {
 	}
 	if list, err := ask[wire.LicenseList](t, p, wire.MethodLicenses, wire.ListLicenses{}); err != nil || len(list.Licenses) != 1 {
 		t.Errorf("the list is %+v (%v)", list, err)
+	}
+}
+
+// TestEditOfWhatAHubWrote: what a hub has saved in a license is no reason to refuse another title; what the edit brings in is.
+func TestEditOfWhatAHubWrote(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	newCreator(t, p)
+	odd := valid(course, `{"gpu":true,"dedicated_vm":true,"patch":"","idle_timeout":"week","ram":-1,"cpu":"2"}`)
+	odd.Upgrades, odd.RunLimit, odd.Expires = json.RawMessage(`{"cores":"1"}`), new(-1), new(odd.Activates.Add(-time.Hour))
+	p.save(t, odd)
+	broken := patching(storage, `[{"op":"test","path":"/kind","value":1}]`)
+	p.save(t, broken)
+	for name, tt := range map[string]struct {
+		license wire.License
+		change  func(*wire.License)
+		want    events.Reason // Empty where it is saved.
+		says    string
+	}{
+		"a title":         {odd, func(l *wire.License) { l.Title = "x" }, "", ""},
+		"in another form": {odd, func(l *wire.License) { l.Quota = json.RawMessage(strings.ReplaceAll(string(l.Quota), ",", " ,\n")) }, "", ""},
+		"another end":     {odd, func(l *wire.License) { l.Expires = new(l.Activates.Add(time.Hour)) }, "", ""},
+		"another member": {odd, func(l *wire.License) {
+			l.Quota = json.RawMessage(strings.Replace(string(l.Quota), `"week"`, `"week","disk":3`, 1))
+		}, "", ""},
+		"a title of the broken": {broken, func(l *wire.License) { l.Title = "x" }, "", ""},
+		"a bad end":             {odd, func(l *wire.License) { l.Expires = new(l.Activates.Add(-2 * time.Hour)) }, events.LicenseInvalid, "expires"},
+		"a bad limit":           {odd, func(l *wire.License) { l.RunLimit = new(-2) }, events.LicenseInvalid, "run_limit"},
+		"a bad member":          {odd, func(l *wire.License) { l.Quota = json.RawMessage(`{"gpu":true,"ram":-2}`) }, events.LicenseInvalid, "quota.ram"},
+		"bad upgrades":          {odd, func(l *wire.License) { l.Upgrades = json.RawMessage(`{"memory":"1"}`) }, events.LicenseInvalid, "upgrades.memory"},
+		"the broken with more": {broken, func(l *wire.License) {
+			l.Quota = json.RawMessage(strings.Replace(string(l.Quota), "{", `{"cpu":2,`, 1))
+		}, events.PatchInvalid, "/kind"},
+	} {
+		tt.change(&tt.license)
+		_, err := ask[wire.License](t, p, wire.MethodPut, wire.PutLicense{License: tt.license, DryRun: true})
+		switch {
+		case tt.want != "":
+			refusedWith(t, err, tt.want, tt.says)
+		case err != nil:
+			t.Errorf("%s: refused: %v", name, err)
+		}
 	}
 }
 

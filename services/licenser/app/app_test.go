@@ -117,8 +117,10 @@ func TestLicenseWithoutTheLog(t *testing.T) {
 }
 
 func optionsOf(server *eventstest.Server) worker.Options {
+	cfg := config.Default()
+	cfg.Projects.Image, cfg.Projects.Tag = "hub.example/project", "v1"
 	return worker.Options{InProcess: server, Process: service.Process{
-		Identity: service.NewIdentity("licenser"), Config: config.Default(), Log: zerolog.Nop(), Listen: "127.0.0.1:0",
+		Identity: service.NewIdentity("licenser"), Config: cfg, Log: zerolog.Nop(), Listen: "127.0.0.1:0",
 	}}
 }
 

@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"reflect"
 	"slices"
 	"time"
 
@@ -28,6 +27,8 @@ type computeRequest struct {
 	Mode store.Mode
 	// Pod and Generation are those of the life of the pod; a preview has no generation.
 	Pod, Generation, User string
+	// Command is the id of the create, for a start.
+	Command string
 	// Project is what a start asks for; nil for the pod of a manifest.
 	Project *events.ProjectRequest
 	// Base is the template of the project pods as the site keeps it, or the pod of a manifest.
@@ -89,6 +90,8 @@ func (l *licenser) compute(ctx context.Context, req computeRequest) (c computed,
 	switch {
 	case errors.Is(err, store.ErrNoProject):
 		err = &licensing.Fault{Reason: events.ProjectUnknown, Message: err.Error()}
+	case errors.Is(err, store.ErrAsked):
+		err = &licensing.Fault{Reason: events.RequestInvalid, Message: err.Error() + ": change it"}
 	case errors.Is(err, store.ErrInvalid):
 		err = &licensing.Fault{Reason: events.LicenseInvalid, Message: "the database cannot keep what the licenses give: " + err.Error()}
 	}
@@ -146,7 +149,8 @@ func decision(req computeRequest, r licensing.Result) store.Decision {
 
 func (l *licenser) checkRequest(req computeRequest) store.CheckRequest {
 	r := store.CheckRequest{
-		Cluster: l.bus.Cluster(), Pod: req.Pod, Generation: req.Generation, User: req.User, Project: req.Project, Mode: req.Mode,
+		Cluster: l.bus.Cluster(), Pod: req.Pod, Generation: req.Generation, Command: req.Command, User: req.User,
+		Project: req.Project, Mode: req.Mode,
 	}
 	if req.Instead != nil {
 		r.Licenses = []string{}
@@ -205,7 +209,7 @@ func suppose(req computeRequest, rows map[string]store.LicenseRow, attached []qu
 		if !slices.ContainsFunc(attached, func(a quota.License) bool { return a.ID == hypothesis.ID }) {
 			attached = append(attached, quota.License{ID: hypothesis.ID, Value: json.RawMessage("{}")})
 		}
-		if !reflect.DeepEqual(hypothesis, wire.License{ID: hypothesis.ID}) {
+		if !named(hypothesis) {
 			rows[hypothesis.ID] = rowOf(hypothesis)
 		}
 	}
@@ -247,7 +251,7 @@ func (l *licenser) fill(req computeRequest, extras store.Extras) *license.FillOp
 		Image: cmp.Or(extras.Image, cfg.Image), Tag: cmp.Or(extras.Tag, cfg.Tag),
 		ExtraEnv: variables(extras.Env), ProjectConfig: base64Of(extras.Config),
 		Labels: req.Labels, Annotations: req.Annotations,
-		HomeDirectory: cfg.HomePath,
+		HomeDirectory: cfg.HomePath, SharedFiles: cfg.SharedFilesPath, DataClaim: cfg.DataClaim, SoftwareClaim: cfg.SoftwareClaim,
 	}
 }
 

@@ -3,16 +3,18 @@ package app
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
 	"berth/pkg/events/natsbus"
 	"berth/pkg/service/config"
 	"berth/services/licenser/internal/store"
-	"berth/services/licenser/internal/upkeep"
 )
 
 const (
@@ -59,7 +61,7 @@ func (l *licenser) candidate(ctx context.Context) error {
 			return err
 		}
 		if taken {
-			return newKeeper(l).term(ctx, lease)
+			return newKeeper(l, lease.Drives).term(ctx, lease)
 		}
 		if !pause(ctx, candidacy) {
 			return context.Cause(ctx)
@@ -74,6 +76,8 @@ type keeper struct {
 	log    zerolog.Logger
 	config config.Projects
 	table  *natsbus.Table
+	// drives says whether this cluster is the one that drives the projects of the database which have no pod.
+	drives func() bool
 
 	// records are the pods with news in the log; changes are the news of the database.
 	records *inbox[string]
@@ -83,21 +87,24 @@ type keeper struct {
 
 	// seen is what was last done about, by pod.
 	seen map[string]situation
-	// pace spreads what has to be computed again; due is what has been asked for, by project.
-	pace *upkeep.Pace
-	due  map[string]due
-	// asked are the commands of starts that a hub waits for, by project.
-	asked map[string]string
+	// due is what has been asked to be computed again, by project.
+	due map[string]due
+	// asked are the commands of starts that a hub waits for, by project; hindered are the projects whose requests could
+	// not be done, with what is known of that.
+	asked    map[string]string
+	hindered map[string]hindrance
 	// queue is when the stream of the commands was made.
 	queue time.Time
+
+	progress progress
+	rounds   prometheus.Gauge
 }
 
-func newKeeper(l *licenser) *keeper {
+func newKeeper(l *licenser, drives func() bool) *keeper {
 	k := &keeper{
-		store: l.store, bus: l.bus, log: l.log.With().Bool("keeper", true).Logger(), config: l.config.Projects,
+		store: l.store, bus: l.bus, drives: drives, log: l.log.With().Bool("keeper", true).Logger(), config: l.config.Projects,
 		records: newInbox[string](), changes: newInbox[store.Change](),
-		seen: map[string]situation{}, pace: upkeep.NewPace(l.config.Projects.RestartsPerSecond),
-		due: map[string]due{}, asked: map[string]string{},
+		seen: map[string]situation{}, due: map[string]due{}, hindered: map[string]hindrance{}, rounds: l.rounds,
 	}
 	k.table = l.bus.NewTable(false, func(e natsbus.Entry) { k.records.put(e.Pod) })
 	return k
@@ -105,10 +112,17 @@ func newKeeper(l *licenser) *keeper {
 
 // term keeps projects until the lease is lost or ctx ends.
 func (k *keeper) term(ctx context.Context, lease *store.Lease) error {
+	asked, err := k.store.Asked(ctx)
+	if err != nil {
+		return err
+	}
+	k.asked = asked
 	k.log.Info().Msg("Keeping projects")
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return k.table.Run(ctx) })
 	group.Go(func() error { return k.work(ctx) })
+	group.Go(func() error { return k.progress.watch(ctx, stuck, watchTick) })
+	defer k.rounds.Set(0)
 	group.Go(func() error {
 		for {
 			change, ok, err := lease.Next(ctx)
@@ -128,21 +142,28 @@ func (k *keeper) term(ctx context.Context, lease *store.Lease) error {
 func (k *keeper) work(ctx context.Context) error {
 	tick := time.NewTicker(k.config.CatchUpInterval)
 	defer tick.Stop()
+	retry := time.NewTicker(repair)
+	defer retry.Stop()
 	wait := repair
 	all := true
 	for ctx.Err() == nil {
 		if k.table.Ready() != nil {
 			// Nothing is done, and above all no seat freed, while part of the log is not known.
+			k.progress.rest()
 			pause(ctx, repair/4)
 			continue
 		}
-		failed := k.records.drain(func(pod string) error { return k.look(ctx, pod) })
+		failed := k.between(ctx)
 		if all {
 			err := k.catchUp(ctx)
 			all, failed = err != nil, first(failed, err)
+			if err == nil {
+				k.rounds.SetToCurrentTime()
+			}
 		} else {
 			failed = first(failed, k.hear(ctx))
 		}
+		k.progress.rest()
 		if failed != nil && ctx.Err() == nil {
 			k.log.Warn().Err(failed).Msg("Keeping projects has to be tried again")
 			pause(ctx, wait)
@@ -156,9 +177,30 @@ func (k *keeper) work(ctx context.Context) error {
 		case <-k.changes.news:
 		case <-tick.C:
 			all = true
+		case <-retry.C:
+			k.retry(time.Now())
 		}
 	}
 	return nil
+}
+
+// between does what does not have to wait for the end of something long: it looks at what the pods did meanwhile,
+// and does what hubs ask for.
+func (k *keeper) between(ctx context.Context) error {
+	failed := k.records.drain(func(pod string) error {
+		k.progress.beat()
+		return k.look(ctx, pod)
+	})
+	var asked []string
+	for _, c := range k.changes.peek() {
+		if c.Project != "" {
+			asked = append(asked, c.Project)
+		}
+	}
+	for part := range slices.Chunk(asked, page) {
+		failed = first(failed, k.requests(ctx, part))
+	}
+	return failed
 }
 
 func first(a, b error) error {
@@ -188,6 +230,13 @@ func (i *inbox[T]) put(item T) {
 	case i.news <- struct{}{}:
 	default:
 	}
+}
+
+// peek returns what is in the inbox.
+func (i *inbox[T]) peek() []T {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return slices.Collect(maps.Keys(i.items))
 }
 
 // take empties the inbox.

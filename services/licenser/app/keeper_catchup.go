@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -31,17 +32,19 @@ func (k *keeper) catchUp(ctx context.Context) error {
 	var failed error
 	for _, step := range []func(context.Context, []natsbus.Entry) error{
 		k.rearm,
-		func(ctx context.Context, _ []natsbus.Entry) error { return k.requests(ctx, "") },
-		func(ctx context.Context, _ []natsbus.Entry) error { return k.licenses(ctx, "") },
+		func(ctx context.Context, _ []natsbus.Entry) error { return k.requests(ctx, nil) },
+		func(ctx context.Context, _ []natsbus.Entry) error { return k.licenses(ctx, nil) },
 		func(ctx context.Context, _ []natsbus.Entry) error { return k.settings(ctx) },
 		k.recomputeOutdated, k.recount, k.recovered,
 		func(ctx context.Context, _ []natsbus.Entry) error { return k.states(ctx) },
+		k.astray,
 		func(ctx context.Context, _ []natsbus.Entry) error { return k.revive(ctx) },
 		func(ctx context.Context, _ []natsbus.Entry) error { return k.refusals(ctx) },
 	} {
+		k.progress.beat()
 		failed = first(failed, step(ctx, pods))
 		// What happens meanwhile does not have to wait for the rest.
-		failed = first(failed, k.records.drain(func(pod string) error { return k.look(ctx, pod) }))
+		failed = first(failed, k.between(ctx))
 	}
 	return failed
 }
@@ -58,6 +61,7 @@ func (k *keeper) rearm(ctx context.Context, pods []natsbus.Entry) error {
 			return err
 		}
 		for _, c := range licenses {
+			k.progress.beat()
 			after = c.ID
 			if err := k.timers(ctx, c); err != nil {
 				return err
@@ -127,55 +131,91 @@ func (k *keeper) recovered(ctx context.Context, pods []natsbus.Entry) error {
 
 // states mends those that say that a project has a pod which the log does not know.
 func (k *keeper) states(ctx context.Context) error {
+	var failed error
 	for after := ""; ; {
 		busy, err := k.store.Busy(ctx, after, page)
 		if err != nil {
 			return err
 		}
 		for _, project := range busy {
-			after = project
-			pod := events.ProjectPod(project)
-			entry, known := k.table.Pod(pod)
+			k.progress.beat()
+			after, err = project, nil
+			entry, known := k.pod(project)
 			switch {
+			case !known && !k.drives(): // Another cluster may have its pod.
 			case !known, lost(entry):
 				err = k.store.SetState(ctx, project, string(upkeep.Opened), "")
 			case entry.Event == events.Gone && entry.Restart == nil:
-				delete(k.seen, pod)
-				err = k.look(ctx, pod)
+				delete(k.seen, entry.Pod)
+				err = k.look(ctx, entry.Pod)
 			}
-			if err != nil {
+			if err != nil && (away(err) || ctx.Err() != nil) {
 				return err
 			}
+			failed = first(failed, err)
 		}
 		if len(busy) < page {
-			return nil
+			return failed
 		}
 	}
+}
+
+// astray mends the states of projects that have a pod which their rows do not know.
+func (k *keeper) astray(ctx context.Context, pods []natsbus.Entry) error {
+	var projects, states []string
+	for _, entry := range pods {
+		if project, ok := projectOf(entry.Record); ok {
+			projects, states = append(projects, project), append(states, string(upkeep.StateOf(entry.Record)))
+		}
+	}
+	for from := 0; from < len(projects); from += page {
+		to := min(from+page, len(projects))
+		found, err := k.store.Astray(ctx, projects[from:to], states[from:to])
+		if err != nil {
+			return err
+		}
+		for _, project := range found {
+			k.progress.beat()
+			delete(k.seen, events.ProjectPod(project))
+			k.records.put(events.ProjectPod(project)) // It is looked at behind this step.
+		}
+	}
+	return nil
 }
 
 // revive sees that each project that is to run always either has a pod, or a time of its next start, or has been given
 // up. A start that was refused, which leaves nothing in the log, counts as a failure.
 func (k *keeper) revive(ctx context.Context) error {
+	var failed error
 	for after := ""; ; {
 		wanted, err := k.store.Wanted(ctx, after, page)
 		if err != nil {
 			return err
 		}
 		for _, project := range wanted {
+			k.progress.beat()
 			after = project
-			if err := k.reviveOne(ctx, project); err != nil {
-				return fmt.Errorf("revive project %s: %w", project, err)
+			err := k.reviveOne(ctx, project)
+			switch {
+			case err == nil:
+			case away(err), ctx.Err() != nil:
+				return err
+			default:
+				failed = first(failed, fmt.Errorf("revive project %s: %w", project, err))
 			}
 		}
 		if len(wanted) < page {
-			return nil
+			return failed
 		}
 	}
 }
 
 func (k *keeper) reviveOne(ctx context.Context, project string) error {
-	entry, known := k.table.Pod(events.ProjectPod(project))
-	if known && entry.Event != events.Gone || known && entry.Restart != nil && !lost(entry) {
+	entry, known := k.pod(project)
+	switch {
+	case !known && !k.drives():
+		return nil // Another cluster may have its pod.
+	case known && entry.Event != events.Gone, known && entry.Restart != nil && !lost(entry):
 		return nil // It lives, or is on its way out, of which its record will tell, or another one follows.
 	}
 	u, err := k.store.Upkeep(ctx, project)
@@ -201,7 +241,7 @@ func (k *keeper) reviveOne(ctx context.Context, project string) error {
 		}
 		fault = whyNot(outcome)
 	case known && upkeep.EndOf(entry.Record) == upkeep.Stopped:
-		return k.store.Unwanted(ctx, project)
+		return k.store.Over(ctx, project, since(entry))
 	case known:
 		fault = upkeep.Fault(entry.Record)
 	}
@@ -222,16 +262,19 @@ func whyNot(o events.Outcome) string {
 
 // refusals tells hubs of starts that they have asked for and that were refused.
 func (k *keeper) refusals(ctx context.Context) error {
-	for project, command := range k.asked {
+	for project, command := range maps.Clone(k.asked) {
+		k.progress.beat()
 		outcome, err := k.bus.Outcome(ctx, command)
 		if err != nil {
 			return err
 		}
-		if outcome.Verdict == "" {
-			continue
+		if outcome.Verdict == "" || outcome.Verdict == events.Accepted {
+			continue // Its pod's record will come.
 		}
-		delete(k.asked, project)
-		if outcome.Verdict == events.Accepted || outcome.Reason == events.AlreadyRunning {
+		if err := k.forget(ctx, project); err != nil {
+			return err
+		}
+		if outcome.Reason == events.AlreadyRunning {
 			continue
 		}
 		if err := k.store.SetState(ctx, project, string(upkeep.Opened), whyNot(outcome)); err != nil {

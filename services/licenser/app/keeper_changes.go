@@ -24,51 +24,98 @@ type due struct {
 // errLater is returned for what cannot be done before something that is under way has come to its end.
 var errLater = errors.New("the project's next pod is about to be made")
 
-// hear does what the news of the database ask for.
+// slice is how many changed projects and licenses the keeper goes over before it looks at what else is new.
+const slice = 50
+
+// hear does what the news of the database ask for, but for what [keeper.between] does. After a change of very many rows it does
+// a part of it, and is called again at once.
 func (k *keeper) hear(ctx context.Context) error {
-	var projects []string
-	failed := k.changes.drain(func(c store.Change) error {
+	var projects, licenses []string
+	var failed error
+	for c := range k.changes.take() {
+		err := error(nil)
 		switch {
+		case c.Drives:
+			err = first(k.requests(ctx, nil), k.states(ctx))
 		case c.Settings:
-			return k.settings(ctx)
+			err = k.settings(ctx)
 		case c.License != "":
-			return k.licenses(ctx, c.License)
+			licenses = append(licenses, c.License)
+		default:
+			projects = append(projects, c.Project)
 		}
-		projects = append(projects, c.Project)
-		return k.requests(ctx, c.Project)
-	})
-	if len(projects) == 0 {
-		return failed
+		if err != nil {
+			k.changes.put(c)
+			failed = first(failed, err)
+		}
 	}
-	slices.Sort(projects)
-	return first(failed, k.outdated(ctx, projects))
+	failed = first(failed, some(k, projects, func(p string) store.Change { return store.Change{Project: p} },
+		func(part []string) error { return k.outdated(ctx, part) }))
+	return first(failed, some(k, licenses, func(l string) store.Change { return store.Change{License: l} },
+		func(part []string) error { return k.licenses(ctx, part) }))
 }
 
-// licenses has projects computed again whose licenses have another content now than when that was last done: those of all
-// licenses, or of one. A timer each is set for when a license begins and ends to be valid.
-func (k *keeper) licenses(ctx context.Context, license string) error {
-	for {
-		changed, err := k.store.ChangedLicenses(ctx, license, page)
+// some calls f for a slice of ids, and puts the others back, or all where f fails.
+func some(k *keeper, ids []string, change func(string) store.Change, f func([]string) error) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	slices.Sort(ids)
+	n := min(len(ids), slice)
+	err := f(slices.Clone(ids[:n]))
+	if err != nil {
+		n = 0
+	}
+	for _, id := range ids[n:] {
+		k.changes.put(change(id))
+	}
+	return err
+}
+
+// licenses has projects computed again whose licenses have another content now than when that was last done: those of
+// some licenses, or of all where some is nil. A timer each is set for when a license begins and ends to be valid. A
+// license with which that does not work is in the way of no other one.
+func (k *keeper) licenses(ctx context.Context, some []string) error {
+	var failed error
+	for after := ""; ; {
+		changed, err := k.store.ChangedLicenses(ctx, some, after, slice)
 		if err != nil {
 			return err
 		}
 		for _, c := range changed {
-			if err := k.timers(ctx, c); err != nil {
-				return err
+			k.progress.beat()
+			after = c.ID
+			if err := k.changed(ctx, c); err != nil {
+				k.log.Warn().Err(err).Str("license_id", c.ID).Msg("The change of a license has to be looked at again")
+				failed = first(failed, err)
 			}
-			// The same content may come back within minutes, and is another change then.
-			task := events.ProjectTask{Do: events.TaskLicense, License: c.ID}
-			if err := k.bus.AskTask(ctx, task, natsbus.NewID()); err != nil {
-				return err
-			}
-			if err := k.store.KnowLicense(ctx, c); err != nil {
-				return err
+			if ctx.Err() != nil || away(failed) {
+				return failed
 			}
 		}
-		if len(changed) < page {
-			return nil
+		if len(changed) < slice {
+			return failed
 		}
+		failed = first(failed, k.between(ctx))
 	}
+}
+
+// away says that an error is one that everything else would have, too.
+func away(err error) bool {
+	return errors.Is(err, store.ErrAway) && !errors.Is(err, store.ErrLocked) || errors.Is(err, natsbus.ErrUnavailable)
+}
+
+// changed has the projects computed again that have a license.
+func (k *keeper) changed(ctx context.Context, c store.LicenseChange) error {
+	if err := k.timers(ctx, c); err != nil {
+		return err
+	}
+	// The same content may come back within minutes, and is another change then.
+	task := events.ProjectTask{Do: events.TaskLicense, License: c.ID}
+	if err := k.bus.AskTask(ctx, task, natsbus.NewID()); err != nil {
+		return err
+	}
+	return k.store.KnowLicense(ctx, c)
 }
 
 // timers sets those of a license; what is past needs none.
@@ -100,16 +147,21 @@ func (k *keeper) settings(ctx context.Context) error {
 // computed from.
 func (k *keeper) outdated(ctx context.Context, projects []string) error {
 	live := slices.DeleteFunc(projects, func(project string) bool {
-		entry, ok := k.table.Pod(events.ProjectPod(project))
+		entry, ok := k.pod(project)
 		return !ok || !amendable(entry.Record)
 	})
-	for part := range slices.Chunk(live, page) {
+	for part := range slices.Chunk(live, slice) {
 		found, err := k.store.Outdated(ctx, part)
 		if err != nil {
 			return err
 		}
 		if err := k.recompute(ctx, found); err != nil {
 			return err
+		}
+		if len(live) > slice {
+			if err := k.between(ctx); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -124,43 +176,105 @@ func amendable(r events.Record) bool {
 // recompute has projects computed again, the first at once and the others at the site's pace.
 func (k *keeper) recompute(ctx context.Context, projects []store.Outdated) error {
 	now := time.Now()
+	inputs := map[string]string{}
+	var ids []string
 	for _, p := range projects {
 		if before := k.due[p.Project]; before.inputs == p.Inputs && now.Sub(before.at) < pending {
 			continue // It is under way.
 		}
-		at := k.pace.Next(now)
-		if err := askRecompute(ctx, k.bus, p.Project, now, at); err != nil {
-			return err
+		inputs[p.Project] = p.Inputs
+		ids = append(ids, p.Project)
+	}
+	_, err := askRecompute(ctx, k.bus, k.store, ids, k.config.RestartsPerSecond, func(project string, at time.Time) {
+		k.progress.beat()
+		k.due[project] = due{at, inputs[project]}
+	})
+	return err
+}
+
+// askRecompute has projects computed again at the site's pace: at once, or by timers. It calls asked for each of which that is
+// certain, and returns when the last one is due. A timer that is set for the same already is replaced.
+func askRecompute(
+	ctx context.Context, bus *natsbus.Bus, db *store.Store, projects []string, perSecond int, asked func(project string, at time.Time),
+) (last time.Time, err error) {
+	if len(projects) == 0 {
+		return time.Time{}, nil
+	}
+	slots, err := db.Slots(ctx, projects, perSecond)
+	if err != nil {
+		return time.Time{}, err
+	}
+	now := time.Now()
+	for i, project := range projects {
+		task := events.ProjectTask{Do: events.TaskRecompute, Project: project}
+		at := now.Add(slots[i])
+		if slots[i] > 0 {
+			err = bus.ArmTask(ctx, events.TimerRecompute, at, task)
+		} else {
+			err = bus.AskTask(ctx, task, natsbus.NewID())
 		}
-		k.due[p.Project] = due{at, p.Inputs}
+		if err != nil {
+			return time.Time{}, err
+		}
+		asked(project, at)
+		if at.After(last) {
+			last = at
+		}
 	}
-	return nil
+	return last, nil
 }
 
-// askRecompute has a project computed again: at once, or by a timer. A timer that is set for the same already
-// is replaced.
-func askRecompute(ctx context.Context, bus *natsbus.Bus, project string, now, at time.Time) error {
-	task := events.ProjectTask{Do: events.TaskRecompute, Project: project}
-	if at.After(now) {
-		return bus.ArmTask(ctx, events.TimerRecompute, at, task)
-	}
-	return bus.AskTask(ctx, task, natsbus.NewID())
+// hindrance is a request that could not be done: how often, and when it is tried again.
+type hindrance struct {
+	failures int
+	at       time.Time
 }
 
-// requests does what hubs have written into the rows of projects: of all, or of one.
-func (k *keeper) requests(ctx context.Context, project string) error {
-	var failed error
+// retry has another look at the requests whose time has come.
+func (k *keeper) retry(now time.Time) {
+	for project, h := range k.hindered {
+		if !now.Before(h.at) {
+			k.changes.put(store.Change{Project: project})
+		}
+	}
+}
+
+// requests does what hubs have written into the rows of projects: of some, or of all where some is nil. A request that cannot be done holds
+// up no other one, and is tried again at growing intervals; an error is one that all would have.
+func (k *keeper) requests(ctx context.Context, some []string) error {
+	if !k.drives() {
+		return nil
+	}
 	for after := ""; ; {
-		requests, err := k.store.ActionRequests(ctx, project, after, page)
+		requests, err := k.store.ActionRequests(ctx, some, after, page)
 		if err != nil {
 			return err
 		}
+		for _, project := range some {
+			if !slices.ContainsFunc(requests, func(r store.ActionRequest) bool { return r.Project == project }) {
+				delete(k.hindered, project) // The hub has thought better of it.
+			}
+		}
 		for _, r := range requests {
+			k.progress.beat()
 			after = r.Project
-			failed = first(failed, k.request(ctx, r))
+			h, now := k.hindered[r.Project], time.Now()
+			if now.Before(h.at) {
+				continue
+			}
+			err := k.request(ctx, r)
+			switch {
+			case err == nil:
+				delete(k.hindered, r.Project)
+			case away(err), ctx.Err() != nil:
+				return err
+			default:
+				k.log.Warn().Err(err).Str("project_id", r.Project).Msg("What a hub asks for has to be tried again")
+				k.hindered[r.Project] = hindrance{h.failures + 1, now.Add(min(repair<<min(h.failures, 10), longRepair))}
+			}
 		}
 		if len(requests) < page {
-			return failed
+			return nil
 		}
 	}
 }
@@ -168,20 +282,17 @@ func (k *keeper) requests(ctx context.Context, project string) error {
 // request makes commands of what a hub asks for, and then clears it. The command has the same id
 // as long as it is not cleared, so that it is carried out once.
 func (k *keeper) request(ctx context.Context, r store.ActionRequest) error {
-	action, done, err := upkeep.ParseRequest(r.Request)
+	action, done, wrong := upkeep.ParseRequest(r.Request)
 	if done {
 		return nil
 	}
-	entry, lookErr := k.table.Fresh(ctx, events.ProjectPod(r.Project))
-	if lookErr != nil {
-		return lookErr
-	}
+	entry, err := k.table.Fresh(ctx, events.ProjectPod(r.Project))
 	if err != nil {
-		k.log.Warn().Err(err).Str("project_id", r.Project).Msg("Cannot do what a hub asks for")
-		if err := k.store.SetState(ctx, r.Project, string(upkeep.StateOf(entry.Record)), err.Error()); err != nil {
-			return err
-		}
-		return k.store.ClearRequest(ctx, r)
+		return err
+	}
+	entry = newest(r.Project, entry)
+	if wrong != nil {
+		return k.refuse(ctx, r, entry, wrong)
 	}
 	command, err := k.store.Command(ctx, r, natsbus.NewID())
 	if err != nil {
@@ -192,10 +303,22 @@ func (k *keeper) request(ctx context.Context, r store.ActionRequest) error {
 	} else {
 		err = k.start(ctx, r.Project, entry, command, action == upkeep.Restart)
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, events.ErrMalformed), errors.Is(err, events.ErrTooLarge):
+		return k.refuse(ctx, r, entry, err)
+	case err != nil:
 		return err
 	}
 	k.log.Info().Str("project_id", r.Project).Str("action", string(action)).Str("command_id", command).Msg("Doing what a hub asks for")
+	return k.store.ClearRequest(ctx, r)
+}
+
+// refuse tells a hub that what it asks for can never be done, and clears it.
+func (k *keeper) refuse(ctx context.Context, r store.ActionRequest, entry natsbus.Entry, wrong error) error {
+	k.log.Warn().Err(wrong).Str("project_id", r.Project).Msg("Cannot do what a hub asks for")
+	if err := k.store.SetState(ctx, r.Project, string(upkeep.StateOf(entry.Record)), wrong.Error()); err != nil {
+		return err
+	}
 	return k.store.ClearRequest(ctx, r)
 }
 
@@ -206,6 +329,10 @@ func (k *keeper) start(ctx context.Context, project string, entry natsbus.Entry,
 	case entry.Command == command: // It has been done before.
 		return nil
 	case entry.Event == "", entry.Event == events.Gone && entry.Restart == nil, lost(entry):
+		// A stop has to find it until its pod is there.
+		if err := k.store.Ask(ctx, project, command); err != nil {
+			return err
+		}
 		k.asked[project] = command
 		return k.bus.AskStart(ctx, command, events.ProjectRequest{ID: project, Cause: events.CauseHub})
 	case entry.Event == events.Gone: // Another pod follows.
@@ -216,15 +343,41 @@ func (k *keeper) start(ctx context.Context, project string, entry natsbus.Entry,
 	return k.bus.AskRestart(ctx, entry, events.Restart{Command: command, Cause: events.CauseHub, Message: "the hub asked for it"})
 }
 
-// stop stops a project, also one that waits for being started again.
+// stop stops a project, also one that is about to be started.
 func (k *keeper) stop(ctx context.Context, project string, entry natsbus.Entry) error {
-	if entry.Event == events.Gone && entry.Restart != nil && !lost(entry) {
-		return errLater
-	}
-	if err := k.store.Unwanted(ctx, project); err != nil || entry.Event == "" || entry.Event == events.Gone {
+	u, err := k.store.Upkeep(ctx, project)
+	if err != nil {
 		return err
 	}
+	taken, err := withdraw(ctx, k.bus, project, u, entry)
+	if err != nil {
+		return err
+	}
+	if taken {
+		return errLater
+	}
+	if err := k.forget(ctx, project); err != nil {
+		return err
+	}
+	if err := k.store.Unwanted(ctx, project); err != nil {
+		return err
+	}
+	if entry.Event == "" || entry.Event == events.Gone {
+		return k.store.SetState(ctx, project, string(upkeep.Opened), "")
+	}
 	return k.bus.AskDelete(ctx, entry, events.DeleteRequest{Stop: true})
+}
+
+// forget ends the wait for the start of a project.
+func (k *keeper) forget(ctx context.Context, project string) error {
+	if _, asked := k.asked[project]; !asked {
+		return nil
+	}
+	if err := k.store.Ask(ctx, project, ""); err != nil {
+		return err
+	}
+	delete(k.asked, project)
+	return nil
 }
 
 // lost says that the pod which was to follow has not come, and will not.

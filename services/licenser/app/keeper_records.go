@@ -40,22 +40,43 @@ func (k *keeper) look(ctx context.Context, pod string) error {
 	if k.seen[pod] == s {
 		return nil
 	}
+	// A project's row that cannot be written keeps no seat taken.
+	failed := k.seats(ctx, entry)
 	if project, ok := projectOf(entry.Record); ok {
-		if err := k.project(ctx, project, entry); err != nil {
-			return err
-		}
+		failed = first(failed, k.project(ctx, project, entry))
 	}
-	if err := k.seats(ctx, entry); err != nil {
-		return err
+	if failed == nil {
+		k.seen[pod] = s
 	}
-	k.seen[pod] = s
-	return nil
+	return failed
 }
 
 // projectOf returns the project that a record is about; ok is false for the pod of a person.
 func projectOf(r events.Record) (project string, ok bool) {
 	project, ok = events.ProjectOf(r.User)
 	return project, ok && events.ProjectID(project) && r.Pod == events.ProjectPod(project)
+}
+
+// newest is the newest record of a project's pod as a look by name finds it. A record that another user has under
+// that name is none of the project's: to the project it is as if there were no pod.
+func newest(project string, entry natsbus.Entry) natsbus.Entry {
+	if entry.User != events.ProjectUser(project) {
+		return natsbus.Entry{}
+	}
+	return entry
+}
+
+// pod is the newest record of a project's pod that the keeper's table knows.
+func (k *keeper) pod(project string) (natsbus.Entry, bool) {
+	entry, _ := k.table.Pod(events.ProjectPod(project))
+	entry = newest(project, entry)
+	return entry, entry.Event != ""
+}
+
+// lastOf reads the newest record of a project's pod from the log.
+func lastOf(ctx context.Context, bus *natsbus.Bus, project string) (natsbus.Entry, error) {
+	entry, err := bus.Last(ctx, events.ProjectPod(project))
+	return newest(project, entry), err
 }
 
 // seats frees what a pod that is gone has used, or keeps it for the one that follows. A pod that was found in the
@@ -67,7 +88,7 @@ func (k *keeper) seats(ctx context.Context, e natsbus.Entry) error {
 	case e.Event == events.Gone:
 		return k.store.KeepSeats(ctx, e.Cluster, e.Pod, e.Generation, e.Time.Add(seatKeeping))
 	case e.ClaimedAt.IsZero():
-		return k.store.InheritSeats(ctx, e.Cluster, e.Pod, e.Generation)
+		return k.store.InheritSeats(ctx, e.Cluster, e.Pod, e.User, e.Generation)
 	}
 	return nil
 }
@@ -75,10 +96,20 @@ func (k *keeper) seats(ctx context.Context, e natsbus.Entry) error {
 // project notes what a record means for the project, and begins what follows from it.
 func (k *keeper) project(ctx context.Context, project string, entry natsbus.Entry) error {
 	state, fault := upkeep.StateOf(entry.Record), upkeep.Fault(entry.Record)
+	if cameToNothing(entry.Record) {
+		if err := k.store.Undo(ctx, project, entry.Command); err != nil {
+			return err
+		}
+	}
+	if k.asked[project] == entry.Command {
+		if err := k.forget(ctx, project); err != nil {
+			return err
+		}
+	}
 	var err error
 	switch upkeep.EndOf(entry.Record) {
 	case upkeep.Stopped:
-		err = k.store.Unwanted(ctx, project)
+		err = k.store.Over(ctx, project, since(entry))
 	case upkeep.Died:
 		fault, err = k.died(ctx, project, entry)
 	case upkeep.NoEnd:
@@ -98,14 +129,21 @@ func (k *keeper) project(ctx context.Context, project string, entry natsbus.Entr
 	return k.store.SetState(ctx, project, string(state), fault)
 }
 
+// cameToNothing says that a start has failed before its pod was launched: what it asked for is not to be kept.
+func cameToNothing(r events.Record) bool {
+	return upkeep.EndOf(r) == upkeep.Died && r.LaunchedAt.IsZero() && !r.ClaimedAt.IsZero()
+}
+
 // lives notes that a project has a pod. Once that is ready it looks whether anything has changed since it was made, and
 // sets the timer by which idleness is found.
 func (k *keeper) lives(ctx context.Context, project string, entry natsbus.Entry) error {
 	since := since(entry)
-	if err := k.store.Lives(ctx, project, since); err != nil {
+	if err := k.store.Lives(ctx, project, since, !entry.ReadyAt.IsZero()); err != nil {
 		return err
 	}
-	delete(k.asked, project)
+	if err := k.forget(ctx, project); err != nil {
+		return err
+	}
 	if upkeep.StateOf(entry.Record) != upkeep.Running {
 		return nil
 	}
@@ -166,7 +204,7 @@ func (k *keeper) died(ctx context.Context, project string, entry natsbus.Entry) 
 	u, err := k.store.Upkeep(ctx, project)
 	if err == nil && u.StartedAt.Before(begun(entry).Truncate(time.Microsecond)) {
 		// It has lived and died between two looks.
-		if err = k.store.Lives(ctx, project, since(entry)); err == nil {
+		if err = k.store.Lives(ctx, project, since(entry), !entry.ReadyAt.IsZero()); err == nil {
 			u, err = k.store.Upkeep(ctx, project)
 		}
 	}
@@ -176,7 +214,7 @@ func (k *keeper) died(ctx context.Context, project string, entry natsbus.Entry) 
 	case err != nil:
 		return "", err
 	case !u.AlwaysRunning:
-		return fault, k.store.Unwanted(ctx, project)
+		return fault, k.store.Over(ctx, project, since(entry))
 	case !u.Wanted && u.Error != "":
 		return u.Error, nil // It was given up.
 	case !u.Wanted:

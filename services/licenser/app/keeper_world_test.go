@@ -35,6 +35,8 @@ type world struct {
 	refuse events.Reason
 	fails  bool // Pods fail instead of becoming ready.
 	claims map[string]int
+	// created and accepted, where they are not nil, are called before a create is looked at, and before its pod is claimed.
+	created, accepted func(context.Context) error
 }
 
 func newWorld(t *testing.T) *world {
@@ -76,6 +78,14 @@ func (w *world) append(ctx context.Context, pod string, fact events.Fact) (natsb
 }
 
 func (w *world) create(ctx context.Context, d natsbus.Delivery) error {
+	w.mu.Lock()
+	created, accepted := w.created, w.accepted
+	w.mu.Unlock()
+	if created != nil {
+		if err := created(ctx); err != nil {
+			return err
+		}
+	}
 	project := d.Create.Project
 	pod := events.ProjectPod(project.ID)
 	outcome := events.Outcome{Verdict: events.Accepted, Command: d.ID, User: d.User, Pod: pod}
@@ -84,9 +94,19 @@ func (w *world) create(ctx context.Context, d natsbus.Delivery) error {
 		outcome = events.Outcome{Verdict: events.Refused, Command: d.ID, User: d.User, Reason: w.refuse, Message: "no"}
 	}
 	w.mu.Unlock()
+	if entry, err := w.bus.Last(ctx, pod); err != nil {
+		return err
+	} else if entry.Event != "" && entry.User != d.User {
+		outcome = events.Outcome{Verdict: events.Refused, Command: d.ID, User: d.User, Reason: events.Conflict, Message: "somebody else has the name"}
+	}
 	held, err := w.bus.Decide(ctx, outcome)
 	if err != nil && !errors.Is(err, events.ErrDecided) || held.Verdict != events.Accepted {
 		return err
+	}
+	if accepted != nil {
+		if err := accepted(ctx); err != nil {
+			return err
+		}
 	}
 	// The name is taken once for a command.
 	if done, err := w.bus.Claimed(ctx, pod, d.ID); done || err != nil {
@@ -129,13 +149,14 @@ func (w *world) launch(ctx context.Context, d natsbus.Delivery) error {
 }
 
 func (w *world) restart(ctx context.Context, d natsbus.Delivery) error {
-	w.mu.Lock()
-	w.begins = append(w.begins, time.Now())
-	w.mu.Unlock()
+	begun := time.Now()
 	entry, err := w.append(ctx, d.Pod, events.Fact{Kind: events.FactDelete, Generation: d.Generation, Restart: d.Restart})
 	if err != nil {
-		return ignoreOver(err)
+		return ignoreOver(err) // Of a pod that is over already.
 	}
+	w.mu.Lock()
+	w.begins = append(w.begins, begun)
+	w.mu.Unlock()
 	return w.bus.AskDelete(ctx, entry, events.DeleteRequest{})
 }
 
@@ -164,6 +185,7 @@ func (w *world) licenser(t *testing.T, change ...func(*config.Projects)) *App {
 	t.Helper()
 	cfg := config.Default()
 	cfg.Projects.RestartsPerSecond, cfg.Projects.CatchUpInterval = 1000, time.Second
+	cfg.Projects.Image, cfg.Projects.Tag = "hub.example/project", "v1"
 	for _, f := range change {
 		f(&cfg.Projects)
 	}

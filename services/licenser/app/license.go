@@ -76,6 +76,8 @@ func (l *licenser) decide(ctx context.Context, d natsbus.Delivery) error {
 	}
 	if req.Project == nil {
 		req.Container = entry.Container
+	} else if err := l.settle(ctx, d, req.Project.ID); err != nil {
+		return err
 	}
 	c, err := l.compute(ctx, req)
 	if t := c.Trace; t != nil {
@@ -90,10 +92,29 @@ func (l *licenser) decide(ctx context.Context, d natsbus.Delivery) error {
 	return l.handOn(ctx, d, entry, c)
 }
 
+// settle takes back what the project's last start asked for where that has failed before its pod was launched, and the
+// keeper has not come to it yet.
+func (l *licenser) settle(ctx context.Context, d natsbus.Delivery, project string) error {
+	command, err := l.store.Unsettled(ctx, project)
+	if err != nil || command == "" || command == d.ID {
+		return err
+	}
+	records, err := l.bus.History(ctx, d.Pod)
+	if err != nil {
+		return err
+	}
+	for _, r := range records {
+		if r.Command == command && r.Event == events.Failed && r.LaunchedAt.IsZero() {
+			return l.store.Undo(ctx, project, command)
+		}
+	}
+	return nil
+}
+
 // startOf is what a command asks to compute.
 func startOf(d natsbus.Delivery) (computeRequest, error) {
 	req := computeRequest{
-		Mode: store.Start, Pod: d.Pod, Generation: d.Generation, User: d.User, Project: d.Project,
+		Mode: store.Start, Pod: d.Pod, Generation: d.Generation, Command: d.ID, User: d.User, Project: d.Project,
 		Base: d.Rendered, Labels: d.Labels, Annotations: d.Annotations,
 	}
 	project, ok := events.ProjectOf(d.User)

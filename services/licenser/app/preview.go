@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
+	"slices"
 
 	"berth/pkg/events"
+	"berth/pkg/license/quota"
 	"berth/pkg/license/wire"
 	"berth/services/licenser/internal/licensing"
 	"berth/services/licenser/internal/store"
@@ -14,7 +17,7 @@ import (
 
 // preview makes the pod that would be made, on the way that a start takes, and keeps nothing of it.
 func (l *licenser) preview(ctx context.Context, p wire.PreviewRequest) (wire.Preview, error) {
-	if err := checkHypothesis(p); err != nil {
+	if err := l.checkHypothesis(ctx, p); err != nil {
 		return wire.Preview{}, err
 	}
 	req, err := l.hypothesis(ctx, p)
@@ -31,6 +34,11 @@ func (l *licenser) preview(ctx context.Context, p wire.PreviewRequest) (wire.Pre
 	answer := wire.Preview{Licenses: statuses(c.Licenses), Quota: c.Quota, Pod: c.Pod}
 	if answer.Diff, err = diff(c.Base, c.Pod); err != nil {
 		return wire.Preview{}, fmt.Errorf("compare pods: %w", err)
+	}
+	if p.Change != nil && !slices.ContainsFunc(c.Licenses, func(a events.License) bool { return a.ID == p.Change.ID }) {
+		c.Explanation.Ignored = append(c.Explanation.Ignored, quota.Ignored{
+			License: p.Change.ID, Why: "it is not attached: the change changes nothing; name it with licenses to try it as if it were",
+		})
 	}
 	if answer.Explanation, err = json.Marshal(c.Explanation); err != nil {
 		return wire.Preview{}, fmt.Errorf("encode explanation: %w", err)
@@ -80,7 +88,7 @@ func (l *licenser) useTemplate(ctx context.Context, req *computeRequest, instead
 const maxImage = 255
 
 // checkHypothesis refuses what cannot be previewed.
-func checkHypothesis(p wire.PreviewRequest) error {
+func (l *licenser) checkHypothesis(ctx context.Context, p wire.PreviewRequest) error {
 	switch {
 	case (p.Project == "") == (p.User == ""):
 		return refused("name either project_id or user_id")
@@ -106,19 +114,41 @@ func checkHypothesis(p wire.PreviewRequest) error {
 			return refused("licenses[%d].id %.60q is no UUID in lower case, or is there twice", i, hypothesis.ID)
 		}
 		seen[hypothesis.ID] = true
+		if named(hypothesis) {
+			continue
+		}
+		if _, err := l.validate(ctx, hypothesis); err != nil {
+			return within(fmt.Sprintf("licenses[%d]", i), err)
+		}
 	}
-	return checkChange(p.Change, p.Template)
+	return l.checkChange(ctx, p.Change, p.Template)
 }
 
-// checkChange refuses a change of a license, or a template, that cannot be tried.
-func checkChange(change *wire.License, template json.RawMessage) error {
+// named says that a hypothesis is the license of its id as it is saved.
+func named(hypothesis wire.License) bool {
+	return reflect.DeepEqual(hypothesis, wire.License{ID: hypothesis.ID})
+}
+
+// within says where in a request a fault is.
+func within(member string, err error) error {
+	if fault := (*licensing.Fault)(nil); errors.As(err, &fault) {
+		return &licensing.Fault{Reason: fault.Reason, Message: member + ": " + fault.Message}
+	}
+	return err
+}
+
+// checkChange refuses a change of a license that could not be saved, and a template that cannot be tried.
+func (l *licenser) checkChange(ctx context.Context, change *wire.License, template json.RawMessage) error {
 	switch {
 	case change != nil && !events.ProjectID(change.ID):
 		return refused("change.id %.60q is no UUID in lower case", change.ID)
 	case len(template) > events.MaxManifest:
 		return refused("template has %d bytes, more than %d", len(template), events.MaxManifest)
+	case change == nil:
+		return nil
 	}
-	return nil
+	_, err := l.validate(ctx, *change)
+	return within("change", err)
 }
 
 // dryRun asks the API server about a pod.

@@ -175,13 +175,40 @@ func TestPreviewRefuses(t *testing.T) {
 	}
 	_, err := ask[wire.Preview](t, p, wire.MethodPreview, wire.PreviewRequest{Project: alpha})
 	refusedWith(t, err, events.Unavailable, "creator")
+
+	// What could not be saved is not tried.
+	bad := valid(course, `{"rams":3}`)
+	_, err = ask[wire.Preview](t, p, wire.MethodPreview, wire.PreviewRequest{Project: alpha, Licenses: []wire.License{{ID: storage}, bad}})
+	refusedWith(t, err, events.LicenseInvalid, "licenses[1]", "quota.rams")
+	_, err = ask[wire.Preview](t, p, wire.MethodPreview, wire.PreviewRequest{Project: alpha, Change: &bad})
+	refusedWith(t, err, events.LicenseInvalid, "change", "quota.rams")
+	bad.Quota, bad.RunLimit = nil, new(-1)
+	_, err = ask[wire.Replay](t, p, wire.MethodReplay, wire.ReplayRequest{Since: time.Now(), Change: &bad})
+	refusedWith(t, err, events.LicenseInvalid, "change", "run_limit")
+}
+
+// TestChangeOfAnother: a preview says that the change is one of a license that the project does not have.
+func TestChangeOfAnother(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	newCreator(t, p)
+	p.save(t, valid(course, `{"cpu":2}`), alpha)
+	for id, wantsTold := range map[string]bool{course: false, storage: true} {
+		got, err := ask[wire.Preview](t, p, wire.MethodPreview, wire.PreviewRequest{Project: alpha, Change: new(valid(id, `{"cpu":3}`)), NoDryRun: true})
+		if err != nil || got.Fault != nil {
+			t.Fatalf("preview: %+v (%v)", got.Fault, err)
+		}
+		if told := strings.Contains(string(got.Explanation), "it is not attached"); told != wantsTold {
+			t.Errorf("of %s it says so: %t, want %t: %s", id, told, wantsTold, got.Explanation)
+		}
+	}
 }
 
 // TestReplay: of all projects that were started, those that a change makes another pod of, or none.
 func TestReplay(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
-	newCreator(t, p)
+	c := newCreator(t, p)
 	p.save(t, valid(course, `{"cpu":2}`))
 	p.save(t, valid(storage, `{"cpu":1.5}`))
 	const projects = 60
@@ -231,6 +258,11 @@ func TestReplay(t *testing.T) {
 	}
 	if _, differ, _ = replay(wire.ReplayRequest{Template: json.RawMessage(strings.ReplaceAll(projectTemplate, `"projects"`, `"others"`))}); differ != projects {
 		t.Errorf("with another template %d differ, want %d", differ, projects)
+	}
+	// What fails today fails with the change, too.
+	c.set(func(c *creator) { c.template = `{"kind":"Pod","spec":{"containers":"none"}}` })
+	if _, differ, last = replay(wire.ReplayRequest{Change: new(valid(course, `{"cpu":3}`))}); differ != 0 {
+		t.Errorf("with a bad template %d differ, one is %+v", differ, last)
 	}
 	_, err := ask[wire.Replay](t, p, wire.MethodReplay, wire.ReplayRequest{Since: time.Now().Add(-1000 * 24 * time.Hour)})
 	refusedWith(t, err, events.RequestInvalid, "since")

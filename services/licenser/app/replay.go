@@ -27,7 +27,7 @@ const (
 // once with the change, and tells those that come to another end or to none. It computes from what the database has today: what a
 // license was then is not kept. The pods of people are left out, since nobody keeps their variables.
 func (l *licenser) replay(ctx context.Context, r wire.ReplayRequest) (wire.Replay, error) {
-	after, err := checkReplay(r)
+	after, err := l.checkReplay(ctx, r)
 	if err != nil {
 		return wire.Replay{}, err
 	}
@@ -59,7 +59,7 @@ func (l *licenser) replay(ctx context.Context, r wire.ReplayRequest) (wire.Repla
 	return answer, nil
 }
 
-func checkReplay(r wire.ReplayRequest) (after uint64, err error) {
+func (l *licenser) checkReplay(ctx context.Context, r wire.ReplayRequest) (after uint64, err error) {
 	now := time.Now()
 	switch {
 	case r.Since.Before(now.Add(-replayPast)):
@@ -71,7 +71,7 @@ func checkReplay(r wire.ReplayRequest) (after uint64, err error) {
 			return 0, refused("after %.60q is not the next of an answer", r.After)
 		}
 	}
-	return after, checkChange(r.Change, r.Template)
+	return after, l.checkChange(ctx, r.Change, r.Template)
 }
 
 // again runs a start again; nil says that it would come to the same, or that its project is no more.
@@ -94,6 +94,8 @@ func (l *licenser) again(ctx context.Context, r wire.ReplayRequest, start natsbu
 	}
 	result := &wire.Replayed{Project: project, Pod: start.Pod, StartedAt: start.At.UTC()}
 	switch {
+	case fault != nil && todayFault != nil && *fault == *todayFault:
+		return nil, nil // It fails without the change, too.
 	case fault != nil:
 		result.Fault = shown(fault)
 		return result, nil

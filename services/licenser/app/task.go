@@ -63,18 +63,12 @@ func (l *licenser) spread(ctx context.Context, task events.ProjectTask) error {
 	if err != nil {
 		return err
 	}
-	now := time.Now()
-	pace := upkeep.NewPace(l.config.Projects.RestartsPerSecond)
-	for _, project := range projects {
-		if err := askRecompute(ctx, l.bus, project, now, pace.Next(now)); err != nil {
-			return err
-		}
-	}
-	if len(projects) < taskPart {
-		return nil
+	last, err := askRecompute(ctx, l.bus, l.store, projects, l.config.Projects.RestartsPerSecond, func(string, time.Time) {})
+	if err != nil || len(projects) < taskPart {
+		return err
 	}
 	task.After = projects[len(projects)-1]
-	return l.bus.ArmTask(ctx, events.TimerRecompute, pace.End(), task)
+	return l.bus.ArmTask(ctx, events.TimerRecompute, last, task)
 }
 
 // recompute computes a project that has a pod again, and has that replaced by another one if its quota differs. The
@@ -82,7 +76,13 @@ func (l *licenser) spread(ctx context.Context, task events.ProjectTask) error {
 // restart.
 func (l *licenser) recompute(ctx context.Context, d natsbus.Delivery) error {
 	project := d.Task.Project
-	entry, err := l.bus.Last(ctx, events.ProjectPod(project))
+	req := computeRequest{
+		Mode: store.Recompute, Pod: events.ProjectPod(project), User: events.ProjectUser(project),
+		Project: &events.ProjectRequest{ID: project}, NotBefore: d.Task.At,
+	}
+	// The creator may take a while to answer; what is decided on is read after it.
+	templateErr := l.askTemplate(ctx, &req)
+	entry, err := lastOf(ctx, l.bus, project)
 	switch {
 	case err != nil:
 		return err
@@ -91,14 +91,15 @@ func (l *licenser) recompute(ctx context.Context, d natsbus.Delivery) error {
 	case !amendable(entry.Record):
 		return nil
 	}
+	req.Generation = entry.Generation
 	inputs, err := l.store.Inputs(ctx, project)
 	if err != nil {
 		return err
 	}
-	c, err := l.compute(ctx, computeRequest{
-		Mode: store.Recompute, Pod: entry.Pod, Generation: entry.Generation, User: entry.User,
-		Project: &events.ProjectRequest{ID: project}, NotBefore: d.Task.At,
-	})
+	c, err := computed{}, templateErr
+	if err == nil {
+		c, err = l.compute(ctx, req)
+	}
 	fault := (*licensing.Fault)(nil)
 	switch {
 	case errors.As(err, &fault):
@@ -109,10 +110,11 @@ func (l *licenser) recompute(ctx context.Context, d natsbus.Delivery) error {
 	case err != nil:
 		return err
 	case c.Changed:
-		return l.bus.AskRestart(ctx, entry, events.Restart{
+		err = l.bus.AskRestart(ctx, entry, events.Restart{
 			Command: replacement(entry.Generation, c.RunQuota), Cause: events.CauseLicenses,
 			Message: "the project's licenses or settings have changed, and make another pod of it",
 		})
+		return errors.Join(err, l.giveBack(ctx, entry))
 	}
 	if err := l.store.NoteFault(ctx, project, inputs, ""); err != nil {
 		return err
@@ -120,7 +122,22 @@ func (l *licenser) recompute(ctx context.Context, d natsbus.Delivery) error {
 	_, _, err = l.bus.AppendAfter(ctx, entry, entry.Pod, events.Fact{
 		Kind: events.FactRelicense, Generation: entry.Generation, At: time.Now().UTC(), Licenses: c.Licenses,
 	})
-	return err
+	return errors.Join(err, l.giveBack(ctx, entry))
+}
+
+// giveBack takes back what a pod was granted that had gone before: whoever follows the log has been at its end by then.
+// What another pod of its name may have been promised waits for that.
+func (l *licenser) giveBack(ctx context.Context, granted natsbus.Entry) error {
+	now, err := l.bus.Last(ctx, granted.Pod)
+	switch {
+	case err != nil:
+		return err
+	case now.Event == "", now.Generation == granted.Generation && now.Event != events.Gone:
+		return nil
+	case now.Generation == granted.Generation && now.Restart == nil:
+		return l.store.FreeSeats(ctx, granted.Cluster, granted.Pod, granted.Generation)
+	}
+	return l.store.KeepSeats(ctx, granted.Cluster, granted.Pod, granted.Generation, time.Now().Add(seatKeeping))
 }
 
 // replacement is the id of the create of a pod that has another quota than the one of a generation: the same
@@ -152,7 +169,7 @@ func (l *licenser) revive(ctx context.Context, task events.ProjectTask) error {
 	if !u.AlwaysRunning || !u.Wanted || u.RetryAt.IsZero() || u.RetryAt.After(now) {
 		return nil
 	}
-	entry, err := l.bus.Last(ctx, events.ProjectPod(task.Project))
+	entry, err := lastOf(ctx, l.bus, task.Project)
 	switch {
 	case err != nil:
 		return err
@@ -168,7 +185,7 @@ func (l *licenser) revive(ctx context.Context, task events.ProjectTask) error {
 
 // idle warns or stops a project that nobody has used for long enough, or looks again when that may be so.
 func (l *licenser) idle(ctx context.Context, task events.ProjectTask) error {
-	entry, err := l.bus.Last(ctx, events.ProjectPod(task.Project))
+	entry, err := lastOf(ctx, l.bus, task.Project)
 	if err != nil || upkeep.StateOf(entry.Record) != upkeep.Running {
 		return err
 	}

@@ -24,7 +24,7 @@ type Input struct {
 	Purchase json.RawMessage
 	// RunQuota is the quota that the project has run with so far.
 	RunQuota json.RawMessage
-	// Titles are what people call the licenses, by id.
+	// Titles are what people call the licenses, by id, in lower case.
 	Titles map[string]string
 
 	// Base is what the pod is made from: the template of projects where Fill is set, else
@@ -221,7 +221,7 @@ func (in Input) licenses(statuses []check.Status, explanation license.Explanatio
 	licenses := make([]events.License, 0, len(statuses))
 	for _, s := range statuses {
 		licenses = append(licenses, events.License{
-			ID: s.ID, Title: clip(in.Titles[s.ID]), Status: s.Status, Reason: s.Reason, Patched: patched[s.ID],
+			ID: s.ID, Title: clip(in.title(s.ID)), Status: s.Status, Reason: s.Reason, Patched: patched[s.ID],
 		})
 	}
 	if size(licenses) > maxLoggedLicenses {

@@ -27,6 +27,6 @@ func FuzzDecide(f *testing.F) {
 		case err != nil && !errors.As(err, &fault):
 			t.Errorf("Decide = %v, which is no fault", err)
 		}
-		_ = licensing.Validate(wire.License{ID: first, Quota: json.RawMessage(gives), Upgrades: json.RawMessage(settings)})
+		_ = licensing.Validate(wire.License{ID: first, Quota: json.RawMessage(gives), Upgrades: json.RawMessage(settings)}, nil)
 	})
 }

@@ -270,7 +270,21 @@ func TestFaults(t *testing.T) {
 		"the template is null":   {withTemplate(`null`), events.TemplateInvalid, []string{"kind: Pod"}},
 		"the template is a list": {withTemplate(`[]`), events.TemplateInvalid, []string{"kind: Pod"}},
 		"the template is bare":   {withTemplate(`{"kind":"Pod"}`), events.TemplateInvalid, []string{"container"}},
-		"no pod":                 {withTemplate(`{"kind":"Service"}`), events.TemplateInvalid, []string{"kind: Pod"}},
+		"no image": {
+			func() licensing.Input {
+				in := input()
+				in.Fill.Image = ""
+				return in
+			}(), events.TemplateInvalid, []string{"set projects.image, or give an image with the start"},
+		},
+		"one claim for all": {
+			func() licensing.Input {
+				in := input()
+				in.Fill.DataClaim, in.Fill.SoftwareClaim = "shared", "shared"
+				return in
+			}(), events.TemplateInvalid, []string{"one claim", "shared"},
+		},
+		"no pod": {withTemplate(`{"kind":"Service"}`), events.TemplateInvalid, []string{"kind: Pod"}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -370,7 +384,8 @@ func TestTrace(t *testing.T) {
 	t.Parallel()
 	in := input(patching(first, `[{"op":"add","path":"/metadata/labels/a","value":"b"},
 		{"op":"add","path":"/spec/containers/0/env/-","value":{"name":"TOKEN","value":"hunter2"}},
-		{"op":"copy","from":"/spec/containers/0/env/0/value","path":"/metadata/annotations/leak"}]`))
+		{"op":"copy","from":"/spec/containers/0/env/0/value","path":"/metadata/annotations/leak"},
+		{"op":"copy","from":"/spec/containers/0/env/1/value","path":"/metadata/labels/leak"}]`))
 	in.Tracing = true
 	r, err := licensing.Decide(in)
 	if err != nil {

@@ -50,7 +50,7 @@ func (in Input) refused(err error) error {
 func (in Input) badPatch(bad quota.BadPatch) error {
 	why := "patch: " + bad.Err.Error()
 	for _, row := range in.Check.Rows {
-		if text, ok := patchOf(row.Quota); ok && row.ID == bad.License {
+		if text, ok := patchOf(row.Quota); ok && strings.EqualFold(row.ID, bad.License) {
 			why = loadFault(text, bad.Err)
 		}
 	}
@@ -107,11 +107,14 @@ func (in Input) sources(field string) string {
 
 // name is what a message calls a license: license "Course 2026" (<id>).
 func (in Input) name(id string) string {
-	if title := in.Titles[id]; title != "" {
+	if title := in.title(id); title != "" {
 		return fmt.Sprintf("license %q (%s)", clip(title), id)
 	}
 	return "license " + id
 }
+
+// title is that of a license, whatever the case in which a project has its id.
+func (in Input) title(id string) string { return in.Titles[strings.ToLower(id)] }
 
 // named puts titles into a message that has ids.
 func (in Input) named(message string) string {

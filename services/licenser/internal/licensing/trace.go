@@ -28,12 +28,13 @@ func (in Input) trace(q quota.Result) *Trace {
 	if err != nil {
 		return t
 	}
-	if after, err := license.Compose(base, q, in.Options); err == nil {
-		t.After = license.RedactPod(after.Pod)
-	}
+	after, afterErr := license.Compose(base, q, in.Options)
 	q.Quota.Patch, q.BadPatches = nil, nil
 	if before, err := license.Compose(base, q, in.Options); err == nil {
-		t.Before = license.RedactPod(before.Pod)
+		t.Before = license.RedactPod(before.Pod, nil)
+		if afterErr == nil {
+			t.After = license.RedactPod(before.Pod, after.Explanation.Steps)
+		}
 	}
 	return t
 }

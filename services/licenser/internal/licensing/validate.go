@@ -2,12 +2,16 @@ package licensing
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"berth/pkg/events"
+	"berth/pkg/license"
 	"berth/pkg/license/quota"
 	"berth/pkg/license/wire"
 )
@@ -23,41 +27,57 @@ const (
 )
 
 // Validate says what is wrong with a license that is to be saved; whether its patch can be applied is
-// seen with [Decide]. The error is a [*Fault] that names the field and how to mend it.
-func Validate(l wire.License) error {
-	if err := quotaFault(l); err != nil {
+// seen with [Decide]. saved is the license as it is, nil for a new one: what hubs have saved in it and an edit leaves alone
+// is not refused. The error is a [*Fault] that names the field and how to mend it.
+func Validate(l wire.License, saved *wire.License) error {
+	if saved == nil {
+		saved = &wire.License{}
+	}
+	if err := quotaFault(l, *saved); err != nil {
 		return err
 	}
-	wrong := ""
-	switch {
-	case !events.ProjectID(l.ID):
-		wrong = fmt.Sprintf("id %.60q is no UUID in lower case: write it like 0f7c3c9e-5a55-4c3b-8b1e-1c2d3e4f5a6b", l.ID)
-	case utf8.RuneCountInString(l.Title) > maxTitleLetters:
-		wrong = fmt.Sprintf("title has more than %d letters: put the rest into description", maxTitleLetters)
-	case len(l.Description) > maxDescription:
-		wrong = fmt.Sprintf("description has more than %d bytes: shorten it", maxDescription)
-	case strings.ContainsRune(l.Title+l.Description+strings.Join(l.Managers, ""), 0):
-		wrong = "title, description or managers has the character NUL: take it out"
-	case l.Activates != nil && l.Expires != nil && !l.Activates.Before(*l.Expires):
-		wrong = "expires is not after activates: the license would never be valid"
-	case l.RunLimit != nil && (*l.RunLimit < 0 || *l.RunLimit > math.MaxInt32):
-		wrong = fmt.Sprintf("run_limit is not within 0 and %d: write 0, or leave it out, for no limit", math.MaxInt32)
-	case len(l.Managers) > maxManagers:
-		wrong = fmt.Sprintf("managers has more than %d ids", maxManagers)
-	}
-	for i, manager := range l.Managers {
-		if manager == "" || len(manager) > maxManager {
-			wrong = fmt.Sprintf("managers[%d] is empty or has more than %d bytes", i, maxManager)
-		}
-	}
-	if wrong != "" {
+	if wrong := fieldFault(l, *saved); wrong != "" {
 		return &Fault{events.LicenseInvalid, "license " + naming(l) + ": " + wrong}
 	}
 	return nil
 }
 
+// fieldFault checks what is neither quota nor upgrades.
+func fieldFault(l, saved wire.License) string {
+	times := !sameTime(l.Activates, saved.Activates) || !sameTime(l.Expires, saved.Expires)
+	switch {
+	case !events.ProjectID(l.ID):
+		return fmt.Sprintf("id %.60q is no UUID in lower case: write it like 0f7c3c9e-5a55-4c3b-8b1e-1c2d3e4f5a6b", l.ID)
+	case l.Title != saved.Title && utf8.RuneCountInString(l.Title) > maxTitleLetters:
+		return fmt.Sprintf("title has more than %d letters: put the rest into description", maxTitleLetters)
+	case l.Description != saved.Description && len(l.Description) > maxDescription:
+		return fmt.Sprintf("description has more than %d bytes: shorten it", maxDescription)
+	case strings.ContainsRune(l.Title+l.Description+strings.Join(l.Managers, ""), 0):
+		return "title, description or managers has the character NUL: take it out"
+	case times && l.Activates != nil && l.Expires != nil && !l.Activates.Before(*l.Expires):
+		return "expires is not after activates: the license would never be valid"
+	case l.RunLimit != nil && (*l.RunLimit < 0 || *l.RunLimit > math.MaxInt32) && (saved.RunLimit == nil || *saved.RunLimit != *l.RunLimit):
+		return fmt.Sprintf("run_limit is not within 0 and %d: write 0, or leave it out, for no limit", math.MaxInt32)
+	case len(l.Managers) > maxManagers && len(l.Managers) > len(saved.Managers):
+		return fmt.Sprintf("managers has more than %d ids", maxManagers)
+	}
+	for i, manager := range l.Managers {
+		if (manager == "" || len(manager) > maxManager) && !slices.Contains(saved.Managers, manager) {
+			return fmt.Sprintf("managers[%d] is empty or has more than %d bytes", i, maxManager)
+		}
+	}
+	return ""
+}
+
+func sameTime(a, b *time.Time) bool {
+	return a == nil && b == nil || a != nil && b != nil && a.Equal(*b)
+}
+
 // quotaFault checks what the license gives.
-func quotaFault(l wire.License) error {
+func quotaFault(l, saved wire.License) error {
+	if SameContent(l, saved) {
+		return nil
+	}
 	invalid := func(reason events.Reason, wrong string) error {
 		return &Fault{reason, "license " + naming(l) + ": " + wrong}
 	}
@@ -67,7 +87,8 @@ func quotaFault(l wire.License) error {
 	if hasNUL(l.Quota) || hasNUL(l.Upgrades) {
 		return invalid(events.LicenseInvalid, "quota or upgrades has the character NUL: take it out")
 	}
-	if patch, ok := Patch(l); ok {
+	before, _ := Patch(saved)
+	if patch, ok := Patch(l); ok && patch != before {
 		if len(patch) > maxPatch {
 			return invalid(events.PatchInvalid, fmt.Sprintf("patch: it has more than %d bytes", maxPatch))
 		}
@@ -75,10 +96,63 @@ func quotaFault(l wire.License) error {
 			return invalid(events.PatchInvalid, loadFault(patch, err))
 		}
 	}
-	if err := quota.CheckLicense(l.Quota, l.Upgrades); err != nil {
+	if err := broughtIn(quota.CheckLicense(l.Quota, l.Upgrades), l, saved); err != nil {
 		return invalid(events.LicenseInvalid, strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
 	return nil
+}
+
+// SameContent says that two licenses give the same: a license is not examined again for another title, time or limit.
+func SameContent(l, saved wire.License) bool {
+	return sameJSON(l.Quota, saved.Quota) && sameJSON(l.Upgrades, saved.Upgrades)
+}
+
+// broughtIn leaves out the faults of members that are saved so already.
+func broughtIn(err error, l, saved wire.License) error {
+	all, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return err
+	}
+	var faults []error
+	for _, fault := range all.Unwrap() {
+		if field, ok := errors.AsType[*quota.FieldError](fault); ok {
+			column, rest, _ := strings.Cut(field.Field, ".")
+			name, _, _ := strings.Cut(rest, ".")
+			now, before := l.Quota, saved.Quota
+			if column == "upgrades" {
+				now, before = l.Upgrades, saved.Upgrades
+			}
+			if name != "" && sameJSON(member(now, name), member(before, name)) {
+				continue
+			}
+		}
+		faults = append(faults, fault)
+	}
+	return errors.Join(faults...)
+}
+
+// member is a member of an object, nil for none.
+func member(object json.RawMessage, name string) json.RawMessage {
+	var members map[string]json.RawMessage
+	if json.Unmarshal(object, &members) != nil {
+		return nil
+	}
+	return members[name]
+}
+
+// sameJSON says that two documents say the same; none is the same as null.
+func sameJSON(a, b json.RawMessage) bool {
+	one := func(text json.RawMessage) string {
+		if len(text) == 0 {
+			return "null"
+		}
+		canonical, err := license.Canonical(text)
+		if err != nil {
+			return string(text)
+		}
+		return string(canonical)
+	}
+	return one(a) == one(b)
 }
 
 // Patch returns the text of a license's patch; ok is false where there is none.

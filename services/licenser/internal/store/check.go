@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -27,6 +28,8 @@ const (
 // CheckRequest names the pod whose licenses are checked.
 type CheckRequest struct {
 	Cluster, Pod, Generation string
+	// Command is the id of the create that a [Start] carries out.
+	Command string
 	// User is the pod's user id, project:<id> for a project's.
 	User string
 	// Project is what is asked for, nil for the pod of a person. In [Recompute] only its ID counts.
@@ -70,7 +73,7 @@ type LicenseRow struct {
 	RunLimit           *int64
 }
 
-// Site are the settings of the site, objects or nil. Text that is no JSON object counts as {}.
+// Site are the settings of the site as package quota reads them: the texts of the rows, as JSON strings; nil for no row.
 type Site struct{ DefaultQuotas, MaxUpgrades json.RawMessage }
 
 // Decision is what a check writes.
@@ -95,7 +98,8 @@ type Decision struct {
 // that two starts never get the same last seat. decide must not wait for anything; it is called again when the
 // database wants the transaction repeated. Its error is returned as it is, and then nothing is written.
 //
-// It fails with [ErrNoProject] where a hub's database does not have the project, and for a database that is away with [ErrAway].
+// It fails with [ErrNoProject] where a hub's database does not have the project, for a database that is away with [ErrAway],
+// and where a value cannot be kept with [ErrAsked] or [ErrInvalid]: the start's own, or another one.
 // A check for a pod whose name a later generation has taken seats for writes nothing. A person without licenses costs one
 // SELECT; Facts has nothing but Now then.
 func (s *Store) Check(ctx context.Context, req CheckRequest, decide func(Facts) (Decision, error)) error {
@@ -120,7 +124,7 @@ func (s *Store) Check(ctx context.Context, req CheckRequest, decide func(Facts) 
 	if req.Mode == Preview {
 		options = pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
 	}
-	return s.transact(ctx, options, func(ctx context.Context, tx pgx.Tx) error {
+	err = s.transact(ctx, options, func(ctx context.Context, tx pgx.Tx) error {
 		c := check{hub: tables, tx: tx, req: req}
 		facts, err := c.facts(ctx)
 		if err != nil {
@@ -135,10 +139,16 @@ func (s *Store) Check(ctx context.Context, req CheckRequest, decide func(Facts) 
 		}
 		return c.write(ctx, decision)
 	})
+	if errors.Is(err, ErrInvalid) {
+		return s.blame(ctx, req, err)
+	}
+	return err
 }
 
 // unlicensed says that a person has no licenses, and the pod no seats to lose.
 func (s *Store) unlicensed(ctx context.Context, req CheckRequest) (now time.Time, none bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
 	err = s.pool.QueryRow(ctx, `SELECT clock_timestamp(),
 		NOT EXISTS (SELECT FROM berth.user_licenses WHERE user_id = $1) AND NOT EXISTS (SELECT FROM berth.seats WHERE cluster = $2 AND pod = $3)`,
 		req.User, req.Cluster, req.Pod).Scan(&now, &none)

@@ -156,7 +156,7 @@ func TestFacts(t *testing.T) {
 		},
 		// Nobody counts the seats of a license without a limit.
 		Seats: map[string]int{licenseB: 1},
-		Site:  store.Site{DefaultQuotas: json.RawMessage(`{"mem": 5}`), MaxUpgrades: json.RawMessage(`{}`)},
+		Site:  store.Site{DefaultQuotas: json.RawMessage(`"{\"mem\": 5}"`), MaxUpgrades: json.RawMessage(`"nonsense"`)},
 	}
 	utc := cmp.Transformer("UTC", func(t time.Time) int64 { return t.UnixNano() })
 	if d := cmp.Diff(want, got, cmpopts.IgnoreFields(store.Facts{}, "Now"), utc); d != "" {
@@ -233,8 +233,8 @@ func TestModes(t *testing.T) {
 	// What PostgreSQL cannot keep would be tried for ever as a fault of the database.
 	poison := start(projectA, 2)
 	poison.Project.Env = map[string]string{"A": "\x00"}
-	if err := f.Check(t.Context(), poison, greedy); !errors.Is(err, store.ErrInvalid) {
-		t.Errorf("check = %v, want %v", err, store.ErrInvalid)
+	if err := f.Check(t.Context(), poison, greedy); !errors.Is(err, store.ErrAsked) {
+		t.Errorf("check = %v, want %v", err, store.ErrAsked)
 	}
 }
 

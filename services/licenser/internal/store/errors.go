@@ -20,9 +20,13 @@ var (
 	ErrConflict = errors.New("the license has changed meanwhile")
 	// ErrInvalid is returned for a value that PostgreSQL cannot keep, text with a NUL for one.
 	ErrInvalid = errors.New("the database does not take the value")
+	// ErrAsked is returned for a start that asks for what PostgreSQL cannot keep. The text names the member.
+	ErrAsked = errors.New("the database cannot keep what the start asks for")
 	// ErrAway is returned for what a later try may mend: the database does not answer, has no
 	// connection left, or is not migrated yet.
 	ErrAway = errors.New("database away")
+	// ErrLocked is the ErrAway of what somebody else has had locked for too long: it is that row's, and not the database's.
+	ErrLocked = fmt.Errorf("%w: somebody else has it locked", ErrAway)
 )
 
 // away makes ErrAway of the errors of pgx that a later try may mend, and hands on all others. The end of the caller's
@@ -35,7 +39,11 @@ func away(ctx context.Context, err error) error {
 		if !passing(code.Code) {
 			return err
 		}
-		return fmt.Errorf("%w: %s (SQLSTATE %s)", ErrAway, code.Message, code.Code)
+		kind := ErrAway
+		if code.Code == "55P03" {
+			kind = ErrLocked
+		}
+		return fmt.Errorf("%w: %s (SQLSTATE %s)", kind, code.Message, code.Code)
 	}
 	var fault net.Error
 	var connect *pgconn.ConnectError

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -96,44 +95,6 @@ func (c *check) project(ctx context.Context, p *ProjectFacts) error {
 	return err
 }
 
-// extras reads what the project was started with, and what is asked for now in its place.
-func (c *check) extras(ctx context.Context, e *Extras) error {
-	asked := c.req.Project
-	var env []byte
-	if asked.Env != nil {
-		var err error
-		if env, err = json.Marshal(asked.Env); err != nil {
-			return fmt.Errorf("encode variables: %w", err)
-		}
-	}
-	// The parameters are merged with what there is in either statement.
-	query := `SELECT coalesce($2, image, ''), coalesce($3, tag, ''), coalesce($4, env), coalesce($5, config)
-		FROM (SELECT $1::uuid AS project_id) asked LEFT JOIN berth.projects USING (project_id)`
-	values := []any{asked.ID, text(asked.Image), text(asked.Tag), argument(env), argument(asked.Config)}
-	switch c.req.Mode {
-	case Start:
-		query = `INSERT INTO berth.projects AS p (project_id, image, tag, env, config) VALUES ($1, $2, $3, $4, $5)
-			ON CONFLICT (project_id) DO UPDATE SET image = coalesce(excluded.image, p.image), tag = coalesce(excluded.tag, p.tag),
-				env = coalesce(excluded.env, p.env), config = coalesce(excluded.config, p.config)
-			RETURNING coalesce(image, ''), coalesce(tag, ''), env, config`
-	case Recompute:
-		values = []any{asked.ID, nil, nil, nil, nil}
-	case Preview:
-	}
-	var config []byte
-	if err := c.tx.QueryRow(ctx, query, values...).Scan(&e.Image, &e.Tag, &env, &config); err != nil {
-		return err
-	}
-	e.Config = set(config)
-	if set(env) == nil {
-		return nil
-	}
-	if err := json.Unmarshal(env, &e.Env); err != nil {
-		return fmt.Errorf("%w: berth.projects.env of %s is no object of texts", ErrInvalid, asked.ID)
-	}
-	return nil
-}
-
 // text is a text for a column; none is NULL.
 func text(s string) *string {
 	if s == "" {
@@ -181,8 +142,8 @@ func (c *check) read(ctx context.Context, ids, locked []string, f *Facts) error 
 		return err
 	})
 	if len(ids) > 0 {
-		batch.Queue(`SELECT id::text, coalesce(title, ''), activates::timestamptz, expires::timestamptz, upgrades, quota, run_limit::bigint
-			FROM public.site_licenses WHERE id = ANY($1::uuid[]) ORDER BY id`, ids).Query(func(rows pgx.Rows) (err error) {
+		batch.Queue(`SELECT l.id::text, coalesce(title, ''), `+activates("activates")+`, `+expires("expires")+`, upgrades, quota, run_limit::bigint
+			FROM public.site_licenses l WHERE l.id = ANY($1::uuid[]) ORDER BY l.id`, ids).Query(func(rows pgx.Rows) (err error) {
 			f.Licenses, err = pgx.CollectRows(rows, license)
 			return err
 		})

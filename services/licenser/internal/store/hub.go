@@ -37,7 +37,7 @@ func (s *Store) tables(ctx context.Context) (*hub, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	h, err := look(ctx, s.pool)
+	h, err := look(ctx, s.keeping)
 	if err != nil {
 		return nil, fmt.Errorf("look at the tables: %w", away(ctx, err))
 	}
@@ -82,10 +82,13 @@ func look(ctx context.Context, db interface {
 	return h, nil
 }
 
-// column is an expression for a column that may not be there: then it is NULL.
+// column is an expression for a column that may not be there: then it is NULL. So is a time that no program knows.
 func (h *hub) column(table, name, kind string) string {
 	if !h.has[table+"."+name] {
 		return "NULL::" + kind
+	}
+	if kind == "timestamptz" {
+		return instant("public." + table + "." + name)
 	}
 	return "public." + table + "." + name + "::" + kind
 }
@@ -124,11 +127,11 @@ func site(rows map[string]string) Site {
 		if !ok {
 			return nil
 		}
-		var members map[string]json.RawMessage
-		if json.Unmarshal([]byte(text), &members) != nil || members == nil {
-			return json.RawMessage("{}")
+		encoded, err := json.Marshal(text)
+		if err != nil {
+			return nil // Text always marshals.
 		}
-		return json.RawMessage(text)
+		return encoded
 	}
 	return Site{DefaultQuotas: object("default_quotas"), MaxUpgrades: object("max_upgrades")}
 }

@@ -1,12 +1,14 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -30,6 +32,8 @@ type Upkeep struct {
 	RetryAt  time.Time
 	// Error says why it does not run where it should.
 	Error string
+	// Asked is the command of a start that [Store.Ask] was told of, empty for none.
+	Asked string
 }
 
 // mostIdle is longer than any timeout that matters, and fits a time.Duration. In seconds.
@@ -46,13 +50,15 @@ func (s *Store) Upkeep(ctx context.Context, project string) (Upkeep, error) {
 		last, start, next *time.Time
 		timeout           float64
 	)
-	err = s.pool.QueryRow(ctx, `SELECT clock_timestamp(), coalesce(b.wanted, false), coalesce(public.projects.run_quota -> 'always_running' = 'true', false),
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	err = s.keeping.QueryRow(ctx, `SELECT clock_timestamp(), coalesce(b.wanted, false), coalesce(public.projects.run_quota -> 'always_running' = 'true', false),
 			CASE jsonb_typeof(public.projects.run_quota -> 'idle_timeout') WHEN 'number'
 				THEN least(greatest((public.projects.run_quota ->> 'idle_timeout')::numeric, 0), $2)::float8 ELSE 0 END,
 			greatest(b.last_activity, `+tables.column("projects", "last_edited", "timestamptz")+`),
-			b.started_at, coalesce(b.failures, 0), b.retry_at, coalesce(b.error, '')
+			b.started_at, coalesce(b.failures, 0), b.retry_at, coalesce(b.error, ''), coalesce(b.asked, '')
 		FROM public.projects LEFT JOIN berth.projects b USING (project_id) WHERE project_id = $1`, project, mostIdle).
-		Scan(&u.Now, &u.Wanted, &u.AlwaysRunning, &timeout, &last, &start, &u.Failures, &next, &u.Error)
+		Scan(&u.Now, &u.Wanted, &u.AlwaysRunning, &timeout, &last, &start, &u.Failures, &next, &u.Error, &u.Asked)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Upkeep{}, fmt.Errorf("read project %s: %w", project, ErrNoProject)
 	}
@@ -66,13 +72,46 @@ func (s *Store) Upkeep(ctx context.Context, project string) (Upkeep, error) {
 }
 
 // Lives notes that a project has a pod, and since when that has been starting or, later, ready. From then on it is wanted.
-// Who starts a project that was not wanted begins to count its failures anew.
-func (s *Store) Lives(ctx context.Context, project string, since time.Time) error {
+// Who starts a project that was not wanted begins to count its failures anew. What the project had before its last start
+// is forgotten once its pod is ready.
+func (s *Store) Lives(ctx context.Context, project string, since time.Time, ready bool) error {
 	return s.exec(ctx, `INSERT INTO berth.projects AS b (project_id, wanted, started_at) VALUES ($1, true, $2)
 		ON CONFLICT (project_id) DO UPDATE SET wanted = true, started_at = $2, retry_at = NULL,
+			before = CASE WHEN NOT $3 THEN b.before END,
 			failures = CASE WHEN b.wanted THEN b.failures ELSE 0 END,
 			error = CASE WHEN b.wanted AND b.started_at IS NOT DISTINCT FROM $2 THEN b.error END
-		WHERE NOT b.wanted OR b.retry_at IS NOT NULL OR b.started_at IS DISTINCT FROM $2`, project, since)
+		WHERE NOT b.wanted OR b.retry_at IS NOT NULL OR b.started_at IS DISTINCT FROM $2 OR $3 AND b.before IS NOT NULL`, project, since, ready)
+}
+
+// Over notes that a pod which somebody had stopped is gone: its project is not started again by itself. since is what
+// [Store.Lives] was told of it; where the project has another life by now, nothing is noted.
+func (s *Store) Over(ctx context.Context, project string, since time.Time) error {
+	return s.exec(ctx, `UPDATE berth.projects SET wanted = false, retry_at = NULL, failures = 0, error = NULL
+		WHERE project_id = $1 AND wanted AND (started_at IS NULL OR started_at <= $2)`, project, since)
+}
+
+// Ask notes the command of a start that a project's hub has asked for, until the project lives or the start has failed; an
+// empty one says so.
+func (s *Store) Ask(ctx context.Context, project, command string) error {
+	return s.exec(ctx, `INSERT INTO berth.projects AS b (project_id, asked) VALUES ($1, nullif($2, ''))
+		ON CONFLICT (project_id) DO UPDATE SET asked = excluded.asked WHERE b.asked IS DISTINCT FROM excluded.asked`, project, command)
+}
+
+// Asked returns what [Store.Ask] has noted, by project.
+func (s *Store) Asked(ctx context.Context) (map[string]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	rows, err := s.keeping.Query(ctx, `SELECT project_id::text, asked FROM berth.projects WHERE asked IS NOT NULL`)
+	if err != nil {
+		return nil, away(ctx, err)
+	}
+	asked := map[string]string{}
+	var project, command string
+	_, err = pgx.ForEachRow(rows, []any{&project, &command}, func() error {
+		asked[project] = command
+		return nil
+	})
+	return asked, away(ctx, err)
 }
 
 // Unwanted notes that a project was stopped: it is not started again by itself.
@@ -88,7 +127,7 @@ func (s *Store) Failed(ctx context.Context, project string, failures int, retry 
 		at = &retry
 	}
 	return s.exec(ctx, `UPDATE berth.projects SET failures = $2, retry_at = $3::timestamptz, wanted = $3::timestamptz IS NOT NULL, error = $4
-		WHERE project_id = $1 AND wanted`, project, failures, at, text(fault))
+		WHERE project_id = $1 AND wanted`, project, failures, at, text(bounded(fault)))
 }
 
 // Recovered sets the failures of projects to none.
@@ -98,9 +137,25 @@ func (s *Store) Recovered(ctx context.Context, projects []string) error {
 
 // Wanted returns the projects that are to run always and are wanted, ascending, those behind an id, at most limit.
 func (s *Store) Wanted(ctx context.Context, after string, limit int) ([]string, error) {
-	return s.texts(ctx, `SELECT project_id::text FROM berth.projects b JOIN public.projects p USING (project_id)
-		WHERE b.wanted AND p.run_quota -> 'always_running' = 'true' AND ($1 = '' OR project_id > nullif($1, '')::uuid)
-		ORDER BY project_id LIMIT $2`, after, limit)
+	return s.texts(ctx, `SELECT b.project_id::text FROM berth.projects b JOIN public.projects p USING (project_id)
+		WHERE b.wanted AND p.run_quota -> 'always_running' = 'true' AND b.project_id > $1
+		ORDER BY b.project_id LIMIT $2`, behind(after), limit)
+}
+
+// maxFault bounds a fault that is stored, in bytes.
+const maxFault = 512
+
+// bounded is a fault as the database takes it.
+func bounded(fault string) string {
+	fault = strings.ReplaceAll(strings.ToValidUTF8(fault, "\uFFFD"), "\x00", "\uFFFD")
+	if len(fault) <= maxFault {
+		return fault
+	}
+	cut := maxFault - len("…")
+	for !utf8.RuneStart(fault[cut]) {
+		cut--
+	}
+	return fault[:cut] + "…"
 }
 
 // SetState writes the state of a project and why it has it, where that is not what the hub's row says.
@@ -109,6 +164,7 @@ func (s *Store) SetState(ctx context.Context, project, state, fault string) erro
 	if err != nil || !tables.writes["projects.state"] {
 		return err
 	}
+	fault = bounded(fault)
 	return s.exec(ctx, `UPDATE public.projects SET state = jsonb_strip_nulls(jsonb_build_object('state', $2::text,
 			'time', to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'), 'error', nullif($3::text, '')))
 		WHERE project_id = $1 AND (state ->> 'state' IS DISTINCT FROM $2 OR coalesce(state ->> 'error', '') <> $3)`, project, state, fault)
@@ -116,29 +172,45 @@ func (s *Store) SetState(ctx context.Context, project, state, fault string) erro
 
 // Busy returns the projects whose state says that they have a pod, ascending, those behind an id, at most limit.
 func (s *Store) Busy(ctx context.Context, after string, limit int) ([]string, error) {
-	return s.texts(ctx, `SELECT project_id::text FROM public.projects WHERE state ->> 'state' IN ('starting', 'running', 'stopping')
-		AND ($1 = '' OR project_id > nullif($1, '')::uuid) ORDER BY project_id LIMIT $2`, after, limit)
+	return s.texts(ctx, `SELECT p.project_id::text FROM public.projects p WHERE state ->> 'state' IN ('starting', 'running', 'stopping')
+		AND p.project_id > $1 ORDER BY p.project_id LIMIT $2`, behind(after), limit)
 }
+
+// Astray returns those of the projects whose row has another state than the one that belongs to each, ascending. Where
+// the state cannot be written there are none.
+func (s *Store) Astray(ctx context.Context, projects, states []string) ([]string, error) {
+	tables, err := s.tables(ctx)
+	if err != nil || !tables.writes["projects.state"] {
+		return nil, err
+	}
+	return s.texts(ctx, `SELECT p.project_id::text FROM unnest($1::uuid[], $2::text[]) AS e (id, state)
+		JOIN public.projects p ON p.project_id = e.id WHERE p.state ->> 'state' IS DISTINCT FROM e.state ORDER BY p.project_id`, projects, states)
+}
+
+// behind is the id of a page's last row for a comparison with keys; before the first page it is the least of all ids.
+func behind(after string) string { return cmp.Or(after, "00000000-0000-0000-0000-000000000000") }
 
 // ProjectsWith returns the projects that are wanted and have a license attached, or have a seat of it still, ascending,
 // those behind an id, at most limit. An empty license stands for any.
 func (s *Store) ProjectsWith(ctx context.Context, cluster, license, after string, limit int) ([]string, error) {
-	return s.texts(ctx, `SELECT id::text FROM (
-			SELECT project_id AS id FROM berth.projects b JOIN public.projects p USING (project_id)
-				WHERE b.wanted AND ($2 = '' OR jsonb_typeof(p.site_license) = 'object' AND p.site_license ? $2)
-			UNION SELECT project_id FROM berth.seats WHERE cluster = $1 AND license_id = nullif($2, '')::uuid AND project_id IS NOT NULL) found
-		WHERE $3 = '' OR id > nullif($3, '')::uuid ORDER BY id LIMIT $4`, cluster, license, after, limit)
+	return s.texts(ctx, `SELECT found.id::text FROM (
+			(SELECT b.project_id AS id FROM berth.projects b JOIN public.projects p USING (project_id)
+				WHERE b.wanted AND ($2 = '' OR jsonb_typeof(p.site_license) = 'object' AND p.site_license ? $2) AND b.project_id > $3
+				ORDER BY b.project_id LIMIT $4)
+			UNION (SELECT DISTINCT s.project_id FROM berth.seats s WHERE s.cluster = $1 AND s.license_id = nullif($2, '')::uuid AND s.project_id > $3
+				ORDER BY s.project_id LIMIT $4)) found
+		ORDER BY found.id LIMIT $4`, cluster, license, behind(after), limit)
 }
 
-// InheritSeats gives the seats of a pod, and their use, to another generation: the one that it has in a log that was made
-// anew.
-func (s *Store) InheritSeats(ctx context.Context, cluster, pod, generation string) error {
-	return s.transact(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
-		const theirs = ` SET generation = $3 WHERE cluster = $1 AND pod = $2 AND generation <> $3 AND `
+// InheritSeats gives the seats that a user's pod has, and their use, to another generation: the one that it has in a log
+// that was made anew.
+func (s *Store) InheritSeats(ctx context.Context, cluster, pod, user, generation string) error {
+	return s.keep(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		const theirs = ` SET generation = $3 WHERE cluster = $1 AND pod = $2 AND generation <> $3 AND user_id = $4 AND `
 		for _, statement := range []string{
 			`UPDATE berth.seats` + theirs + `kept_until IS NULL`, `UPDATE berth.usage_log` + theirs + `stop IS NULL`,
 		} {
-			if _, err := tx.Exec(ctx, statement, cluster, pod, generation); err != nil {
+			if _, err := tx.Exec(ctx, statement, cluster, pod, generation, user); err != nil {
 				return err
 			}
 		}
@@ -153,17 +225,19 @@ type ActionRequest struct {
 	Request json.RawMessage
 }
 
-// ActionRequests returns those that are not finished: of one project, or, where project is empty, of all behind an id,
+// ActionRequests returns those that are not finished: of some projects, or, where they are nil, of all, behind an id,
 // ascending, at most limit. Where they could not be cleared there are none.
-func (s *Store) ActionRequests(ctx context.Context, project, after string, limit int) ([]ActionRequest, error) {
+func (s *Store) ActionRequests(ctx context.Context, projects []string, after string, limit int) ([]ActionRequest, error) {
 	tables, err := s.tables(ctx)
 	if err != nil || !tables.writes["projects.action_request"] {
 		return nil, err
 	}
-	rows, err := s.pool.Query(ctx, `SELECT project_id::text, action_request FROM public.projects
-		WHERE jsonb_typeof(action_request) <> 'null' AND ($1 = '' OR project_id = nullif($1, '')::uuid) AND ($2 = '' OR project_id > nullif($2, '')::uuid)
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	rows, err := s.keeping.Query(ctx, `SELECT p.project_id::text, action_request FROM public.projects p
+		WHERE jsonb_typeof(action_request) <> 'null' AND ($1::uuid[] IS NULL OR p.project_id = ANY($1)) AND p.project_id > $2
 			AND (jsonb_typeof(action_request) <> 'object' OR coalesce(action_request -> 'finished', 'null') IN ('null', 'false'))
-		ORDER BY project_id LIMIT $3`, project, after, limit)
+		ORDER BY p.project_id LIMIT $3`, projects, behind(after), limit)
 	if err != nil {
 		return nil, away(ctx, err)
 	}
@@ -181,7 +255,9 @@ func requestNote(project string) string { return "action_request " + project }
 // long as the request is not cleared.
 func (s *Store) Command(ctx context.Context, r ActionRequest, id string) (string, error) {
 	note := ""
-	err := s.pool.QueryRow(ctx, `INSERT INTO berth.settings AS s (name, value) VALUES ($1, md5($2::jsonb::text) || ' ' || $3)
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	err := s.keeping.QueryRow(ctx, `INSERT INTO berth.settings AS s (name, value) VALUES ($1, md5($2::jsonb::text) || ' ' || $3)
 		ON CONFLICT (name) DO UPDATE SET value = CASE WHEN starts_with(s.value, md5($2::jsonb::text)) THEN s.value ELSE excluded.value END
 		RETURNING value`, requestNote(r.Project), string(r.Request), id).Scan(&note)
 	_, command, _ := strings.Cut(note, " ")
@@ -190,7 +266,7 @@ func (s *Store) Command(ctx context.Context, r ActionRequest, id string) (string
 
 // ClearRequest takes an action request away that is done, unless another one is there by now.
 func (s *Store) ClearRequest(ctx context.Context, r ActionRequest) error {
-	return s.transact(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
+	return s.keep(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `UPDATE public.projects SET action_request = NULL WHERE project_id = $1 AND action_request = $2::jsonb`,
 			r.Project, string(r.Request)); err != nil {
 			return err
@@ -208,25 +284,31 @@ type LicenseChange struct {
 	Activates, Expires *time.Time
 }
 
-// ChangedLicenses returns them, ascending, at most limit: all, or just one where id is not empty.
-func (s *Store) ChangedLicenses(ctx context.Context, id string, limit int) ([]LicenseChange, error) {
-	return s.licenseChanges(ctx, `SELECT coalesce(l.id, k.license_id)::text AS id, coalesce(CASE WHEN l.id IS NOT NULL THEN `+licenseContent+` END, ''),
-			l.activates::timestamptz, l.expires::timestamptz
-		FROM (SELECT id, quota, upgrades, run_limit, activates, expires FROM public.site_licenses WHERE $1 = '' OR id = nullif($1, '')::uuid) l
-		FULL JOIN (SELECT license_id, digest FROM berth.known_licenses WHERE $1 = '' OR license_id = nullif($1, '')::uuid) k ON l.id = k.license_id
-		WHERE CASE WHEN l.id IS NOT NULL THEN `+licenseContent+` END IS DISTINCT FROM k.digest ORDER BY 1 LIMIT $2`, id, limit)
+// ChangedLicenses returns them, ascending, those behind an id, at most limit: of all, or just of some where ids is not
+// nil.
+func (s *Store) ChangedLicenses(ctx context.Context, ids []string, after string, limit int) ([]LicenseChange, error) {
+	return s.licenseChanges(ctx, `SELECT coalesce(l.id, k.license_id)::text, coalesce(CASE WHEN l.id IS NOT NULL THEN `+licenseContent+` END, ''),
+			`+activates("l.activates")+`, `+expires("l.expires")+`
+		FROM (SELECT id, quota, upgrades, run_limit, activates, expires FROM public.site_licenses s
+			WHERE s.id > $2 AND ($1::uuid[] IS NULL OR s.id = ANY($1))) l
+		FULL JOIN (SELECT license_id, digest FROM berth.known_licenses s
+			WHERE s.license_id > $2 AND ($1::uuid[] IS NULL OR s.license_id = ANY($1))) k ON l.id = k.license_id
+		WHERE CASE WHEN l.id IS NOT NULL THEN `+licenseContent+` END IS DISTINCT FROM k.digest
+		ORDER BY coalesce(l.id, k.license_id) LIMIT $3`, ids, behind(after), limit)
 }
 
 // TimedLicenses returns the licenses that begin or end to be valid in the future, ascending, those behind an id, at most
 // limit. They have no digest.
 func (s *Store) TimedLicenses(ctx context.Context, after string, limit int) ([]LicenseChange, error) {
-	return s.licenseChanges(ctx, `SELECT id::text, '', activates::timestamptz, expires::timestamptz FROM public.site_licenses
-		WHERE (activates::timestamptz > now() OR expires::timestamptz > now()) AND ($1 = '' OR id > nullif($1, '')::uuid)
-		ORDER BY id LIMIT $2`, after, limit)
+	return s.licenseChanges(ctx, `SELECT l.id::text, '', `+activates("activates")+`, `+expires("expires")+` FROM public.site_licenses l
+		WHERE (activates::timestamptz > now() OR expires::timestamptz > now()) AND l.id > $1
+		ORDER BY l.id LIMIT $2`, behind(after), limit)
 }
 
 func (s *Store) licenseChanges(ctx context.Context, query string, values ...any) ([]LicenseChange, error) {
-	rows, err := s.pool.Query(ctx, query, values...)
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	rows, err := s.keeping.Query(ctx, query, values...)
 	if err != nil {
 		return nil, away(ctx, err)
 	}
@@ -247,7 +329,9 @@ const knownSettings = "settings_digest"
 
 // ChangedSettings returns a digest of the settings of the site, and whether projects were computed for others.
 func (s *Store) ChangedSettings(ctx context.Context) (digest string, changed bool, err error) {
-	err = s.pool.QueryRow(ctx, `SELECT now.digest, now.digest IS DISTINCT FROM (SELECT value FROM berth.settings WHERE name = $1)
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	err = s.keeping.QueryRow(ctx, `SELECT now.digest, now.digest IS DISTINCT FROM (SELECT value FROM berth.settings WHERE name = $1)
 		FROM (SELECT coalesce(md5(jsonb_object_agg(name, value)::text), '') AS digest
 			FROM public.server_settings WHERE name IN ('default_quotas', 'max_upgrades')) now`, knownSettings).Scan(&digest, &changed)
 	return digest, changed, away(ctx, err)

@@ -98,7 +98,7 @@ func TestKeeperInAHub(t *testing.T) {
 	f.exec(t, `UPDATE public.projects SET action_request = '{"action":"start","finished":"2026-01-01"}' WHERE project_id = $1`, projectB)
 	before := dump(t, f)
 	since := time.Now().UTC().Truncate(time.Microsecond)
-	if err := f.Lives(ctx, projectA, since); err != nil {
+	if err := f.Lives(ctx, projectA, since, false); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -110,7 +110,7 @@ func TestKeeperInAHub(t *testing.T) {
 	if err != nil || !u.Wanted || !u.StartedAt.Equal(since) {
 		t.Errorf("Upkeep = %+v, %v", u, err)
 	}
-	requests, err := f.ActionRequests(ctx, "", "", 10)
+	requests, err := f.ActionRequests(ctx, nil, "", 10)
 	if err != nil || len(requests) != 1 || requests[0].Project != projectA {
 		t.Fatalf("ActionRequests = %+v, %v; want the one that is not finished", requests, err)
 	}
@@ -123,7 +123,7 @@ func TestKeeperInAHub(t *testing.T) {
 	if err := f.ClearRequest(ctx, other); err != nil {
 		t.Fatal(err)
 	}
-	if left, err := f.ActionRequests(ctx, projectA, "", 10); err != nil || len(left) != 1 {
+	if left, err := f.ActionRequests(ctx, []string{projectA}, "", 10); err != nil || len(left) != 1 {
 		t.Errorf("another request was cleared: %+v, %v", left, err)
 	}
 	if err := f.ClearRequest(ctx, requests[0]); err != nil {
@@ -134,7 +134,7 @@ func TestKeeperInAHub(t *testing.T) {
 	}
 	if err := errors.Join(
 		second(f.Busy(ctx, "", 10)), second(f.Wanted(ctx, "", 10)), second(f.ProjectsWith(ctx, cluster, licenseA, "", 10)),
-		second(f.ChangedLicenses(ctx, "", 10)), second(f.TimedLicenses(ctx, "", 10)), second(f.Outdated(ctx, []string{projectA, projectB})),
+		second(f.ChangedLicenses(ctx, nil, "", 10)), second(f.TimedLicenses(ctx, "", 10)), second(f.Outdated(ctx, []string{projectA, projectB})),
 		f.Failed(ctx, projectA, 1, since, "died"), f.Recovered(ctx, []string{projectA}), f.Unwanted(ctx, projectA), f.NoteFault(ctx, projectA, "x", "y"),
 		f.KnowLicense(ctx, store.LicenseChange{ID: licenseA, Digest: "x"}), f.KnowSettings(ctx, "x"),
 	); err != nil {

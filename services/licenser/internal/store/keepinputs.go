@@ -70,10 +70,12 @@ type Outdated struct {
 // Outdated returns those of the projects whose inputs are others than those that they were last computed from,
 // ascending.
 func (s *Store) Outdated(ctx context.Context, projects []string) ([]Outdated, error) {
-	rows, err := s.pool.Query(ctx, `SELECT id, inputs FROM (
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	rows, err := s.keeping.Query(ctx, `SELECT id, inputs FROM (
 			SELECT p.project_id::text AS id, b.digest AS known, `+inputsDigest+` AS inputs
 			FROM public.projects p LEFT JOIN berth.projects b USING (project_id) WHERE p.project_id = ANY($1::uuid[])
-		) o WHERE known IS DISTINCT FROM inputs ORDER BY 1`, projects)
+		) o WHERE known IS DISTINCT FROM inputs ORDER BY o.id`, projects)
 	if err != nil {
 		return nil, away(ctx, err)
 	}
@@ -83,7 +85,9 @@ func (s *Store) Outdated(ctx context.Context, projects []string) ([]Outdated, er
 
 // Inputs is the digest of the inputs of a project now, empty for none.
 func (s *Store) Inputs(ctx context.Context, project string) (digest string, err error) {
-	err = s.pool.QueryRow(ctx, `SELECT coalesce((SELECT `+inputsDigest+` FROM public.projects p WHERE project_id = $1), '')`, project).Scan(&digest)
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	err = s.keeping.QueryRow(ctx, `SELECT coalesce((SELECT `+inputsDigest+` FROM public.projects p WHERE project_id = $1), '')`, project).Scan(&digest)
 	return digest, away(ctx, err)
 }
 
@@ -92,16 +96,20 @@ func (s *Store) Inputs(ctx context.Context, project string) (digest string, err 
 func (s *Store) NoteFault(ctx context.Context, project, digest, fault string) error {
 	return s.exec(ctx, `INSERT INTO berth.projects (project_id, digest, error) VALUES ($1, $2, $3)
 		ON CONFLICT (project_id) DO UPDATE SET digest = $2, error = $3
-		WHERE berth.projects.digest IS DISTINCT FROM $2 OR berth.projects.error IS DISTINCT FROM $3`, project, digest, text(fault))
+		WHERE berth.projects.digest IS DISTINCT FROM $2 OR berth.projects.error IS DISTINCT FROM $3`, project, digest, text(bounded(fault)))
 }
 
 func (s *Store) exec(ctx context.Context, statement string, values ...any) error {
-	_, err := s.pool.Exec(ctx, statement, values...)
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	_, err := s.keeping.Exec(ctx, statement, values...)
 	return wrong(away(ctx, err))
 }
 
 func (s *Store) texts(ctx context.Context, query string, values ...any) ([]string, error) {
-	rows, err := s.pool.Query(ctx, query, values...)
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	rows, err := s.keeping.Query(ctx, query, values...)
 	if err != nil {
 		return nil, away(ctx, err)
 	}

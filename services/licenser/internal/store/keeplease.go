@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"hash/fnv"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -13,13 +14,13 @@ import (
 )
 
 const (
-	// pingEvery is the time between two signs of life on the connection that holds the lease;
-	// pingTimeout is how long one may take.
-	pingEvery   = time.Second
-	pingTimeout = 3 * time.Second
+	// pingEvery is the time between two signs of life on the connection that holds the lease.
+	pingEvery = time.Second
 	// leaseSession lets the server end the connection of a keeper that shows no sign of life, also of one that is
 	// stopped or behind a network that has gone, so that another takes over.
 	leaseSession = `SET idle_session_timeout = '8s'`
+	// drivingKey is of the lock that the keeper has whose cluster drives projects: "brth" in ASCII.
+	drivingKey int32 = 0x62727468
 )
 
 // The channels on which the database tells of changes.
@@ -30,11 +31,12 @@ const (
 )
 
 // Lease is a connection of its own that one licenser of a cluster holds a lock on, and hears of changes
-// through. It is not safe for concurrent use.
+// through. But for [Lease.Drives] it is not safe for concurrent use.
 type Lease struct {
 	conn   *pgx.Conn
 	key    int64
 	pinged time.Time
+	drives atomic.Bool
 }
 
 // Change is news of the database. Just one member is set.
@@ -43,6 +45,8 @@ type Change struct {
 	License, Project string
 	// Settings means that the defaults and maxima of the site were changed.
 	Settings bool
+	// Drives means that [Lease.Drives] is true from now on.
+	Drives bool
 }
 
 // Lease opens the connection for the lease of a cluster; [Lease.Take] tries to get it. Close it after use.
@@ -73,16 +77,37 @@ func (l *Lease) Take(ctx context.Context) (bool, error) {
 	if !taken {
 		return false, nil
 	}
-	_, err := l.conn.Exec(ctx, "LISTEN "+channelLicense+"; LISTEN "+channelProject+"; LISTEN "+channelSettings)
-	return err == nil, away(ctx, err)
+	if _, err := l.conn.Exec(ctx, "LISTEN "+channelLicense+"; LISTEN "+channelProject+"; LISTEN "+channelSettings); err != nil {
+		return false, away(ctx, err)
+	}
+	return true, l.drive(ctx)
+}
+
+// Drives says whether its cluster is the one that drives projects which have no pod: several may use one database, and
+// none can see the pods of another. It is the first that asks, and stays it for as long as the lease is held.
+func (l *Lease) Drives() bool { return l.drives.Load() }
+
+// drive tries to become that one.
+func (l *Lease) drive(ctx context.Context) error {
+	driving := false
+	// Locks with two keys are apart from those of keepers, which have one.
+	if err := l.conn.QueryRow(ctx, `SELECT pg_try_advisory_lock($1, 0)`, drivingKey).Scan(&driving); err != nil {
+		return away(ctx, fmt.Errorf("drive projects: %w", err))
+	}
+	l.drives.Store(driving)
+	return nil
 }
 
 // Next waits for the next change, for about a second at the most; ok is false where there was none. With an error
 // the lease is lost.
 func (l *Lease) Next(ctx context.Context) (change Change, ok bool, err error) {
 	if time.Since(l.pinged) > pingEvery {
+		drove := l.Drives()
 		if err := l.ping(ctx); err != nil {
 			return Change{}, false, err
+		}
+		if l.Drives() != drove {
+			return Change{Drives: true}, true, nil
 		}
 	}
 	wait, cancel := context.WithTimeout(ctx, pingEvery)
@@ -107,6 +132,9 @@ func (l *Lease) ping(ctx context.Context) error {
 		return away(ctx, fmt.Errorf("hold the lease: %w", err))
 	}
 	l.pinged = time.Now()
+	if !l.Drives() {
+		return l.drive(ctx)
+	}
 	return nil
 }
 

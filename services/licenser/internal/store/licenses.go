@@ -19,6 +19,8 @@ const (
 	NoRevision = "none"
 	// pageSize is how many a page has where nothing is said, maxPage how many at most.
 	pageSize, maxPage = 100, 500
+	// maxYear is the last one in which a license may begin or end.
+	maxYear = 9998
 	// maxSeats bounds a list of seats.
 	maxSeats = 1000
 )
@@ -27,7 +29,7 @@ const (
 func (h *hub) licenseColumns() string {
 	column := func(name, kind string) string { return h.column("site_licenses", name, kind) }
 	content := []string{
-		column("title", "text"), column("description", "text"), column("activates", "timestamptz"), column("expires", "timestamptz"),
+		column("title", "text"), column("description", "text"), activates("site_licenses.activates"), expires("site_licenses.expires"),
 		column("upgrades", "jsonb"), column("quota", "jsonb"), column("run_limit", "integer"), column("managers", "text[]"),
 	}
 	return `site_licenses.id::text, ` + strings.Join(content, ", ") + `, ` + column("created", "timestamptz") + `, ` + column("last_used", "timestamptz") + `,
@@ -60,7 +62,7 @@ func (s *Store) Licenses(ctx context.Context, after string, limit int) (licenses
 	limit = page(limit)
 	err = s.view(ctx, func(ctx context.Context, tx pgx.Tx, h *hub) error {
 		rows, err := tx.Query(ctx, `SELECT `+h.licenseColumns()+` FROM public.site_licenses
-			WHERE $1::uuid IS NULL OR id > $1 ORDER BY id LIMIT $2`, text(after), limit+1)
+			WHERE $1::uuid IS NULL OR site_licenses.id > $1 ORDER BY site_licenses.id LIMIT $2`, text(after), limit+1)
 		if err != nil {
 			return err
 		}
@@ -105,6 +107,14 @@ func one(ctx context.Context, tx pgx.Tx, h *hub, id string) (wire.License, error
 	return l, err
 }
 
+// locked is one license that nobody else changes before the transaction ends.
+func locked(ctx context.Context, tx pgx.Tx, h *hub, id string) (wire.License, error) {
+	if _, err := tx.Exec(ctx, `SELECT FROM public.site_licenses WHERE id = $1 FOR UPDATE`, id); err != nil {
+		return wire.License{}, err
+	}
+	return one(ctx, tx, h, id)
+}
+
 // PutLicense saves a license and returns it as it is then; columns that Berth does not know stay as they are. revision,
 // where it is not empty, is that of the license that it takes the place of, or [NoRevision]; it fails with
 // [ErrConflict] where that is not so.
@@ -112,15 +122,17 @@ func (s *Store) PutLicense(ctx context.Context, license wire.License, revision s
 	if !events.ProjectID(license.ID) {
 		return saved, fmt.Errorf("%w: %.60q is no UUID in lower case", ErrInvalid, license.ID)
 	}
+	for name, at := range map[string]*time.Time{"activates": license.Activates, "expires": license.Expires} {
+		if at != nil && (at.UTC().Year() < 1 || at.UTC().Year() > maxYear) {
+			return saved, fmt.Errorf("%w: %s is in the year %d: write one from 1 to %d", ErrInvalid, name, at.UTC().Year(), maxYear)
+		}
+	}
 	tables, err := s.tables(ctx)
 	if err != nil {
 		return saved, err
 	}
 	err = s.transact(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `SELECT FROM public.site_licenses WHERE id = $1 FOR UPDATE`, license.ID); err != nil {
-			return err
-		}
-		switch old, err := one(ctx, tx, tables, license.ID); {
+		switch old, err := locked(ctx, tx, tables, license.ID); {
 		case errors.Is(err, ErrNoLicense):
 			if revision != "" && revision != NoRevision {
 				return fmt.Errorf("save license %s: it was deleted: %w", license.ID, ErrConflict)
@@ -189,12 +201,26 @@ func inUTC(t *time.Time) *time.Time {
 }
 
 // DeleteLicense deletes a license, also one in use: its seats stay until the projects that have it are computed anew.
-// It fails with [ErrNoLicense].
-func (s *Store) DeleteLicense(ctx context.Context, id string) error {
+// revision, where it is not empty, is that of the license; it fails with [ErrConflict] where that is not so, and with
+// [ErrNoLicense].
+func (s *Store) DeleteLicense(ctx context.Context, id, revision string) error {
 	if !events.ProjectID(id) {
 		return fmt.Errorf("delete license %.60q: %w", id, ErrNoLicense)
 	}
+	tables, err := s.tables(ctx)
+	if err != nil {
+		return err
+	}
 	return s.transact(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
+		if revision != "" {
+			old, err := locked(ctx, tx, tables, id)
+			if err != nil {
+				return err
+			}
+			if old.Revision != revision {
+				return fmt.Errorf("delete license %s: %w", id, ErrConflict)
+			}
+		}
 		tag, err := tx.Exec(ctx, `DELETE FROM public.site_licenses WHERE id = $1`, id)
 		if err == nil && tag.RowsAffected() == 0 {
 			err = fmt.Errorf("delete license %s: %w", id, ErrNoLicense)

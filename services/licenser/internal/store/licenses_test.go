@@ -65,11 +65,14 @@ func TestLicenses(t *testing.T) {
 	if page, next, err = f.Licenses(ctx, next, 0); err != nil || len(page) != 1 || page[0].ID != licenseC || next != "" {
 		t.Errorf("last page: %+v, %q, %v", page, next, err)
 	}
-	if err := f.DeleteLicense(ctx, licenseA); err != nil {
+	if err := f.DeleteLicense(ctx, licenseA, "another"); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("delete of another revision = %v, want %v", err, store.ErrConflict)
+	}
+	if err := f.DeleteLicense(ctx, licenseA, ""); err != nil {
 		t.Fatal(err)
 	}
 	for name, err := range map[string]error{
-		"delete": f.DeleteLicense(ctx, licenseA),
+		"delete": f.DeleteLicense(ctx, licenseA, ""),
 		"attach": f.Attach(ctx, wire.Attachment{License: licenseA, Project: projectB}),
 		"read":   second(f.License(ctx, licenseA)),
 		"seats":  second(f.Store.Seats(ctx, licenseA)),

@@ -10,7 +10,7 @@ import (
 
 // FreeSeats takes the seats of a pod that is gone, and ends their use. A later pod of the name keeps its own.
 func (s *Store) FreeSeats(ctx context.Context, cluster, pod, generation string) error {
-	return s.transact(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
+	return s.keep(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		return leave(ctx, tx, cluster, pod, generation, `DELETE FROM berth.seats WHERE cluster = $1 AND pod = $2 AND generation = $3`)
 	})
 }
@@ -18,7 +18,7 @@ func (s *Store) FreeSeats(ctx context.Context, cluster, pod, generation string) 
 // KeepSeats keeps the seats of a pod that is gone for the next one of its name, until a time, and ends their use. Nobody
 // else gets them before; after it they are free.
 func (s *Store) KeepSeats(ctx context.Context, cluster, pod, generation string, until time.Time) error {
-	return s.transact(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
+	return s.keep(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		return leave(ctx, tx, cluster, pod, generation,
 			`UPDATE berth.seats SET kept_until = $4 WHERE cluster = $1 AND pod = $2 AND generation = $3`, until)
 	})
@@ -42,7 +42,7 @@ func (s *Store) Recount(ctx context.Context, cluster string, live map[string]str
 	for pod, generation := range live {
 		pods, generations = append(pods, pod), append(generations, generation)
 	}
-	err = s.transact(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
+	err = s.keep(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `DELETE FROM berth.seats s WHERE cluster = $1
 			AND CASE WHEN kept_until IS NOT NULL THEN kept_until <= now() ELSE granted_at < now() - make_interval(secs => $4) END
 			AND NOT EXISTS (SELECT FROM unnest($2::text[], $3::text[]) AS l (pod, generation)

@@ -19,22 +19,29 @@ const (
 	// connections are enough for 32 commands at once, which are short, and few enough for a small server with three replicas.
 	connections    = 10
 	connectTimeout = 5 * time.Second
-	// transactionTimeout bounds a transaction with its wait for locks and for a connection.
+	// keepingConnections are beside them, so that a crowd of starts that waits for a lock never keeps the keeper and /readyz waiting.
+	keepingConnections = 4
+	// transactionTimeout bounds a transaction with its wait for locks and for a connection; queryTimeout
+	// bounds a single query and what the keeper does in a transaction. Both find a connection that is dead without a word.
 	transactionTimeout = 30 * time.Second
+	queryTimeout       = 8 * time.Second
+	// pingTimeout bounds a look whether a connection that has been idle is alive still.
+	pingTimeout = 3 * time.Second
 	// readyTimeout bounds a look whether all is well.
 	readyTimeout = 3 * time.Second
 )
 
 // session is what each connection is told. A licenser that stops in the middle of a transaction must not hold its
-// locks: the server ends it soon. Times without a zone are UTC.
-const session = `SET TIME ZONE 'UTC'; SET idle_in_transaction_session_timeout = '15s'; SET statement_timeout = '30s';
+// locks: the server ends it soon. Nor is it to wait long for a lock that somebody else has forgotten. Times without a zone are UTC.
+const session = `SET TIME ZONE 'UTC'; SET idle_in_transaction_session_timeout = '15s'; SET statement_timeout = '30s'; SET lock_timeout = '3s';
 	SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3;`
 
 // Store is the database. It is safe for concurrent use. Its methods fail with [ErrAway] for as long as the database
 // is away, and work again when it is back.
 type Store struct {
 	config *pgx.ConnConfig
-	pool   *pgxpool.Pool
+	// pool is for what people wait for; keeping is for the keeper, and for looks whether all is well.
+	pool, keeping *pgxpool.Pool
 
 	mu  sync.Mutex
 	hub *hub // nil until it has been looked at
@@ -48,6 +55,7 @@ func Open(ctx context.Context, url string) (*Store, error) {
 		return nil, database.ErrURL // pgx's own may quote parts of it.
 	}
 	config.MaxConns = connections
+	config.PingTimeout = pingTimeout
 	config.ConnConfig.ConnectTimeout = connectTimeout
 	config.ConnConfig.RuntimeParams["application_name"] = "berth-licenser"
 	config.AfterConnect = prepare
@@ -55,11 +63,21 @@ func Open(ctx context.Context, url string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	return &Store{config: config.ConnConfig, pool: pool}, nil
+	config = config.Copy()
+	config.MaxConns = keepingConnections
+	keeping, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	return &Store{config: config.ConnConfig, pool: pool, keeping: keeping}, nil
 }
 
 // Close waits for what is under way and closes all connections.
-func (s *Store) Close() { s.pool.Close() }
+func (s *Store) Close() {
+	s.pool.Close()
+	s.keeping.Close()
+}
 
 func prepare(ctx context.Context, conn *pgx.Conn) error {
 	// Times are read in UTC, too.
@@ -87,7 +105,7 @@ func (s *Store) connect(ctx context.Context) (*pgx.Conn, error) {
 func (s *Store) Ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	conn, err := s.pool.Acquire(ctx)
+	conn, err := s.keeping.Acquire(ctx)
 	if err != nil {
 		return away(ctx, err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 const (
@@ -26,9 +27,20 @@ var errMoved = errors.New("a license got a limit meanwhile")
 func (s *Store) transact(ctx context.Context, options pgx.TxOptions, f func(context.Context, pgx.Tx) error) error {
 	ctx, cancel := context.WithTimeout(ctx, transactionTimeout)
 	defer cancel()
+	return repeated(ctx, s.pool, options, f)
+}
+
+// keep is transact for what follows the log: it has connections of its own, and less time.
+func (s *Store) keep(ctx context.Context, f func(context.Context, pgx.Tx) error) error {
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	return repeated(ctx, s.keeping, pgx.TxOptions{}, f)
+}
+
+func repeated(ctx context.Context, pool *pgxpool.Pool, options pgx.TxOptions, f func(context.Context, pgx.Tx) error) error {
 	pause := attemptPause
 	for attempt := 1; ; attempt++ {
-		err := pgx.BeginTxFunc(ctx, s.pool, options, func(tx pgx.Tx) error { return f(ctx, tx) })
+		err := pgx.BeginTxFunc(ctx, pool, options, func(tx pgx.Tx) error { return f(ctx, tx) })
 		switch {
 		case !repeats(err):
 			return wrong(away(ctx, err))

@@ -166,20 +166,6 @@ func TestIdle(t *testing.T) {
 	}
 }
 
-func TestPace(t *testing.T) {
-	t.Parallel()
-	p := upkeep.NewPace(5)
-	var got []time.Duration
-	for range 4 {
-		got = append(got, p.Next(at(0)).Sub(begin))
-	}
-	got = append(got, p.Next(at(time.Hour)).Sub(begin), p.End().Sub(begin))
-	const step = 200 * time.Millisecond
-	if d := cmp.Diff([]time.Duration{0, step, 2 * step, 3 * step, time.Hour, time.Hour + step}, got); d != "" {
-		t.Errorf("times (-want +got):\n%s", d)
-	}
-}
-
 func TestParseRequest(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {

@@ -1,0 +1,300 @@
+package store_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/url"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"berth/pkg/events"
+	"berth/pkg/license/wire"
+	"berth/services/licenser/internal/store"
+)
+
+// TestOddTimes: a license whose times no program knows is read like any other, and is in the way of none.
+func TestOddTimes(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		activates, expires string
+		began, ended       bool // What becomes of them.
+	}{
+		"usual":             {"2026-01-01", "2026-02-01", true, true},
+		"for ever":          {"-infinity", "infinity", true, false},
+		"never":             {"infinity", "-infinity", false, true},
+		"far away":          {"12026-01-01", "12026-01-01", false, false},
+		"before all years":  {"0044-03-15 BC", "0044-03-15 BC", true, true},
+		"the last year":     {"9998-12-31", "9998-12-31", false, false},
+		"the first of none": {"9999-01-01", "9999-01-01", false, false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := setup(t)
+			ctx := t.Context()
+			f.put(t, licenseA, 2)
+			f.put(t, licenseB, 2)
+			f.attach(t, projectA, licenseA, licenseB)
+			f.exec(t, `UPDATE public.site_licenses SET activates = $2::text::timestamp, expires = $3::text::timestamp, last_used = 'infinity', created = '-infinity'
+				WHERE id = $1`, licenseA, tt.activates, tt.expires)
+			f.exec(t, `UPDATE public.projects SET last_edited = 'infinity'`)
+			facts := f.check(t, start(projectA, 1))
+			if len(facts.Licenses) != 2 {
+				t.Fatalf("%d licenses, want 2", len(facts.Licenses))
+			}
+			row := facts.Licenses[0]
+			if began := row.Activates != nil && !row.Activates.After(facts.Now); began != tt.began {
+				t.Errorf("activates = %v", row.Activates)
+			}
+			if ended := row.Expires != nil && !row.Expires.After(facts.Now); ended != tt.ended {
+				t.Errorf("expires = %v", row.Expires)
+			}
+			read, err := f.License(ctx, licenseA)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := json.Marshal(read); err != nil {
+				t.Error(err)
+			}
+			changed, err := f.ChangedLicenses(ctx, nil, "", 10)
+			if err != nil || len(changed) != 2 {
+				t.Errorf("%d changes, %v; want both", len(changed), err)
+			}
+			_, _, err = f.Licenses(ctx, "", 10)
+			if err := errors.Join(err, second(f.TimedLicenses(ctx, "", 10)), second(f.Upkeep(ctx, projectA)), second(f.Project(ctx, projectA)),
+				second(f.Outdated(ctx, []string{projectA})), second(f.Inputs(ctx, projectA))); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	f := setup(t)
+	far := time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)
+	if _, err := f.PutLicense(t.Context(), wire.License{ID: licenseA, Expires: &far}, ""); !errors.Is(err, store.ErrInvalid) {
+		t.Errorf("a license until the year 10000: %v, want %v", err, store.ErrInvalid)
+	}
+}
+
+// TestForgottenLock: a lock that somebody forgets on one row is waited for a short time only, and not by those
+// who do not need it.
+func TestForgottenLock(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.put(t, licenseA, 2)
+	f.attach(t, projectA, licenseA)
+	f.attach(t, projectB, licenseA)
+	f.check(t, start(projectB, 1))
+	f.exec(t, `BEGIN`)
+	f.exec(t, `SELECT FROM public.site_licenses FOR UPDATE`)
+	f.exec(t, `SELECT FROM public.projects WHERE project_id = $1 FOR UPDATE`, projectA)
+	var waiting sync.WaitGroup
+	for range 12 { // More than there are connections.
+		waiting.Go(func() {
+			begun := time.Now()
+			if err := f.Check(t.Context(), start(projectA, 1), greedy); !errors.Is(err, store.ErrAway) || time.Since(begun) > 10*time.Second {
+				t.Errorf("Check = %v after %s, want %v soon", err, time.Since(begun), store.ErrAway)
+			}
+		})
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	for range 20 {
+		if err := errors.Join(f.Ready(ctx), f.SetState(ctx, projectB, "running", ""), f.Over(ctx, projectB, time.Now()),
+			f.FreeSeats(ctx, cluster, events.ProjectPod(projectB), generation(1))); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := f.SetState(t.Context(), projectA, "running", ""); !errors.Is(err, store.ErrLocked) || !errors.Is(err, store.ErrAway) {
+		t.Errorf("SetState of the locked row = %v, want %v", err, store.ErrLocked)
+	}
+	waiting.Wait()
+	f.exec(t, `ROLLBACK`)
+	f.check(t, start(projectA, 1))
+}
+
+// TestSilentDatabase: a network that takes everything and gives nothing is found.
+func TestSilentDatabase(t *testing.T) {
+	t.Parallel()
+	p, address := proxied(t, shared.Migrated(t))
+	s, err := store.Open(t.Context(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := errors.Join(s.Ready(t.Context()), s.Unwanted(t.Context(), projectA)); err != nil {
+		t.Fatal(err)
+	}
+	p.silence()
+	begun := time.Now()
+	var waiting sync.WaitGroup
+	for what, f := range map[string]func(context.Context) error{
+		"upkeep":   func(ctx context.Context) error { return second(s.Upkeep(ctx, projectA)) },
+		"state":    func(ctx context.Context) error { return s.SetState(ctx, projectA, "running", "") },
+		"outdated": func(ctx context.Context) error { return second(s.Outdated(ctx, []string{projectA})) },
+		"free":     func(ctx context.Context) error { return s.FreeSeats(ctx, cluster, "pod", generation(1)) },
+		"slots":    func(ctx context.Context) error { return second(s.Slots(ctx, []string{projectA}, 1)) },
+		"settings": func(ctx context.Context) error {
+			_, _, err := s.ChangedSettings(ctx)
+			return err
+		},
+	} {
+		waiting.Go(func() {
+			if err := f(t.Context()); !errors.Is(err, store.ErrAway) || time.Since(begun) > 12*time.Second {
+				t.Errorf("%s = %v after %s, want %v", what, err, time.Since(begun), store.ErrAway)
+			}
+		})
+	}
+	waiting.Wait()
+}
+
+// proxy stands between a store and its database.
+type proxy struct {
+	mu    sync.Mutex
+	mute  bool
+	conns []net.Conn
+}
+
+// silence has it pass on nothing more.
+func (p *proxy) silence() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mute = true
+}
+
+func (p *proxy) silent() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mute
+}
+
+// keep closes a connection at the end.
+func (p *proxy) keep(c net.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.conns = append(p.conns, c)
+}
+
+// proxied returns a proxy and the URL of the database behind it.
+func proxied(t *testing.T, database string) (*proxy, string) {
+	t.Helper()
+	u, err := url.Parse(database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var config net.ListenConfig
+	listener, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, server := &proxy{}, u.Host
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			in, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			p.keep(in)
+			var dialer net.Dialer
+			out, err := dialer.DialContext(context.WithoutCancel(t.Context()), "tcp", server)
+			if err != nil {
+				continue
+			}
+			p.keep(out)
+			running.Go(func() { p.pass(out, in) })
+			running.Go(func() { p.pass(in, out) })
+		}
+	})
+	t.Cleanup(func() {
+		err := listener.Close()
+		p.mu.Lock()
+		for _, c := range p.conns {
+			_ = c.Close() // It may be closed already.
+		}
+		p.mu.Unlock()
+		running.Wait()
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	u.Host = listener.Addr().String()
+	return p, u.String()
+}
+
+// pass copies until an end closes, and swallows everything once the proxy is silent.
+func (p *proxy) pass(to io.Writer, from io.Reader) {
+	buffer := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buffer)
+		if err != nil {
+			return
+		}
+		if p.silent() {
+			continue
+		}
+		if _, err := to.Write(buffer[:n]); err != nil {
+			return
+		}
+	}
+}
+
+// TestSlots: all who ask share one pace, and who has a time keeps it.
+func TestSlots(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	slots := func(projects ...string) []time.Duration {
+		t.Helper()
+		got, err := f.Slots(t.Context(), projects, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range got {
+			got[i] = got[i].Round(250 * time.Millisecond) // The calls take a while.
+		}
+		return got
+	}
+	const step = 500 * time.Millisecond
+	if d := cmp.Diff([]time.Duration{0}, slots(project(1))); d != "" {
+		t.Errorf("the first of all (-want +got):\n%s", d)
+	}
+	if d := cmp.Diff([]time.Duration{step, 2 * step}, slots(project(2), project(3))); d != "" {
+		t.Errorf("others (-want +got):\n%s", d)
+	}
+	if d := cmp.Diff([]time.Duration{2 * step, 3 * step, step}, slots(project(3), project(4), project(2))); d != "" {
+		t.Errorf("those and another (-want +got):\n%s", d)
+	}
+	f.exec(t, `UPDATE berth.settings SET value = (now() - interval '1 hour')::text WHERE name = 'next_recompute'`)
+	f.exec(t, `UPDATE berth.projects SET recompute_at = now() - interval '1 hour'`)
+	if d := cmp.Diff([]time.Duration{0, step}, slots(project(4), project(2))); d != "" {
+		t.Errorf("of an idle site (-want +got):\n%s", d)
+	}
+}
+
+// TestOver: what was stopped is another life than the one that has begun since.
+func TestOver(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	ctx := t.Context()
+	f.exec(t, `INSERT INTO public.projects (project_id) VALUES ($1)`, projectA)
+	earlier := time.Now().UTC().Truncate(time.Microsecond)
+	now := earlier.Add(time.Second)
+	if err := f.Lives(ctx, projectA, now, true); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		since time.Time
+		want  bool
+	}{{earlier, true}, {now, false}} {
+		if err := f.Over(ctx, projectA, step.since); err != nil {
+			t.Fatal(err)
+		}
+		if u, err := f.Upkeep(ctx, projectA); err != nil || u.Wanted != step.want {
+			t.Errorf("wanted = %t, %v; want %t", u.Wanted, err, step.want)
+		}
+	}
+}
