@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"math"
 	"strings"
+
+	"berth/pkg/license/internal/tree"
 )
 
 // Equal reports whether two values say the same: the order of members and the
@@ -19,7 +21,7 @@ func Equal(a, b []byte) bool {
 		return false
 	}
 	right, ok := decode(b)
-	return ok && equal(left, right)
+	return ok && tree.EqualBy(left, right, equalNumber)
 }
 
 func decode(text []byte) (value any, ok bool) {
@@ -30,39 +32,6 @@ func decode(text []byte) (value any, ok bool) {
 	decoder.UseNumber()
 	err := decoder.Decode(&value)
 	return value, err == nil
-}
-
-func equal(a, b any) bool {
-	switch a := a.(type) {
-	case map[string]any:
-		b, ok := b.(map[string]any)
-		if !ok || len(a) != len(b) {
-			return false
-		}
-		for name, value := range a {
-			other, there := b[name]
-			if !there || !equal(value, other) {
-				return false
-			}
-		}
-		return true
-	case []any:
-		b, ok := b.([]any)
-		if !ok || len(a) != len(b) {
-			return false
-		}
-		for i, value := range a {
-			if !equal(value, b[i]) {
-				return false
-			}
-		}
-		return true
-	case json.Number:
-		b, ok := b.(json.Number)
-		return ok && equalNumber(a.String(), b.String())
-	default:
-		return a == b
-	}
 }
 
 // equalNumber compares the text of two integers, the values of other numbers.

@@ -134,7 +134,11 @@ func Clone(value any) any {
 }
 
 // Equal compares as JSON Patch's test does: members in any order, numbers by their value.
-func Equal(a, b any) bool {
+func Equal(a, b any) bool { return EqualBy(a, b, sameNumber) }
+
+// EqualBy compares two decoded values, members in any order, and the texts of numbers by
+// same.
+func EqualBy(a, b any, same func(a, b string) bool) bool {
 	switch a := a.(type) {
 	case map[string]any:
 		b, ok := b.(map[string]any)
@@ -143,17 +147,17 @@ func Equal(a, b any) bool {
 		}
 		for name, child := range a {
 			other, ok := b[name]
-			if !ok || !Equal(child, other) {
+			if !ok || !EqualBy(child, other, same) {
 				return false
 			}
 		}
 		return true
 	case []any:
 		b, ok := b.([]any)
-		return ok && slices.EqualFunc(a, b, Equal)
+		return ok && slices.EqualFunc(a, b, func(a, b any) bool { return EqualBy(a, b, same) })
 	case json.Number:
 		b, ok := b.(json.Number)
-		return ok && sameNumber(string(a), string(b))
+		return ok && same(string(a), string(b))
 	default:
 		return a == b
 	}
