@@ -78,9 +78,10 @@ func TestClient(t *testing.T) {
 	if again, err := two.CreatePod(t.Context(), create); err != nil || again.Name != pod.Name || again.Generation != pod.Generation {
 		t.Errorf("the same key on another replica: %s of %s, %v; want %s of %s", again.Name, again.Generation, err, pod.Name, pod.Generation)
 	}
-	if tokens, err := two.Tokens(t.Context(), user, pod.Name); err != nil || tokens["e2e-one.token"] != "one" {
-		t.Errorf("tokens %v, %v", tokens, err)
-	}
+	eventually(t, "the pod's token has been copied", func() bool {
+		tokens, err := two.Tokens(t.Context(), user, pod.Name)
+		return err == nil && tokens["e2e-one.token"] == "one"
+	})
 	_, position := stop()
 	started["api"].kill(t)
 	stop = seen(second, position)

@@ -240,7 +240,7 @@ type road struct {
 	mu     sync.Mutex
 	conns  map[net.Conn]struct{}
 	open   chan struct{} // Closed while traffic flows.
-	held   int           // How often traffic had to wait.
+	held   int           // How often a request had to wait.
 	closed bool
 }
 
@@ -278,19 +278,20 @@ func (r *road) accept() {
 			_, _ = near.Close(), far.Close()
 			return
 		}
-		r.running.Go(func() { r.carry(near, far) })
-		r.running.Go(func() { r.carry(far, near) })
+		r.running.Go(func() { r.carry(near, far, 0) })
+		r.running.Go(func() { r.carry(far, near, 1) })
 	}
 }
 
-// carry brings bytes from one end to the other while the road is open.
-func (r *road) carry(to, from net.Conn) {
+// carry brings bytes from one end to the other while the road is open. Those that have to wait count as requests
+// requests.
+func (r *road) carry(to, from net.Conn, requests int) {
 	defer to.Close()
 	defer from.Close()
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
-		<-r.gate()
+		<-r.gate(requests)
 		if n > 0 {
 			if _, err := to.Write(buffer[:n]); err != nil {
 				return
@@ -303,18 +304,18 @@ func (r *road) carry(to, from net.Conn) {
 }
 
 // gate is closed when traffic may pass.
-func (r *road) gate() <-chan struct{} {
+func (r *road) gate(requests int) <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	select {
 	case <-r.open:
 	default:
-		r.held++
+		r.held += requests
 	}
 	return r.open
 }
 
-// holds waits until something wants to pass that is blocked.
+// holds waits until a request wants to pass that is blocked; what a server tells its watchers does not count.
 func (r *road) holds(t *testing.T) {
 	t.Helper()
 	eventually(t, "somebody is on the road", func() bool {

@@ -301,13 +301,13 @@ func TestLicenseChanges(t *testing.T) {
 	if pod = h.another(t, project, pod); memory(pod) != "5000Mi" {
 		t.Errorf("memory after the license was edited: %s", memory(pod))
 	}
-	// It expires by itself, and a later one begins.
-	later := h.license(t, object{"quota": object{"cpu": 1, "ram": 6}, "activates": soon(12 * time.Second)})
-	h.attach(t, project, later)
-	h.putLicense(t, larger, object{"quota": object{"cpu": 1, "ram": 5}, "expires": soon(6 * time.Second)}).want(t, http.StatusOK)
+	// It expires by itself, and later another one begins.
+	h.putLicense(t, larger, object{"quota": object{"cpu": 1, "ram": 5}, "expires": soon(3 * time.Second)}).want(t, http.StatusOK)
 	if pod = h.another(t, project, pod); memory(pod) != "1000Mi" {
 		t.Errorf("memory after the license expired: %s", memory(pod))
 	}
+	later := h.license(t, object{"quota": object{"cpu": 1, "ram": 6}, "activates": soon(5 * time.Second)})
+	h.attach(t, project, later)
 	if pod = h.another(t, project, pod); memory(pod) != "6000Mi" {
 		t.Errorf("memory after another began: %s", memory(pod))
 	}

@@ -154,6 +154,7 @@ func TestCreatorDiesAtTheAPIServer(t *testing.T) {
 	p, services := whole(t)
 	services["creator"].cluster.block()
 	pod := p.create(t, user, "notebook")
+	p.reaches(t, pod, events.Launching)
 	services["creator"].cluster.holds(t)
 	services["creator"].nats.close()
 	services["creator"].cluster.unblock()
