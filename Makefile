@@ -33,6 +33,8 @@ MODULES = $(patsubst $(CURDIR)/%,./%,$(shell go list -m -f '{{.Dir}}'))
 # Their packages, without those whose results Go must not cache: the tests in
 # test/ look at the tree and at processes, which the cache knows nothing of.
 UNITS = $(patsubst %,%/...,$(filter-out ./test,$(MODULES)))
+# How the tests in test/ run: always, and in another order each time.
+WHOLE = -shuffle=$(patsubst off,on,$(SHUFFLE)) -count=$(or $(COUNT),1)
 # The packages with benchmarks of their own; test/perf measures the whole.
 BENCHED = $(sort $(dir $(shell grep -rlE --include='*_test.go' '^func Benchmark' $(filter-out ./test,$(MODULES)))))
 PROGRAMS := $(addprefix ./services/,api creator deleter licenser watcher) ./cmd/berth ./cmd/devstack
@@ -85,7 +87,7 @@ test: vet lint bench-once kube unit system ## Everything that has to pass (COUNT
 vet:
 	$(call step,vet$(if $(wildcard bin/tools),,; $(FIRST)))
 	@go vet work
-	@for dir in $(MODULES); do (cd "$$dir" && GOWORK=off go vet ./...) || { echo "FAIL: $$dir by itself (GOWORK=off)" >&2; exit 1; }; done
+	@printf '%s\n' $(MODULES) | xargs -P 4 -I DIR bash -c 'cd DIR && GOWORK=off go vet ./... || { echo "FAIL: DIR by itself (GOWORK=off)" >&2; exit 1; }'
 .PHONY: vet
 
 lint: bin/tools/golangci-lint ## Mistakes, style, formatting and the walls between packages
@@ -111,10 +113,13 @@ unit: bin/tools/gotestsum cgo postgres
 	$(call gotest,$(addprefix -shuffle=,$(filter-out off,$(SHUFFLE))) $(addprefix -count=,$(COUNT)),$(UNITS))
 .PHONY: unit
 
-# One package at a time: they start clusters and measure.
+# They start clusters of their own. e2e keeps two CPUs busy all the time, so nothing runs beside it; the others mostly
+# wait: for the faults of chaos to be over, for long polls.
 system: bin/tools/gotestsum cgo postgres
 	$(call step,tests of the whole)
-	$(call gotest,-p=1 -shuffle=$(patsubst off,on,$(SHUFFLE)) -count=$(or $(COUNT),1),./test/...)
+	$(call gotest,-p=2 $(WHOLE),$(filter-out %/e2e,$(shell go list ./test/...)))
+	$(call step,tests of the whole: e2e)
+	$(call gotest,$(WHOLE),./test/e2e)
 .PHONY: system
 
 verify: git generate tidy fmt vet lint deadcode ## Generated files, go.mod files and formatting are committed as they should be

@@ -23,11 +23,12 @@ import (
 
 const help = `chaos: whether Berth keeps its promises while everything around it breaks
 
-Starts a Kubernetes, a NATS server and replicas of each service, each a process
-of its own, lets users make, watch, list and delete pods at random, and meanwhile
-kills, stops and pauses processes and breaks the networks between them. In the end
-everything that was seen in the log, in Kubernetes and in the answers is held
-against what must always hold.
+Starts a Kubernetes, NATS, PostgreSQL and replicas of each service, each a process
+of its own. Users make, watch, list and delete pods at random; projects are started,
+stopped and restarted, over HTTP and by their hub, while their licenses change.
+Meanwhile processes are killed, stopped and paused, and the networks between them
+break. In the end everything that was seen in the log, in Kubernetes, in the database
+and in the answers is held against what must always hold.
 
 Usage: chaos [flags]
 
@@ -38,6 +39,7 @@ Flags:
   --seed N      decides the faults and what users do (default: a new one)
   --replicas N  processes of each service (default 2)
   --users N     how many at once (default 20)
+  --projects N  how many projects (default 10)
   --bin DIR     take the services from there (default: build them)
   --keep        keep the folder with the logs of all processes and all that was
                 seen (evidence.json); it is kept anyway when a promise was broken
@@ -103,6 +105,7 @@ func parse(args []string) (o options, err error) {
 	flags.Uint64Var(&o.Seed, "seed", rand.Uint64(), "")
 	flags.IntVar(&o.Replicas, "replicas", 2, "")
 	flags.IntVar(&o.Users, "users", 20, "")
+	flags.IntVar(&o.Projects, "projects", 10, "")
 	flags.StringVar(&o.Bin, "bin", "", "")
 	flags.BoolVar(&o.json, "json", false, "")
 	flags.BoolVar(&o.keep, "keep", false, "")
@@ -167,13 +170,16 @@ func (r Report) String() string {
 	for _, kind := range slices.Sorted(maps.Keys(r.Requests)) {
 		b = fmt.Appendf(b, "%6d  %s\n", r.Requests[kind], kind)
 	}
-	b = fmt.Appendf(b, "\n%d pods, %d times ready, %d failed; settled %s after the last fault; %s in all\n",
+	p := r.Projects
+	b = fmt.Appendf(b, "\n%d projects: %d pods, %d replaced because of a license, %d brought back that run always; %d changes of seats in %d looks, %d times all taken; %d keepers\n",
+		p.Projects, p.Pods, p.Relicensed, p.Revived, p.Changes, p.Looks, p.Full, p.Keepers)
+	b = fmt.Appendf(b, "%d pods in all, %d times ready, %d failed; settled %s after the last fault; %s in all\n",
 		r.Pods, r.Ready, r.Failed, r.Settling.Round(time.Second/10), r.Took.Round(time.Second))
 	if len(r.Breaches) == 0 {
 		return string(fmt.Appendf(b, "seed %d: every promise was kept\n", r.Seed))
 	}
-	b = fmt.Appendf(b, "seed %d: %d PROMISES WERE BROKEN\nagain: make chaos ARGS='--seed %d --duration %s --faults %d --pods %d --replicas %d --users %d'\n",
-		r.Seed, len(r.Breaches), r.Seed, r.Plan.Duration, r.Plan.Faults, r.Plan.Pods, r.Plan.Replicas, r.Plan.Users)
+	b = fmt.Appendf(b, "seed %d: %d PROMISES WERE BROKEN\nagain: make chaos ARGS='--seed %d --duration %s --faults %d --pods %d --replicas %d --users %d --projects %d'\n",
+		r.Seed, len(r.Breaches), r.Seed, r.Plan.Duration, r.Plan.Faults, r.Plan.Pods, r.Plan.Replicas, r.Plan.Users, r.Plan.Projects)
 	for i, breach := range r.Breaches {
 		b = fmt.Appendf(b, "\nstatement %d (%s):\n%s %s\n", breach.Statement, verdict.Statement(breach.Statement), breach.Pod, breach.Text)
 		if i < mostHistories {

@@ -51,7 +51,7 @@ func TestDefaults(t *testing.T) {
 func TestReport(t *testing.T) {
 	t.Parallel()
 	r := Report{
-		Plan: Plan{Duration: time.Minute, Faults: 60, Pods: 100, Replicas: 2, Users: 20}, Seed: 42,
+		Plan: Plan{Duration: time.Minute, Faults: 60, Pods: 100, Replicas: 2, Users: 20, Projects: 10}, Seed: 42,
 		Breaches: []verdict.Breach{{Statement: verdict.OnePod, Text: "two pods", Pod: "p", At: time.Unix(1, 0)}},
 		Evidence: verdict.Evidence{Pods: []verdict.PodEvent{{At: time.Unix(1, 0), Pod: "p", UID: "u1", Kind: verdict.Added}}},
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -18,7 +19,7 @@ type Planned struct {
 	// besides what the restart of a server takes.
 	At, For time.Duration
 	Kind    string
-	// Target is a replica, like creator-1, or nats or apiserver.
+	// Target is a replica, like creator-1, or nats, apiserver or postgres.
 	Target string
 	// Share is which part of the requests is answered wrongly; Delay is how much
 	// slower a network is.
@@ -27,7 +28,8 @@ type Planned struct {
 }
 
 // The kinds of faults. Those that begin with kube: are in the network between a
-// replica and the API server, those with nats: in that between it and NATS.
+// replica and the API server, those with nats: in that between it and NATS, those with
+// db: in that between it and the database.
 const (
 	killed    = "kill"
 	drained   = "drain"
@@ -39,8 +41,12 @@ const (
 	slowNATS  = "nats: slow"
 	cutNATS   = "nats: cut"
 	halfNATS  = "nats: half-open"
+	slowDB    = "db: slow"
+	cutDB     = "db: cut"
+	halfDB    = "db: half-open"
 	broker    = "nats"
 	apiServer = "apiserver"
+	postgres  = "postgres"
 )
 
 // sort is a kind of fault: what it may befall, how often it comes, and how long it lasts.
@@ -52,13 +58,16 @@ type sort struct {
 }
 
 func sorts(replicas int) []sort {
-	var all, users []string
+	var all, users, licensers []string
 	for _, service := range services() {
 		for i := range replicas {
 			name := fmt.Sprintf("%s-%d", service, i)
 			all = append(all, name)
 			if service != "api" && service != "licenser" {
 				users = append(users, name)
+			}
+			if service == "licenser" {
+				licensers = append(licensers, name)
 			}
 		}
 	}
@@ -71,6 +80,12 @@ func sorts(replicas int) []sort {
 		{killed, []string{broker}, 4, second / 20, 3 * second / 2},
 		{paused, []string{broker}, 2, second, 6 * second},
 		{killed, []string{apiServer}, 2, second / 20, second},
+		// One of them keeps projects.
+		{killed, licensers, 5, second / 10, 2 * second},
+		{killed, []string{postgres}, 4, second / 20, 2 * second},
+		{slowDB, licensers, 2, second, 5 * second},
+		{cutDB, licensers, 4, 0, 0},
+		{halfDB, licensers, 3, 2 * second, 12 * second},
 		{slowKube, users, 5, second, 5 * second},
 		{cutKube, users, 9, 0, 0},
 		{halfKube, users, 4, 2 * second, 12 * second},
@@ -125,9 +140,9 @@ type mischief struct {
 }
 
 func newMischief(s *site) *mischief {
-	m := &mischief{site: s, busy: map[string]*sync.Mutex{broker: {}, apiServer: {}}}
+	m := &mischief{site: s, busy: map[string]*sync.Mutex{broker: {}, apiServer: {}, postgres: {}}}
 	for _, r := range s.replicas {
-		for _, part := range []string{"", "kube: ", "nats: "} {
+		for _, part := range []string{"", "kube", "nats", "db"} {
 			m.busy[part+r.spec.Name] = &sync.Mutex{}
 		}
 	}
@@ -158,9 +173,9 @@ func (m *mischief) count() int {
 
 // do does one fault, once the one before at the same place is over.
 func (m *mischief) do(ctx context.Context, p Planned) {
-	part := ""
-	if p.Kind != killed && p.Kind != paused && p.Kind != drained {
-		part = p.Kind[:len("kube: ")]
+	part, _, network := strings.Cut(p.Kind, ": ")
+	if !network {
+		part = ""
 	}
 	lock := m.busy[part+p.Target]
 	lock.Lock()
@@ -178,6 +193,8 @@ func (m *mischief) do(ctx context.Context, p Planned) {
 		err = harm(ctx, m.site.broker, p)
 	case apiServer:
 		err = m.crash(ctx, p)
+	case postgres:
+		err = m.site.database.crash(ctx, p)
 	default:
 		for _, r := range m.site.replicas {
 			if r.spec.Name == p.Target {
@@ -233,6 +250,8 @@ func (m *mischief) replica(ctx context.Context, r *replica, f Planned) error {
 		disturb(ctx, r.nats.Link, f)
 	case slowKube, cutKube, halfKube:
 		disturb(ctx, r.api.Link, f)
+	case slowDB, cutDB, halfDB:
+		disturb(ctx, r.db.Link, f)
 	default:
 		r.api.Answer(link.Answer(f.Kind[len(answered):]), f.Share)
 		pause(ctx, f.For)
@@ -243,9 +262,9 @@ func (m *mischief) replica(ctx context.Context, r *replica, f Planned) error {
 
 func disturb(ctx context.Context, l *link.Link, f Planned) {
 	switch f.Kind {
-	case slowNATS, slowKube:
+	case slowNATS, slowKube, slowDB:
 		l.Slow(f.Delay)
-	case cutNATS, cutKube:
+	case cutNATS, cutKube, cutDB:
 		l.Cut()
 		return
 	default:

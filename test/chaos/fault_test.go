@@ -34,6 +34,9 @@ func TestSchedule(t *testing.T) {
 		if strings.HasPrefix(p.Kind, "kube: ") && (strings.HasPrefix(p.Target, "api-") || strings.HasPrefix(p.Target, "licenser-")) {
 			t.Errorf("%s has no network to the API server", p.Target)
 		}
+		if strings.HasPrefix(p.Kind, "db: ") && !strings.HasPrefix(p.Target, "licenser-") {
+			t.Errorf("%s has no network to the database", p.Target)
+		}
 	}
 	for _, s := range sorts(2) {
 		for _, target := range s.targets {

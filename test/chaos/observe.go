@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 
+	"berth/cmd/devstack/stack/project"
 	"berth/pkg/events"
 	"berth/pkg/kube"
 	"berth/test/chaos/verdict"
@@ -244,6 +246,9 @@ func (o *observer) listed(pods []corev1.Pod) {
 	there := map[string]bool{}
 	for _, pod := range pods {
 		there[string(pod.UID)] = true
+	}
+	o.vanished(there)
+	for _, pod := range pods {
 		o.mu.Lock()
 		_, known := o.alive[string(pod.UID)]
 		o.mu.Unlock()
@@ -253,6 +258,10 @@ func (o *observer) listed(pods []corev1.Pod) {
 			o.pod(verdict.Added, &pod)
 		}
 	}
+}
+
+// vanished notes the end of the pods that are not there any more.
+func (o *observer) vanished(there map[string]bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for uid, event := range o.alive {
@@ -302,6 +311,25 @@ func (o *observer) count() count {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return count{claims: o.claims, ready: o.ready, failed: o.failed, open: len(o.last)}
+}
+
+// position is the sequence of the log's last message.
+func (o *observer) position(ctx context.Context) (uint64, error) {
+	stream, err := o.js.Stream(ctx, events.LogStream)
+	if err != nil {
+		return 0, fmt.Errorf("read the log: %w", err)
+	}
+	return stream.CachedInfo().State.LastSeq, nil
+}
+
+// read is the sequence of the last message that has been seen.
+func (o *observer) read() uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.log) == 0 {
+		return 0
+	}
+	return o.log[len(o.log)-1].Sequence
 }
 
 // still is how long nothing has been seen to change.
@@ -363,8 +391,16 @@ func (o *observer) left(ctx context.Context) (verdict.Left, error) {
 	if left.Commands, err = o.stored(ctx, events.CommandStream); err != nil {
 		return left, err
 	}
+	left.Commands = slices.DeleteFunc(left.Commands, lasting)
 	left.DeadLetters, err = o.stored(ctx, events.DeadLetterStream)
 	return left, err
+}
+
+// lasting says that a stored command is a timer that nobody takes back: it finds nothing to do when it fires.
+func lasting(stored string) bool {
+	subject, _, _ := strings.Cut(stored, " ")
+	return strings.Contains(subject, ".timer.") && !strings.HasSuffix(subject, "."+string(events.TimerCreate)) &&
+		!strings.HasSuffix(subject, "."+string(events.TimerDelete)) && !strings.HasSuffix(subject, "."+string(events.TimerRecompute))
 }
 
 // belongings returns what there is besides pods that belongs to one.
@@ -385,6 +421,8 @@ func (o *observer) belongings(ctx context.Context) (all []string, err error) {
 	for i := range ingresses.Items {
 		add("ingress", &ingresses.Items[i])
 	}
+	// The claims of all projects are the site's.
+	options.LabelSelector = project.Others
 	claims, err := core.PersistentVolumeClaims(namespace).List(ctx, options)
 	if err != nil {
 		return nil, fmt.Errorf("list claims: %w", err)

@@ -5,13 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
 	"sync"
 	"syscall"
 	"time"
 
 	"berth/pkg/kube/kubetest/proc"
+	"berth/test/programs"
 )
 
 // program is a child process that can be killed, paused and started again. It
@@ -101,13 +100,12 @@ func (p *program) surprises() error {
 
 // build makes the services as their users have them, into a folder.
 func build(ctx context.Context, dir string, services []string) error {
-	args := []string{"build", "-buildvcs=false", "-o", dir + string(os.PathSeparator)}
+	var packages []string
 	for _, s := range services {
-		args = append(args, "berth/services/"+s)
+		packages = append(packages, "berth/services/"+s)
 	}
-	command := exec.CommandContext(ctx, "go", args...)
-	if text, err := command.CombinedOutput(); err != nil {
-		return fmt.Errorf("build the services: %w: %s\nRun it in a checkout of Berth, or say with --bin where they are", err, text)
+	if err := programs.Build(ctx, dir, packages...); err != nil {
+		return fmt.Errorf("%w\nRun it in a checkout of Berth, or say with --bin where they are", err)
 	}
 	return nil
 }

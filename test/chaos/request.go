@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,13 +24,16 @@ type recorder struct {
 	open      int
 }
 
-// answer is the body of any answer.
+// answer is the body of any answer, to a silo or below /v1.
 type answer struct {
-	Pod       string `json:"pod_name"`
-	Ready     bool   `json:"ready"`
-	Requested bool   `json:"requested"`
-	Deleted   bool   `json:"deleted"`
-	Error     struct {
+	Generation string `json:"generation"`
+	Reason     string `json:"reason"`
+	Detail     string `json:"detail"`
+	Pod        string `json:"pod_name"`
+	Ready      bool   `json:"ready"`
+	Requested  bool   `json:"requested"`
+	Deleted    bool   `json:"deleted"`
+	Error      struct {
 		Code    string `json:"code"`
 		Message string `json:"message"`
 	} `json:"error"`
@@ -41,9 +45,22 @@ const maximum = timeoutCreateMax + 3*time.Minute
 // errAbandoned ends a request that its client gives up at random.
 var errAbandoned = errors.New("the client went away")
 
-// ask sends the request that x describes to an address, and returns x with the
+// ask sends the request of a silo that x describes to an address, and returns x with the
 // answer. Where patience is not zero the client goes away after it.
 func (r *recorder) ask(ctx context.Context, url string, x verdict.Exchange, body map[string]any, patience time.Duration) verdict.Exchange {
+	return r.call(ctx, call{method: http.MethodPost, url: url + "/" + x.Endpoint, body: body}, x, patience)
+}
+
+// call is a request as it is sent.
+type call struct {
+	method, url string
+	body        any    // Nil for none.
+	key         string // Idempotency-Key, empty for none.
+	admin       bool
+}
+
+// call is [recorder.ask] of any request.
+func (r *recorder) call(ctx context.Context, c call, x verdict.Exchange, patience time.Duration) verdict.Exchange {
 	r.mu.Lock()
 	r.open++
 	r.mu.Unlock()
@@ -54,7 +71,7 @@ func (r *recorder) ask(ctx context.Context, url string, x verdict.Exchange, body
 	asking, cancel := context.WithTimeoutCause(ctx, limit, cause)
 	defer cancel()
 	x.Begun = time.Now()
-	err := r.send(asking, url, &x, body)
+	err := r.send(asking, c, &x)
 	x.Ended = time.Now()
 	if err != nil {
 		x.Status, x.Message = 0, err.Error()
@@ -68,16 +85,27 @@ func (r *recorder) ask(ctx context.Context, url string, x verdict.Exchange, body
 	return x
 }
 
-func (r *recorder) send(ctx context.Context, url string, x *verdict.Exchange, body map[string]any) error {
-	text, err := json.Marshal(body)
-	if err != nil {
-		return fmt.Errorf("write request: %w", err)
+func (r *recorder) send(ctx context.Context, c call, x *verdict.Exchange) error {
+	var text []byte
+	if c.body != nil {
+		var err error
+		if text, err = json.Marshal(c.body); err != nil {
+			return fmt.Errorf("write request: %w", err)
+		}
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/"+x.Endpoint, bytes.NewReader(text))
+	request, err := http.NewRequestWithContext(ctx, c.method, c.url, bytes.NewReader(text))
 	if err != nil {
 		return err
 	}
-	request.Header.Set("Content-Type", "application/json")
+	if c.body != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	if c.key != "" {
+		request.Header.Set("Idempotency-Key", c.key)
+	}
+	if c.admin {
+		request.Header.Set("Authorization", "Bearer "+adminToken)
+	}
 	if x.Trace != "" {
 		request.Header.Set("Traceparent", "00-"+x.Trace+"-0000000000000001-01")
 	}
@@ -87,6 +115,10 @@ func (r *recorder) send(ctx context.Context, url string, x *verdict.Exchange, bo
 	}
 	defer response.Body.Close()
 	var a answer
+	if response.StatusCode == http.StatusNoContent {
+		x.Status = response.StatusCode
+		return nil
+	}
 	var raw json.RawMessage
 	if err := json.NewDecoder(response.Body).Decode(&raw); err != nil {
 		return fmt.Errorf("read answer: %w", err)
@@ -99,12 +131,20 @@ func (r *recorder) send(ctx context.Context, url string, x *verdict.Exchange, bo
 	if err != nil {
 		return fmt.Errorf("read answer: %w", err)
 	}
-	x.Status, x.Code, x.Message = response.StatusCode, a.Error.Code, a.Error.Message
-	x.Yes = a.Ready || a.Requested || a.Deleted
+	x.Status, x.Code, x.Message = response.StatusCode, cmp.Or(a.Error.Code, problem(response, a.Reason)), cmp.Or(a.Error.Message, a.Detail)
+	x.Generation, x.Yes = a.Generation, a.Ready || a.Requested || a.Deleted
 	if x.Endpoint == verdict.Create {
 		x.Pod = a.Pod
 	}
 	return nil
+}
+
+// problem is the reason in the problem detail (RFC 9457) that an answer may be.
+func problem(response *http.Response, reason string) string {
+	if response.StatusCode < http.StatusBadRequest {
+		return "" // A pod has one, too.
+	}
+	return reason
 }
 
 // opened is how many requests wait for their answer.

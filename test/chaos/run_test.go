@@ -18,7 +18,7 @@ func TestRun(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute) // The first time Kubernetes is built.
 	defer cancel()
 
-	plan := Plan{Duration: 20 * time.Second, Faults: 32, Pods: 60, Seed: 4, Replicas: 2, Users: 16, Dir: t.TempDir(), Bin: programs}
+	plan := Plan{Duration: 20 * time.Second, Faults: 32, Pods: 60, Seed: 4, Replicas: 2, Users: 12, Projects: 6, Dir: t.TempDir(), Bin: programs}
 	report, err := Run(ctx, plan, t.Output())
 	if err != nil {
 		t.Fatal(err)
@@ -33,9 +33,12 @@ func TestRun(t *testing.T) {
 	if report.Pods < plan.Pods || report.Ready == 0 {
 		t.Errorf("%d pods, %d times ready", report.Pods, report.Ready)
 	}
+	if p := report.Projects; p.Pods == 0 || p.Looks == 0 || p.Keepers == 0 {
+		t.Errorf("projects: %+v", p)
+	}
 
 	// A run that is told to end judges what there is.
-	plan = Plan{Duration: time.Hour, Faults: 1, Pods: 1 << 20, Seed: 1, Replicas: 1, Users: 2, Dir: t.TempDir(), Bin: programs}
+	plan = Plan{Duration: time.Hour, Faults: 1, Pods: 1 << 20, Seed: 1, Replicas: 1, Users: 2, Projects: 2, Dir: t.TempDir(), Bin: programs}
 	report, err = Run(ctx, plan, seen{"requests open", cancel})
 	if err != nil || len(report.Breaches) > 0 {
 		t.Errorf("interrupted: %v, %v", report, err)

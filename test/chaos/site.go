@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -19,6 +20,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"berth/cmd/devstack/stack/manifests"
+	"berth/cmd/devstack/stack/project"
 	"berth/pkg/kube/kubetest"
 	"berth/pkg/kube/kubetest/proc"
 	"berth/pkg/service/config"
@@ -36,6 +38,7 @@ const (
 	timeoutCreateMax = 45 * time.Second
 	timeoutDelete    = 20 * time.Second
 	pullBackOffs     = 3
+	sweepInterval    = time.Minute // Of the clock's.
 	namespace        = "berth"
 )
 
@@ -53,8 +56,17 @@ timeoutDelete: %s
 imagePullBackOffs: %d
 nfsStorageRoot: /tank/storage
 ingressDomain: pods.example.org
-sweepInterval: 1m
+sweepInterval: %s
+adminTokenHash: sha256:%x
+projects:
+  image: %s
+  tag: %s
+  restartsPerSecond: 5
+  catchUpInterval: 15s
 `
+
+// adminToken is that of the site's administrator.
+const adminToken = "chaos-administrator"
 
 // replica is one process of a service, with the networks between it and the
 // servers that it needs.
@@ -65,6 +77,7 @@ type replica struct {
 	url  string
 	nats *link.TCP
 	api  *link.API // Nil for services without Kubernetes.
+	db   *link.TCP // Nil for services without a database.
 }
 
 // site is a Berth with everything that it needs, each part a process of its own.
@@ -74,6 +87,7 @@ type site struct {
 	kube      kubernetes.Interface
 	broker    *program
 	natsURL   string
+	database  *server
 	manifests string
 	replicas  []*replica
 	starter   *proc.Starter
@@ -92,6 +106,8 @@ func newSite(ctx context.Context, p Plan, say func(format string, args ...any)) 
 		{"building the services", s.build},
 		{"starting Kubernetes", s.startCluster},
 		{"starting NATS", s.startBroker},
+		{"starting PostgreSQL", s.startDatabase},
+		{"making what projects need", s.provideProjects},
 		{"starting the services", s.startServices},
 	} {
 		say("%s", step.name)
@@ -170,7 +186,8 @@ func (s *site) startServices(ctx context.Context, p Plan) error {
 	}
 	file := filepath.Join(s.dir, "berth.yaml")
 	allowed := strings.ReplaceAll(s.manifests, ".", `\.`) + "/.*"
-	text := fmt.Sprintf(siteConfig, namespace, allowed, createDeadline, timeoutCreate, timeoutCreateMax, timeoutDelete, pullBackOffs)
+	text := fmt.Sprintf(siteConfig, namespace, allowed, createDeadline, timeoutCreate, timeoutCreateMax, timeoutDelete, pullBackOffs, sweepInterval,
+		sha256.Sum256([]byte(adminToken)), project.Image, project.Tag)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return fmt.Errorf("write configuration: %w", err)
 	}
@@ -218,12 +235,32 @@ func (s *site) startReplica(ctx context.Context, service string, number int, fil
 		}
 		env = append(env, "KUBECONFIG="+kubeconfig)
 	}
+	if service == "licenser" {
+		var through string
+		if through, r.db, err = s.database.through(ctx); err != nil {
+			return err
+		}
+		s.closers = append(s.closers, r.db.Close)
+		env = append(env, "DATABASE_URL="+through)
+	}
 	r.program = &program{starter: s.starter, spec: proc.Spec{
 		Name: name, Path: filepath.Join(s.bin, service), Log: filepath.Join(s.dir, name+".log"), Append: true,
 		Args: []string{"--config", file, "--listen", address}, Env: env,
 	}}
 	s.replicas = append(s.replicas, r)
 	return r.start()
+}
+
+// terms is how often a licenser has become the keeper of the projects.
+func (s *site) terms() (n int, err error) {
+	for _, r := range s.of("licenser") {
+		text, err := os.ReadFile(r.spec.Log)
+		if err != nil {
+			return n, fmt.Errorf("read the log of %s: %w", r.spec.Name, err)
+		}
+		n += strings.Count(string(text), `"Keeping projects"`)
+	}
+	return n, nil
 }
 
 // trespasses are the lines of the services' logs that say that one has asked

@@ -36,17 +36,23 @@ func TestAlwaysRunning(t *testing.T) {
 		}
 	}
 	h.another(t, always, pod)
-	if e := h.record(t, other); e.Event != events.Gone {
-		t.Errorf("the other project is %s", e.Event)
-	}
+	h.isGone(t, other)
 	h.call(t, http.MethodPost, "/v1/projects/"+always+"/stop?wait=gone", nil).want(t, http.StatusOK, http.StatusAccepted, http.StatusNoContent)
 	eventually(t, "it counts as stopped", func() bool {
 		return h.value(t, "SELECT wanted::text FROM berth.projects WHERE project_id = $1", always) == "false"
 	})
 	h.idle(t)
-	if e := h.record(t, always); e.Event != events.Gone {
-		t.Errorf("it was stopped and is %s", e.Event)
+	for _, id := range []string{always, other} {
+		if e := h.record(t, id); e.Event != events.Gone {
+			t.Errorf("%s was stopped and is %s", id, e.Event)
+		}
 	}
+}
+
+// isGone waits until a project's newest pod is gone.
+func (h *hub) isGone(t *testing.T, project string) {
+	t.Helper()
+	eventually(t, "the pod of "+project+" is gone", func() bool { return h.record(t, project).Event == events.Gone })
 }
 
 // TestGivenUp: a project that is to run always and never gets ready is given up, with the
@@ -58,6 +64,9 @@ func TestGivenUp(t *testing.T) {
 	id := h.newProject(t, license)
 	h.template(t, func(pod object) {
 		pod["spec"].(object)["serviceAccountName"] = "no-such-account"
+	})
+	eventually(t, "the creator has seen the template", func() bool {
+		return strings.Contains(h.call(t, http.MethodPost, "/v1/preview", object{"project_id": id}).Text, "no-such-account")
 	})
 	h.call(t, http.MethodPost, "/v1/projects/"+id+"/start?wait=ready", nil)
 	eventually(t, "it is given up", func() bool {
@@ -113,11 +122,16 @@ func TestHub(t *testing.T) {
 	ask("restart")
 	h.another(t, project, pod)
 	ask("stop")
-	h.reaches(t, events.ProjectPod(project), events.Gone)
+	h.isGone(t, project)
 	eventually(t, "the hub sees that it stopped", func() bool {
 		return h.value(t, "SELECT state->>'state' FROM projects WHERE project_id = $1", project) == "opened"
 	})
-	if r := h.call(t, http.MethodPost, "/v1/projects/"+stranger+"/start?wait=ready", nil); r.Status != http.StatusNotFound || !strings.Contains(r.Text, string(events.ProjectUnknown)) {
+	var r reply
+	eventually(t, "a start is answered", func() bool {
+		r = h.call(t, http.MethodPost, "/v1/projects/"+stranger+"/start?wait=ready", nil)
+		return r.Status != http.StatusServiceUnavailable
+	})
+	if r.Status != http.StatusNotFound || !strings.Contains(r.Text, string(events.ProjectUnknown)) {
 		t.Errorf("a project that the hub does not have: %d %s", r.Status, r.Text)
 	}
 	after := h.rows(t)
@@ -211,10 +225,10 @@ func TestDatabaseAway(t *testing.T) {
 // TestIdle: a project that nobody uses is warned and stopped; one that somebody uses goes on.
 func TestIdle(t *testing.T) {
 	t.Parallel()
-	h := newHub(t, nil, func(c *config.Config) { c.Projects.IdleWarning = 4 * time.Second })
+	h := newHub(t, nil, func(c *config.Config) { c.Projects.IdleWarning = 5 * time.Second })
 	idle, used := newID(), newID()
 	h.exec(t, `INSERT INTO projects (project_id, users, site_license, settings) VALUES ($1, '{}', '{}', '{"mintime": 1}'), ($2, '{}', '{}', '{"mintime": 1}')`, idle, used)
-	h.exec(t, `INSERT INTO server_settings (name, value) VALUES ('default_quotas', '{"idle_timeout": 8}')`)
+	h.exec(t, `INSERT INTO server_settings (name, value) VALUES ('default_quotas', '{"idle_timeout": 15}')`)
 	h.run(t, idle)
 	h.run(t, used)
 	stop := make(chan struct{})

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -17,20 +16,17 @@ import (
 	"time"
 
 	"berth/pkg/events/natsbus"
+	"berth/test/programs"
 )
 
 // build makes devstack and the services as their users have them. It comes before
 // the tests, which a compiler beside them would slow down.
-func build(dir string) (devstack string, err error) {
-	// Flags as in the Makefile, so that what is compiled for one is for the other.
-	command := exec.Command("go", "build", "-buildvcs=false", "-o", dir+"/", "berth/cmd/devstack")
+func build(ctx context.Context, dir string) (devstack string, err error) {
+	packages := []string{"berth/cmd/devstack"}
 	for _, service := range all() {
-		command.Args = append(command.Args, "berth/services/"+service)
+		packages = append(packages, "berth/services/"+service)
 	}
-	if text, err := command.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the programs: %w: %s", err, text)
-	}
-	return filepath.Join(dir, "devstack"), nil
+	return filepath.Join(dir, "devstack"), programs.Build(ctx, dir, packages...)
 }
 
 // process is a devstack that runs.

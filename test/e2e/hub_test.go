@@ -51,8 +51,10 @@ func newHubAt(t *testing.T, address string, prepare func(*pgxpool.Pool), change 
 		t.Fatal(err)
 	}
 	t.Cleanup(db.Close)
-	change = append(change, func(c *config.Config) { c.Projects.Image, c.Projects.Tag = project.Image, project.Tag })
-	h := &hub{parts: newParts(t, change...), db: db}
+	usual := func(c *config.Config) {
+		c.Projects.Image, c.Projects.Tag, c.CreateDeadline = project.Image, project.Tag, patience
+	}
+	h := &hub{parts: newParts(t, append([]func(*config.Config){usual}, change...)...), db: db}
 	h.database = address
 	if prepare != nil {
 		prepare(h.db)

@@ -16,7 +16,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/rs/zerolog"
 	corev1 "k8s.io/api/core/v1"
@@ -165,8 +164,8 @@ func (s *site) follow(t *testing.T, kind string, see func(watch.Event)) {
 func TestStorageInterleavings(t *testing.T) {
 	t.Parallel()
 	p := newParts(t)
-	p.settings.CreateDeadline = 30 * time.Second // The machine is busy with other tests, too.
-	p.logs = p.logs.Level(zerolog.ErrorLevel)    // Every fault is a warning or two.
+	p.settings.CreateDeadline = patience
+	p.logs = p.logs.Level(zerolog.ErrorLevel) // Every fault is a warning or two.
 	p.faults = newFaults(t, 6)
 	for _, name := range []string{"watcher", "licenser", "deleter", "deleter", "creator", "creator", "creator", "api"} {
 		p.replica(t, name)

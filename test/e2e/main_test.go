@@ -74,11 +74,11 @@ func (s suite) Run() int {
 		return fail(err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	if shared.devstack, err = build(dir); err != nil {
-		return fail(err)
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute) // The first time Kubernetes is built.
 	defer cancel()
+	if shared.devstack, err = build(ctx, dir); err != nil {
+		return fail(err)
+	}
 	log, err := os.Create(filepath.Join(dir, "services.log"))
 	if err != nil {
 		return fail(err)

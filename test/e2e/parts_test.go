@@ -49,6 +49,9 @@ type parts struct {
 // all are the services in the order in which devstack starts them.
 func all() []string { return []string{"watcher", "licenser", "deleter", "creator", "api"} }
 
+// patience is how long a create may take where a test keeps the machine busy, with others beside it.
+const patience = 30 * time.Second
+
 // newParts returns a Berth without services.
 func newParts(t *testing.T, change ...func(*config.Config)) *parts {
 	t.Helper()

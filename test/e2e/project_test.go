@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"berth/pkg/events"
+	"berth/pkg/events/eventstest"
 	"berth/pkg/service/config"
 )
 
@@ -103,6 +104,73 @@ func TestProject(t *testing.T) {
 	got := h.call(t, http.MethodGet, "/v1/projects/"+id, nil).want(t, http.StatusOK)
 	if got.text("pod.event") != "ready" || got.at("last_start.explanation") == nil {
 		t.Errorf("the project: %s", got.Text)
+	}
+}
+
+// TestStopIsTheLastWord: a start that nobody has come to is called off by whoever stops the project, however they ask, and
+// one that is asked for after that is carried out, though both are in the queue.
+func TestStopIsTheLastWord(t *testing.T) {
+	t.Parallel()
+	h := newHub(t, nil, func(c *config.Config) { c.CreateDeadline = time.Minute })
+	id := h.newProject(t)
+	path := "/v1/projects/" + id
+	h.services["creator"].stop(t)
+	start := func() chan reply {
+		answered := make(chan reply, 1)
+		queued := len(eventstest.Queued(t, h.nats, events.StageCreate))
+		go func() {
+			r, err := h.tryCall(t.Context(), http.MethodPost, path+"/start?wait=ready", nil)
+			if err != nil {
+				r.Text = err.Error()
+			}
+			answered <- r
+		}()
+		eventually(t, "the start is in the queue", func() bool { return len(eventstest.Queued(t, h.nats, events.StageCreate)) > queued })
+		return answered
+	}
+	first := start()
+	h.call(t, http.MethodPost, path+"/stop", nil).want(t, http.StatusNoContent)
+	second := start()
+	h.exec(t, `UPDATE projects SET action_request = '{"action":"stop"}' WHERE project_id = $1`, id)
+	eventually(t, "the hub's stop is taken", func() bool {
+		return h.value(t, "SELECT action_request::text FROM projects WHERE project_id = $1", id) == ""
+	})
+	third := start()
+	h.services["creator"] = h.replica(t, "creator")
+	for name, answered := range map[string]chan reply{"first": first, "second": second} {
+		if r := receive(t, "the answer to the "+name+" start", answered); r.Status < 400 || r.text("reason") != string(events.Deleted) {
+			t.Errorf("the %s start: %d %s, want DELETED", name, r.Status, r.Text)
+		}
+	}
+	made := receive(t, "the answer to the third start", third).want(t, http.StatusCreated)
+	var claims int
+	for _, e := range h.history(t, events.ProjectPod(id), events.Ready) {
+		if e.Event == events.Claimed {
+			claims++
+		}
+	}
+	if now := h.record(t, id); claims != 1 || made.text("generation") != now.Generation {
+		t.Errorf("%d pods were claimed, want that of the third start alone; it is %s", claims, made.text("generation"))
+	}
+	// A restart that is asked for before a stop, and taken after it, brings nothing up either.
+	resume := h.pause(t, events.StageRestart)
+	restarted := make(chan reply, 1)
+	go func() {
+		r, err := h.tryCall(t.Context(), http.MethodPost, path+"/restart?wait=ready", nil)
+		if err != nil {
+			r.Text = err.Error()
+		}
+		restarted <- r
+	}()
+	eventually(t, "the restart is in the queue", func() bool { return len(eventstest.Queued(t, h.nats, events.StageRestart)) == 1 })
+	h.call(t, http.MethodPost, path+"/stop?wait=gone", nil).want(t, http.StatusNoContent)
+	resume()
+	if r := receive(t, "the answer to the restart", restarted); r.Status < 400 || r.text("reason") != string(events.Deleted) {
+		t.Errorf("the restart: %d %s, want DELETED", r.Status, r.Text)
+	}
+	h.idle(t)
+	if now := h.record(t, id); now.Event != events.Gone || now.Restart != nil {
+		t.Errorf("after the stop the pod is %s", now.Event)
 	}
 }
 
@@ -343,6 +411,10 @@ func TestRunLimit(t *testing.T) {
 	seats := h.call(t, http.MethodGet, "/v1/licenses/"+license+"/seats", nil).want(t, http.StatusOK)
 	if !strings.Contains(seats.Text, one) || strings.Contains(seats.Text, two) {
 		t.Errorf("seats: %s", seats.Text)
+	}
+	attached := h.call(t, http.MethodGet, "/v1/licenses/"+license+"/attachments", nil).want(t, http.StatusOK)
+	if len(attached.at("attachments").([]any)) != 2 || attached.at("projects") != 2.0 || !strings.Contains(attached.Text, `"exhausted"`) {
+		t.Errorf("attachments: %s", attached.Text)
 	}
 	// A restart keeps the seat; a stop gives it back.
 	h.call(t, http.MethodPost, "/v1/projects/"+one+"/restart?wait=ready", nil).want(t, http.StatusCreated)

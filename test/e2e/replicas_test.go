@@ -37,8 +37,8 @@ func (s *site) at(url string) *site {
 // however far it lags.
 func TestReplicasAgree(t *testing.T) {
 	t.Parallel()
-	p, _ := whole(t, func(c *config.Config) { c.TimeoutCreate = 5 * time.Minute })
-	p.patient = false // Nothing is killed here.
+	// A machine on which nobody is answered in time is no disagreement.
+	p, _ := whole(t, func(c *config.Config) { c.TimeoutCreate, c.CreateDeadline = 5*time.Minute, patience })
 	first := p.at(p.URL)
 	p.replica(t, "api")
 	second := p.at(p.URL)
@@ -164,14 +164,14 @@ func (s *site) polls(t *testing.T) int {
 func TestLeaderDiesUnderLoad(t *testing.T) {
 	t.Parallel()
 	const creates, lease = 200, 5 * time.Second
-	// The rest of a slow machine's, and of the race detector's.
-	const most = lease + time.Second + 4*time.Second
-	p, services := whole(t, func(c *config.Config) { c.TimeoutCreate = 5 * time.Minute })
+	p, services := whole(t, func(c *config.Config) { c.TimeoutCreate, c.CreateDeadline = 5*time.Minute, patience })
 	p.replica(t, "watcher")
 	readySince := p.readyTimes(t)
 	var running sync.WaitGroup
 	var mu sync.Mutex
 	var waited []time.Duration
+	var killed bool
+	var usual time.Duration // The longest wait before the leader died.
 	places := make(chan struct{}, 25)
 	for n := range creates {
 		running.Go(func() {
@@ -180,6 +180,9 @@ func TestLeaderDiesUnderLoad(t *testing.T) {
 			user := fmt.Sprintf("user%d@leader.org", n)
 			pod := p.create(t, user, "notebook")
 			if n == creates/2 {
+				mu.Lock()
+				killed = true
+				mu.Unlock()
 				services["watcher"].kill(t)
 			}
 			if !p.ready(t, user, pod) {
@@ -188,14 +191,18 @@ func TestLeaderDiesUnderLoad(t *testing.T) {
 			took := time.Since(readySince(pod))
 			mu.Lock()
 			waited = append(waited, took)
+			if !killed {
+				usual = max(usual, took)
+			}
 			mu.Unlock()
 			p.remove(t, user, pod)
 			p.gone(t, user, pod)
 		})
 	}
 	running.Wait()
-	longest := slices.Max(waited)
-	t.Logf("the longest of %d waited %s after its pod was ready in Kubernetes", len(waited), longest)
+	// What a slow machine and the race detector add, they add before the death, too.
+	longest, most := slices.Max(waited), lease+time.Second+max(4*time.Second, 2*usual)
+	t.Logf("the longest of %d waited %s after its pod was ready in Kubernetes, %s before the leader's death", len(waited), longest, usual)
 	if longest > most || len(waited) != creates {
 		t.Errorf("%d of %d creates are known, the longest waited %s, want at most %s", len(waited), creates, longest, most)
 	}

@@ -37,21 +37,22 @@ func TestSeatsUnderFire(t *testing.T) {
 	if len(active) != limit || len(exhausted) != projects-limit {
 		t.Fatalf("%d active, %d exhausted; want %d and %d", len(active), len(exhausted), limit, projects-limit)
 	}
-	if n := h.seatsAgree(t, license); n != limit {
-		t.Errorf("%d seats", n)
-	}
+	h.seatsAre(t, license, limit)
 	// Ten stop; of the others ten get seats when they are started again.
 	h.each(t, active, "stop?wait=gone")
-	if n := h.seatsAgree(t, license); n != 0 {
-		t.Errorf("%d seats after all who had one stopped", n)
-	}
+	h.seatsAre(t, license, 0)
 	h.each(t, exhausted, "restart?wait=ready")
 	eventually(t, "ten of the others have seats", func() bool {
 		return len(h.withStatus(t, exhausted, license, "active")) == limit && len(h.withStatus(t, exhausted, license, "exhausted")) == projects-2*limit
 	})
-	if n := h.seatsAgree(t, license); n != limit {
-		t.Errorf("%d seats at the end", n)
-	}
+	h.seatsAre(t, license, limit)
+}
+
+// seatsAre waits until there are as many seats, and those of the log. The test's own view of the log may lag behind an
+// answer, and the keeper behind both.
+func (h *hub) seatsAre(t *testing.T, license string, want int) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("there are %d seats", want), func() bool { return h.seatsAgree(t, license) == want })
 }
 
 // startAll starts projects at the same moment and waits until all are ready. meanwhile is called when
@@ -61,7 +62,11 @@ func (h *hub) startAll(t *testing.T, ids []string, meanwhile func()) {
 	var group sync.WaitGroup
 	for _, id := range ids {
 		group.Go(func() {
-			if r, err := h.tryCall(t.Context(), http.MethodPost, "/v1/projects/"+id+"/start", nil); err != nil || r.Status >= 300 {
+			r, err := h.tryCall(t.Context(), http.MethodPost, "/v1/projects/"+id+"/start", nil)
+			for begun := time.Now(); r.Status == http.StatusServiceUnavailable && time.Since(begun) < limit; {
+				r, err = h.tryCall(t.Context(), http.MethodPost, "/v1/projects/"+id+"/start", nil) // As a hub does.
+			}
+			if err != nil || r.Status >= 300 {
 				t.Errorf("start %s: %d %s %v", id, r.Status, r.Text, err)
 			}
 		})
@@ -85,7 +90,9 @@ func (h *hub) each(t *testing.T, ids []string, what string) {
 		places <- struct{}{}
 		group.Go(func() {
 			defer func() { <-places }()
-			if r, err := h.tryCall(t.Context(), http.MethodPost, "/v1/projects/"+id+"/"+what, nil); err != nil || r.Status >= 300 {
+			r, err := h.tryCall(t.Context(), http.MethodPost, "/v1/projects/"+id+"/"+what, nil)
+			// On a busy machine the answer may be that it goes on; whoever asks looks what comes of it.
+			if err != nil || r.Status >= 300 && r.Status != http.StatusServiceUnavailable {
 				t.Errorf("%s %s: %d %s %v", what, id, r.Status, r.Text, err)
 			}
 		})

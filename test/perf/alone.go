@@ -26,7 +26,7 @@ type aloneTimes struct {
 // measureAlone takes pods through their lives one after the other, each time
 // first the floor's, then Berth's.
 func measureAlone(ctx context.Context, l lab, r *report) error {
-	return l.withSite(ctx, "", func(ctx context.Context, s *site) error {
+	return l.withSite(ctx, func(ctx context.Context, s *site) error {
 		floor, berth, err := s.sides(ctx, 1)
 		if err != nil {
 			return err

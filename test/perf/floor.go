@@ -59,7 +59,7 @@ func newFloor(ctx context.Context, clients, watching kubernetes.Interface, like 
 	_, err = clients.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{
 		ObjectMeta: metav1.ObjectMeta{Name: floorNamespace},
 	}, metav1.CreateOptions{})
-	if err != nil {
+	if err != nil && !apierrors.IsAlreadyExists(err) {
 		return nil, fmt.Errorf("make the floor's namespace: %w", err)
 	}
 	err = wait.PollUntilContextTimeout(ctx, 20*time.Millisecond, namespaceLimit, true, func(ctx context.Context) (bool, error) {

@@ -32,7 +32,7 @@ type side interface {
 
 // measurePods lets users, many at once, have a pod each, on both sides in turn.
 func measurePods(ctx context.Context, l lab, r *report) error {
-	return l.withSite(ctx, "", func(ctx context.Context, s *site) error {
+	return l.withSite(ctx, func(ctx context.Context, s *site) error {
 		floor, berth, err := s.sides(ctx, l.plan.Concurrency)
 		if err != nil {
 			return err

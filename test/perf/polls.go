@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -70,14 +68,10 @@ func measurePolls(ctx context.Context, l lab, r *report) error {
 	if err := enoughFiles(l.plan.Polls); err != nil {
 		return err
 	}
-	manifests := filepath.Join(l.plan.Dir, "manifests")
-	if err := os.Mkdir(manifests, 0o700); err != nil {
-		return fmt.Errorf("make a folder: %w", err)
-	}
-	if err := os.WriteFile(filepath.Join(manifests, "waiting.yaml"), []byte(waitingManifest()), 0o600); err != nil {
-		return fmt.Errorf("write the manifest: %w", err)
-	}
-	return l.withSite(ctx, manifests, func(ctx context.Context, s *site) error {
+	return l.withSite(ctx, func(ctx context.Context, s *site) error {
+		if err := s.serve("waiting.yaml", waitingManifest()); err != nil {
+			return err
+		}
 		client := newBerth(s.URL, s.ManifestsURL+"/waiting.yaml", s.clients, s.namespace, l.plan.Polls)
 		defer client.close()
 		crowd, err := gather(ctx, l, s, client)

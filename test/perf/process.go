@@ -13,16 +13,13 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"berth/test/programs"
 )
 
 // buildAPI builds the api as its users have it.
 func buildAPI(ctx context.Context, dir string) (path string, err error) {
-	path = filepath.Join(dir, "api")
-	text, err := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", path, "berth/services/api").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("build the api (in the folder of the source): %w: %s", err, text)
-	}
-	return path, nil
+	return filepath.Join(dir, "api"), programs.Build(ctx, dir, "berth/services/api")
 }
 
 // apiProcess is an api that runs in a process of its own.

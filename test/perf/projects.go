@@ -50,10 +50,10 @@ const (
 // measureProjects lets users, many at once, have a pod of a manifest each, and in turn with
 // that a project's.
 func measureProjects(ctx context.Context, l lab, r *report) error {
-	return l.withSite(ctx, "", func(ctx context.Context, s *site) error {
+	return l.withSite(ctx, func(ctx context.Context, s *site) error {
 		plain := newBerth(s.URL, s.ManifestsURL+"/notebook.yaml", s.clients, s.namespace, l.plan.Concurrency)
 		defer plain.close()
-		token, err := os.ReadFile(filepath.Join(l.plan.Dir, stack.AdminTokenFile))
+		token, err := os.ReadFile(filepath.Join(s.dir, stack.AdminTokenFile))
 		if err != nil {
 			return fmt.Errorf("read the administrator's token: %w", err)
 		}

@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"berth/cmd/devstack/stack"
+	"berth/cmd/devstack/stack/manifests"
 	"berth/pkg/kube/client"
 	"berth/pkg/service"
 	"berth/pkg/service/config"
@@ -80,6 +81,8 @@ type lab struct {
 	plan     plan
 	log      zerolog.Logger
 	progress io.Writer
+	// site is what all scenarios share that need one; nil starts one for each.
+	site *site
 }
 
 func (l lab) say(format string, args ...any) { fmt.Fprintf(l.progress, "perf: "+format+"\n", args...) }
@@ -121,17 +124,27 @@ type site struct {
 	watching  kubernetes.Interface
 	config    *rest.Config // For commands in pods.
 	namespace string       // Where Berth makes its pods.
+	dir       string       // Where the stack keeps everything.
+	manifests string       // The folder of the manifests that are served.
 }
 
-// withSite starts everything, lets f measure, and stops everything. Manifests is
-// a folder of manifests; empty means the samples.
-func (l lab) withSite(ctx context.Context, manifests string, f func(ctx context.Context, s *site) error) (err error) {
+// withSite starts everything, lets f measure, and stops everything, unless there is
+// a site that is shared.
+func (l lab) withSite(ctx context.Context, f func(ctx context.Context, s *site) error) (err error) {
+	if l.site != nil {
+		return f(ctx, l.site)
+	}
+	asked() // Before anybody uses client-go, which reads without a lock whom it tells.
+	served := filepath.Join(l.plan.Dir, "manifests")
+	if err := os.CopyFS(served, manifests.Files); err != nil {
+		return fmt.Errorf("write manifests: %w", err)
+	}
 	settings := config.Default()
 	// No comparison of the cluster with the log comes between the rounds, and no
 	// pod is given up while a scenario makes it wait.
 	settings.ResyncInterval, settings.TimeoutCreate, settings.TimeoutCreateMax = 24*time.Hour, time.Hour, time.Hour
 	running, err := stack.Start(ctx, stack.Options{
-		Listen: "127.0.0.1:0", Data: l.plan.Dir, Durable: l.plan.Durable, Config: settings, Manifests: manifests,
+		Listen: "127.0.0.1:0", Data: l.plan.Dir, Durable: l.plan.Durable, Config: settings, Manifests: served,
 		Replicas: l.plan.Replicas, Processes: l.plan.Processes, Log: l.log, Progress: l.progress,
 	})
 	if err != nil {
@@ -159,7 +172,18 @@ func (l lab) withSite(ctx context.Context, manifests string, f func(ctx context.
 	if err != nil {
 		return err
 	}
-	return f(ctx, &site{Stack: running, clients: clients, watching: watching, config: restConfig, namespace: settings.Namespace})
+	return f(ctx, &site{
+		Stack: running, clients: clients, watching: watching, config: restConfig, namespace: settings.Namespace,
+		dir: l.plan.Dir, manifests: served,
+	})
+}
+
+// serve adds a manifest to those that are served.
+func (s *site) serve(name, text string) error {
+	if err := os.WriteFile(filepath.Join(s.manifests, name), []byte(text), 0o600); err != nil {
+		return fmt.Errorf("write manifest: %w", err)
+	}
+	return nil
 }
 
 // sides are the two ways to a pod on a site, with as many lives at once.

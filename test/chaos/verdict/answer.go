@@ -45,6 +45,12 @@ func (c *trial) answers() {
 			limit = c.Limits.WatchCreate
 		case WatchDelete:
 			limit = c.Limits.WatchDelete
+		case HubStart, HubStop, HubRestart:
+			limit = c.Limits.Hub
+		case StartProject, RestartProject:
+			if x.Ready { // The pod before has to go first.
+				limit = c.Limits.WatchCreate + c.Limits.WatchDelete
+			}
 		}
 		if took := x.Ended.Sub(x.Begun); x.Left || took > limit {
 			c.breach(NobodyWaits, x.Pod, x.Begun, "%s of %s at %s took %s, more than %s",
@@ -61,6 +67,8 @@ func (c *trial) answers() {
 			c.deleted(x)
 		case WatchDelete:
 			c.watchedDelete(x)
+		case StartProject, RestartProject:
+			c.started(x)
 		}
 	}
 }

@@ -8,7 +8,8 @@ import (
 )
 
 // causes: a pod that was made goes because its user asked, or its create failed.
-// Nobody deletes pods in Kubernetes in a run, so that the log may not say so.
+// Nobody deletes pods in Kubernetes in a run, so that the log may not say so. That of a
+// project goes for more reasons: see [trial.projectCause].
 func (c *trial) causes() {
 	for _, generation := range slices.Sorted(maps.Keys(c.lives)) {
 		l := c.lives[generation]
@@ -17,7 +18,11 @@ func (c *trial) causes() {
 			continue // It did not go, or there was nothing: a claim that was taken back.
 		}
 		deleting := l.entries[at]
-		if at > 0 && l.entries[at-1].Record.Event == events.Failed || c.wasAsked(l, deleting) {
+		_, project := events.ProjectOf(l.user)
+		switch {
+		case at > 0 && l.entries[at-1].Record.Event == events.Failed:
+			continue
+		case project && c.projectCause(l, at), !project && c.wasAsked(l, deleting):
 			continue
 		}
 		c.breach(GoneIsGone, l.pod, deleting.At, "%s (%s) was deleted, and nobody asked for it; reason in the log: %q",

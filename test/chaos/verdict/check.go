@@ -22,6 +22,9 @@ const (
 	ReasonsNamed = 6
 	QuietSteady  = 7
 	Progress     = 9
+	TrueBooks    = 10
+	LastWish     = 11
+	LicensesHold = 12
 )
 
 // Statement says what the statement with that number promises.
@@ -43,6 +46,12 @@ func Statement(number int) string {
 		return "steady state costs the API server nothing but leases"
 	case Progress:
 		return "whatever is killed, another carries on"
+	case TrueBooks:
+		return "the database says of seats, use and states what the log says, and no license has more holders than its limit"
+	case LastWish:
+		return "the last wish about a project holds, and a start that was answered is in the log"
+	case LicensesHold:
+		return "a license that was changed is in the pod of every project that runs with it"
 	}
 	return ""
 }
@@ -59,6 +68,7 @@ func Check(e Evidence) []Breach {
 	c.reasons()
 	c.quiet()
 	c.progress()
+	c.projects()
 	slices.SortStableFunc(c.breaches, func(a, b Breach) int { return cmp.Compare(a.Statement, b.Statement) })
 	return c.breaches
 }
@@ -312,6 +322,11 @@ func (c *trial) quiet() {
 
 // progress: once nothing is broken any more, everything comes to its end.
 func (c *trial) progress() {
+	for _, what := range c.Moves {
+		if what != "" {
+			c.breach(Progress, "", time.Time{}, "the projects did not come to rest: %s", what)
+		}
+	}
 	if !c.Settled {
 		c.breach(Progress, "", time.Time{}, "things still moved %s after the last fault", c.Settling.Round(time.Second))
 	} else if c.Settling > c.Limits.Settling {

@@ -30,10 +30,15 @@ type scene struct {
 // log appends to the log what a fact makes of the newest record of the pod.
 func (s *scene) log(at float64, trace string, facts ...events.Fact) string {
 	s.t.Helper()
+	return s.logOf(pod, at, trace, facts...)
+}
+
+func (s *scene) logOf(name string, at float64, trace string, facts ...events.Fact) string {
+	s.t.Helper()
 	for _, fact := range facts {
 		var before events.Record
 		for _, e := range s.Log {
-			if e.Record != nil && e.Record.Pod == pod {
+			if e.Record != nil && e.Record.Pod == name {
 				before = *e.Record
 			}
 		}

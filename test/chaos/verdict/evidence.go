@@ -24,6 +24,10 @@ type Evidence struct {
 	Exchanges []Exchange
 	// Faults is what was done to the system.
 	Faults []Fault
+	// Holders are changes of how many pods have a seat of a limited license.
+	Holders []Holders
+	// Books are looks at all that is said of projects, at moments at which nothing moved.
+	Books []Books
 	// Left is what there was at the end, when everything should be gone.
 	Left Left
 	// Quiet is what was asked of the API server while nothing happened; nil if
@@ -33,7 +37,9 @@ type Evidence struct {
 	// more; Settled says whether that ever was.
 	Settling time.Duration
 	Settled  bool
-	Limits   Limits
+	// Moves says, for each time that the books were to be looked at, what moved all the time that this may take; empty for nothing.
+	Moves  []string
+	Limits Limits
 }
 
 // Limits are how long things may take, and when a create fails early.
@@ -49,6 +55,8 @@ type Limits struct {
 	Stale time.Duration
 	// Settling bounds the time until nothing moves any more after the last fault.
 	Settling time.Duration
+	// Hub bounds the time until a request in a project's row is taken.
+	Hub time.Duration
 	// PullBackOffs is the how-manieth back-off of an image pull fails a create.
 	PullBackOffs int
 }
@@ -97,6 +105,27 @@ const (
 	GetPods     = "get_pods"
 	Delete      = "delete_pod"
 	WatchDelete = "watch_delete_pod"
+
+	StartProject   = "start project"
+	StopProject    = "stop project"
+	RestartProject = "restart project"
+	UseProject     = "activity of project"
+	PutLicense     = "put license"
+	AttachLicense  = "attach license"
+	DetachLicense  = "detach license"
+)
+
+// What a hub writes into the database, and what it does to the cluster. The status of what was done is 200; a request to
+// start or to stop has been taken by then.
+const (
+	HubStart   = "hub starts project"
+	HubStop    = "hub stops project"
+	HubRestart = "hub restarts project"
+	HubLicense = "hub edits license"
+	HubAttach  = "hub attaches license"
+	HubDetach  = "hub detaches license"
+	// KillProject is the death of a project's pod: its node says that it has failed.
+	KillProject = "node fails project"
 )
 
 // Exchange is a request and what came of it.
@@ -115,12 +144,18 @@ type Exchange struct {
 	Left bool `json:"left,omitempty"`
 	// Status is 0 where the connection was lost.
 	Status int `json:"status"`
-	// Yes is ready, requested or deleted.
+	// Yes is ready, requested or deleted; it is of silos' requests alone.
 	Yes     bool   `json:"yes,omitempty"`
 	Code    string `json:"code,omitempty"`
 	Message string `json:"message,omitempty"`
 	// Pods is what get_pods listed.
 	Pods []Listed `json:"pods,omitempty"`
+	// Generation is that of the pod that a start of a project has led to.
+	Generation string `json:"generation,omitempty"`
+	// Ready means that the start was to be answered when the pod is ready.
+	Ready bool `json:"ready,omitempty"`
+	// License is the one that it is about.
+	License string `json:"license,omitempty"`
 }
 
 // Listed is a pod in an answer of get_pods.

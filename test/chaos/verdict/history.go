@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"berth/pkg/events"
 )
 
 // line is a moment of a history.
@@ -57,10 +59,11 @@ func History(e Evidence, b Breach) string {
 	delete(traces, "")
 	for _, x := range e.Exchanges {
 		listed := slices.ContainsFunc(x.Pods, func(l Listed) bool { return l.Pod == b.Pod })
-		if x.Pod != b.Pod && !traces[x.Trace] && !listed {
+		changes := x.License != "" && events.IsProjectPod(b.Pod)
+		if x.Pod != b.Pod && !traces[x.Trace] && !listed && !changes {
 			continue
 		}
-		add(x.Begun, "ask   %s of %s at %s %s", x.Endpoint, x.User, x.Replica, x.Manifest)
+		add(x.Begun, "ask   %s of %s at %s %s%s", x.Endpoint, x.User, x.Replica, x.Manifest, x.License)
 		add(x.Ended, "told  %s of %s at %s, asked at %s: %s", x.Endpoint, x.User, x.Replica, clock(x.Begun), answer(x))
 	}
 	for _, f := range e.Faults {
@@ -91,8 +94,15 @@ func answer(x Exchange) string {
 		return fmt.Sprintf("%d %s", x.Status, x.Pod)
 	case x.Endpoint == GetPods:
 		return fmt.Sprintf("%d %d pods", x.Status, len(x.Pods))
+	case !x.asks():
+		return fmt.Sprintf("%d %s", x.Status, x.Generation)
 	}
 	return fmt.Sprintf("%d %t", x.Status, x.Yes)
+}
+
+// asks says whether the answer is yes or no.
+func (x Exchange) asks() bool {
+	return x.Endpoint == WatchCreate || x.Endpoint == Delete || x.Endpoint == WatchDelete
 }
 
 // near is the time of the lives of a breach's name that are near it: the one in
@@ -142,7 +152,7 @@ func Answer(x Exchange) string {
 		return "lost"
 	case x.Code != "":
 		return fmt.Sprintf("%d %s", x.Status, x.Code)
-	case x.Endpoint == Create || x.Endpoint == GetPods:
+	case !x.asks():
 		return strconv.Itoa(x.Status)
 	}
 	return fmt.Sprintf("%d %t", x.Status, x.Yes)

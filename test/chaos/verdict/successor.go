@@ -38,7 +38,11 @@ func facts(before, after events.Record) []events.Fact {
 	all := []events.Fact{
 		{Kind: events.FactClaim, Record: first, At: after.ClaimedAt},
 		{Kind: events.FactAdopt, Record: first, At: after.LaunchedAt, Observed: after.Observed},
-		{Kind: events.FactLicense, Generation: g, Licenses: after.Licenses},
+		{
+			Kind: events.FactLicense, Generation: g, Licenses: after.Licenses, Licensing: after.Licensing, Container: after.Container, Image: after.Image,
+		},
+		{Kind: events.FactRelicense, Generation: g, Licenses: after.Licenses},
+		{Kind: events.FactIdle, Generation: g, IdleStopAt: after.IdleStopAt},
 		{Kind: events.FactLaunch, Generation: g, At: after.LaunchingAt, Storage: after.Storage, TokenKeys: after.TokenKeys},
 		{Kind: events.FactWait, Generation: g, Reason: after.Reason, Message: after.Message},
 		{
@@ -46,7 +50,8 @@ func facts(before, after events.Record) []events.Fact {
 			Objects: after.Objects, HTTP: after.HTTP, SSHPort: after.SSHPort, SSHUser: after.SSHUser,
 		},
 		{Kind: events.FactFail, Generation: g, Reason: after.Reason, Message: after.Message},
-		{Kind: events.FactDelete, Generation: g, At: after.DeletingAt, Reason: after.Reason, Message: after.Message},
+		{Kind: events.FactDelete, Generation: g, At: after.DeletingAt, Reason: after.Reason, Message: after.Message, Restart: after.Restart},
+		{Kind: events.FactDelete, Generation: g, At: after.DeletingAt, Stop: true},
 		{Kind: events.FactGone, Generation: g},
 	}
 	if after.TokensAt != before.TokensAt {
