@@ -8,11 +8,9 @@ package client
 
 import (
 	"cmp"
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -30,12 +28,14 @@ type Options struct {
 	TLS *tls.Config
 	// UserAgent is what the client calls itself.
 	UserAgent string
-	// Attempts is how often a request is made at the most; 0 means 5, 1 never
-	// repeats one.
+	// Attempts is how often a request is made at the most that the service is too busy
+	// for, or that it does not answer; 0 means 5, 1 never repeats any.
 	Attempts int
-	// FailFast means that a request that cannot reach the service, because nobody
-	// listens there, is not made again.
-	FailFast bool
+	// Patience is for how long a request is made again that does not reach the service,
+	// because nobody listens there yet or any more: these attempts do not count. 0 means
+	// 5 s; less than 0 gives up at once. What waiting does not mend, as a host that does not
+	// exist or a certificate that nobody vouches for, fails at once in any case.
+	Patience time.Duration
 	// OnRetry, if set, is called before the client waits to repeat a request, or to
 	// connect a stream again.
 	OnRetry func(err error, wait time.Duration)
@@ -53,9 +53,7 @@ type Client struct {
 
 const (
 	defaultAttempts = 5
-	// The bounds of a wait before a request is repeated, whatever the service asks for.
-	minWait = 200 * time.Millisecond
-	maxWait = 30 * time.Second
+	defaultPatience = 5 * time.Second
 	// maxAnswer is the size of an answer, in bytes, at the most.
 	maxAnswer = 64 << 20
 	// maxToken is the size of a file with a token, in bytes, at the most.
@@ -74,6 +72,7 @@ func New(base string, opts Options) (*Client, error) {
 		return nil, errors.New("the URL of the service has a query or fragment: leave it out")
 	}
 	opts.Attempts = cmp.Or(opts.Attempts, defaultAttempts)
+	opts.Patience = cmp.Or(opts.Patience, defaultPatience)
 	opts.UserAgent = cmp.Or(opts.UserAgent, "berth-client")
 	transport := opts.RoundTripper
 	if transport == nil {
@@ -117,28 +116,5 @@ func TokenFile(path string) func() (string, error) {
 			return "", fmt.Errorf("read token: %s must hold one token, of at most %d bytes, and nothing else", path, maxToken)
 		}
 		return token, nil
-	}
-}
-
-// wait sleeps before something is tried again; it returns false when ctx ends
-// before. attempt counts from 1, asked is what the service asks for, 0 for nothing.
-func (c *Client) wait(ctx context.Context, err error, attempt int, asked time.Duration) bool {
-	pause := asked
-	if pause == 0 {
-		pause = minWait << min(attempt-1, 8)
-	}
-	pause = min(max(pause, minWait), maxWait)
-	// Those who were sent away together shall not come back together.
-	pause += rand.N(pause/4 + 1) //nolint:gosec // Not a secret.
-	if c.opts.OnRetry != nil {
-		c.opts.OnRetry(err, pause)
-	}
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
 	}
 }

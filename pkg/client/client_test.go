@@ -298,7 +298,7 @@ func TestKindsOfErrors(t *testing.T) {
 		"no such pod":          {[]answer{says(404, nil, missing)}, true, false},
 		"no such resource":     {[]answer{says(404, nil, elsewhere)}, false, false},
 		"another's 404":        {[]answer{says(404, html, "")}, false, false},
-		"nobody there":         {[]answer{fails(refused), fails(refused)}, false, false},
+		"nobody there":         {[]answer{fails(refused)}, false, false},
 		"busy":                 {[]answer{says(503, nil, busy), says(503, nil, busy)}, false, false},
 		"a proxy in between":   {[]answer{says(502, html, ""), says(504, html, "")}, false, true},
 		"lost":                 {[]answer{fails(lost), fails(lost)}, false, true},
@@ -310,7 +310,7 @@ func TestKindsOfErrors(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				n := 0
-				c := newClient(t, func(*http.Request) (*http.Response, error) { n++; return tt.answers[n-1]() }, func(o *client.Options) { o.Attempts = 2 })
+				c := newClient(t, func(*http.Request) (*http.Response, error) { n++; return tt.answers[n-1]() }, func(o *client.Options) { o.Attempts, o.Patience = 2, -1 })
 				err := create(t.Context(), c)
 				if n != len(tt.answers) || client.NotFound(err) != tt.notFound || client.Uncertain(err) != tt.uncertain {
 					t.Errorf("%d attempts, %v: not found %v, uncertain %v", n, err, client.NotFound(err), client.Uncertain(err))

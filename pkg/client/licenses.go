@@ -33,6 +33,8 @@ type SiteLicense struct {
 	LastUsed  *time.Time `json:"last_used,omitempty"`
 	SeatsUsed int        `json:"seats_used"`
 	Revision  string     `json:"revision,omitempty"`
+	// Warnings are what was noticed when it was saved, and is no reason to refuse it.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Save says how a license is saved.
@@ -72,6 +74,15 @@ type Usage struct {
 	Stop       *time.Time `json:"stop,omitempty"`
 }
 
+// Attached is a project, or a user, that has a license; one of the two is set. Status and Reason are what became of it at
+// the project's last start, empty before the first.
+type Attached struct {
+	Project string `json:"project_id,omitempty"`
+	User    string `json:"user_id,omitempty"`
+	Status  string `json:"status,omitempty"`
+	Reason  string `json:"reason,omitempty"`
+}
+
 // Preview asks which pod would be made. Just one of Project and User is set.
 type Preview struct {
 	Project string `json:"project_id,omitempty"`
@@ -103,7 +114,7 @@ type Previewed struct {
 	Explanation json.RawMessage `json:"explanation,omitempty"`
 	// Fault says why there is no pod.
 	Fault *Refusal `json:"fault,omitempty"`
-	// Verdict is the API server's, nil where it was not asked.
+	// Verdict is the API server's, nil where it was not asked; what is no Pod is refused all the same.
 	Verdict *Verdict `json:"verdict,omitempty"`
 }
 
@@ -115,7 +126,9 @@ type Refusal struct {
 
 // Verdict is what the API server says to a pod that it is asked to make for a trial.
 type Verdict struct {
-	Accepted bool     `json:"accepted"`
+	Accepted bool `json:"accepted"`
+	// Invalid says that a refusal is of the pod itself, whatever else the namespace has.
+	Invalid  bool     `json:"invalid,omitempty"`
 	Reason   string   `json:"reason,omitempty"`
 	Message  string   `json:"message,omitempty"`
 	Warnings []string `json:"warnings,omitempty"`
@@ -184,9 +197,11 @@ type Replay struct {
 	DryRun bool `json:"dry_run,omitempty"`
 }
 
-// ReplayPart is a part of the answer. Looked counts the starts that were run again.
+// ReplayPart is a part of the answer. Looked counts the starts that were run again, Concerned those of them
+// whose project has the license that is changed; it is nil where none is.
 type ReplayPart struct {
 	Looked    int        `json:"looked"`
+	Concerned *int       `json:"concerned,omitempty"`
 	Different []Replayed `json:"different"`
 	Next      string     `json:"next,omitempty"`
 }
@@ -197,10 +212,12 @@ type Replayed struct {
 	User      string    `json:"user_id,omitempty"`
 	Pod       string    `json:"pod_name"`
 	StartedAt time.Time `json:"started_at"`
-	// Diff leads from the pod as it would be made today to the changed one.
-	Diff    json.RawMessage `json:"diff,omitempty"`
-	Fault   *Refusal        `json:"fault,omitempty"`
-	Verdict *Verdict        `json:"verdict,omitempty"`
+	// Diff leads from the pod as it would be made today to the changed one: [ExplainedStep]s, without values that may be secret.
+	Diff json.RawMessage `json:"diff,omitempty"`
+	// Fault or Verdict says that it would fail. Today is why it fails today, nil where it does not.
+	Fault   *Refusal `json:"fault,omitempty"`
+	Today   *Refusal `json:"today,omitempty"`
+	Verdict *Verdict `json:"verdict,omitempty"`
 }
 
 // Licenses returns all licenses of the site, by id, page after page. An error ends it.
@@ -267,6 +284,34 @@ func (c *Client) Usage(ctx context.Context, id string, since time.Time) iter.Seq
 		err := c.ask(ctx, request{path: []string{"licenses", id, "usage"}, query: query}, &page)
 		return page.Usage, page.Next, err
 	})
+}
+
+// Attachments returns what a license is attached to, projects by id and then users, page after page; also of one that was
+// deleted. An error ends it.
+func (c *Client) Attachments(ctx context.Context, id string) iter.Seq2[Attached, error] {
+	return pages(func(after string) ([]Attached, string, error) {
+		page, err := c.attached(ctx, id, pageAfter(after))
+		return page.Attached, page.Next, err
+	})
+}
+
+// CountAttachments returns how many projects and users have a license.
+func (c *Client) CountAttachments(ctx context.Context, id string) (projects, users int, err error) {
+	page, err := c.attached(ctx, id, url.Values{"limit": {"1"}})
+	return page.Projects, page.Users, err
+}
+
+// attachedPage is a page of what has a license; the numbers are on the first one.
+type attachedPage struct {
+	Attached []Attached `json:"attachments"`
+	Projects int        `json:"projects"`
+	Users    int        `json:"users"`
+	Next     string     `json:"next"`
+}
+
+func (c *Client) attached(ctx context.Context, id string, query url.Values) (page attachedPage, err error) {
+	err = c.ask(ctx, request{path: []string{"licenses", id, "attachments"}, query: query}, &page)
+	return page, err
 }
 
 // AttachProject has a project use a license.

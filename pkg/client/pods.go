@@ -1,15 +1,10 @@
 package client
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"iter"
-	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -245,126 +240,3 @@ func (c *Client) Timeline(ctx context.Context, user, name, generation string) (T
 }
 
 func ofUser(user string) url.Values { return url.Values{"user_id": {user}} }
-
-// request is one request, which may be made several times.
-type request struct {
-	method string // GET where empty.
-	path   []string
-	query  url.Values
-	body   any
-	key    string
-	// match makes a save conditional: an If-Match header, "*" an If-None-Match one.
-	match string
-	// waits says that only the context ends it: the service waits for something.
-	waits bool
-}
-
-// slow is how long an answer may take that does not wait for anything. A create is
-// answered when the pod is launched, or at the deadline of the site.
-const slow = 90 * time.Second
-
-var errSlow = errors.New("the service takes too long")
-
-// repeatedError is the error of a request that an earlier attempt may have carried out.
-type repeatedError struct{ err error }
-
-func (e *repeatedError) Error() string { return e.err.Error() }
-func (e *repeatedError) Unwrap() error { return e.err }
-
-// ask makes a request and reads the answer, nil for none. It repeats the request
-// while the service is busy or away; every request here may be.
-func (c *Client) ask(ctx context.Context, r request, answer any) error {
-	uncertain := false // An attempt had no answer: it may have been carried out.
-	for attempt := 1; ; attempt++ {
-		again, pause, err := c.once(ctx, r, answer)
-		if err == nil {
-			return nil
-		}
-		if !again || attempt >= c.opts.Attempts || ctx.Err() != nil || !c.wait(ctx, err, attempt, pause) {
-			if uncertain {
-				return &repeatedError{err}
-			}
-			return err
-		}
-		uncertain = uncertain || lost(err)
-	}
-}
-
-// once makes a request once. again says that it may be made again, after a pause.
-func (c *Client) once(ctx context.Context, r request, answer any) (again bool, pause time.Duration, err error) {
-	if !r.waits {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, slow, errSlow)
-		defer cancel()
-	}
-	response, err := c.send(ctx, r, nil)
-	if err != nil {
-		return !errors.Is(err, ErrNotSent) && (!c.opts.FailFast || !Unsent(err)), 0, err
-	}
-	defer response.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
-	switch {
-	case err != nil:
-		return true, 0, noAnswer(err)
-	case response.StatusCode >= http.StatusMultipleChoices:
-		p := problemOf(response, data)
-		return p.passing(), p.RetryAfter, p
-	case answer == nil || response.StatusCode == http.StatusNoContent:
-		return false, 0, nil
-	}
-	if err := json.Unmarshal(data, answer); err != nil {
-		return false, 0, foreign(err)
-	}
-	return false, 0, nil
-}
-
-// send sends a request. The caller closes the body.
-func (c *Client) send(ctx context.Context, r request, header http.Header) (*http.Response, error) {
-	var body io.Reader
-	if r.body != nil {
-		text, err := json.Marshal(r.body)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
-		}
-		body = bytes.NewReader(text)
-	}
-	target := c.base.JoinPath("v1")
-	for _, part := range r.path {
-		target = target.JoinPath(url.PathEscape(part))
-	}
-	target.RawQuery = r.query.Encode()
-	req, err := http.NewRequestWithContext(ctx, r.method, target.String(), body)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
-	}
-	maps.Copy(req.Header, header)
-	req.Header.Set("User-Agent", c.opts.UserAgent)
-	if req.Header.Get("Accept") == "" {
-		req.Header.Set("Accept", "application/json, application/problem+json")
-	}
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	switch r.match {
-	case "":
-	case "*":
-		req.Header.Set("If-None-Match", r.match)
-	default:
-		req.Header.Set("If-Match", strconv.Quote(r.match))
-	}
-	if r.key != "" {
-		req.Header.Set("Idempotency-Key", r.key)
-	}
-	if c.opts.Token != nil {
-		token, err := c.opts.Token()
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
-		}
-		req.Header.Set("Authorization", "Bearer "+token)
-	}
-	response, err := c.http.Do(req)
-	if err != nil {
-		return nil, noAnswer(err)
-	}
-	return response, nil
-}

@@ -2,6 +2,7 @@ package client
 
 import (
 	"cmp"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -118,8 +119,36 @@ var (
 
 // Unsent says that an error means that the request has not reached the service.
 func Unsent(err error) bool {
-	var op *net.OpError
-	return errors.Is(err, ErrNotSent) || errors.As(err, &op) && op.Op == "dial"
+	if errors.Is(err, ErrNotSent) || stranger(err) {
+		return true
+	}
+	op, ok := errors.AsType[*net.OpError](err)
+	// That of a proxy is the operation on the way to it.
+	return ok && (op.Op == "dial" || op.Op == "proxyconnect")
+}
+
+// misdirected says that an error is that of a wrong URL, or of certificates: the same
+// request will fail in the same way.
+func misdirected(err error) bool {
+	if host, ok := errors.AsType[*net.DNSError](err); ok {
+		return host.IsNotFound
+	}
+	if _, ok := errors.AsType[*net.AddrError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+		return true
+	}
+	op, ok := errors.AsType[*net.OpError](err)
+	// A TLS alert: the other side does not want this one.
+	return stranger(err) || ok && op.Op == "remote error"
+}
+
+// stranger says that who listens does not speak TLS, or has no certificate that this side
+// trusts: it has not been told anything.
+func stranger(err error) bool {
+	_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
+	return untrusted || errors.Is(err, http.ErrSchemeMismatch)
 }
 
 // noAnswer is the error of a request without an answer, without its URL.

@@ -62,6 +62,21 @@ func TestAdministration(t *testing.T) {
 			_, err := c.SaveLicense(ctx, client.SiteLicense{ID: "l"}, client.Save{Revision: "*"})
 			return err
 		}, `PUT /v1/licenses/l  * {"id":"l","seats_used":0}`},
+		"attachments": {200, `{"attachments":[{"user_id":"a"}],"projects":3}`, func(ctx context.Context, c *client.Client) error {
+			for a, err := range c.Attachments(ctx, "l") {
+				if err != nil || a.User != "a" {
+					t.Errorf("%+v, %v", a, err)
+				}
+			}
+			return nil
+		}, `GET /v1/licenses/l/attachments?limit=500   `},
+		"count attachments": {200, `{"attachments":[{"user_id":"a"}],"projects":3,"users":1}`, func(ctx context.Context, c *client.Client) error {
+			projects, users, err := c.CountAttachments(ctx, "l")
+			if projects != 3 || users != 1 {
+				t.Errorf("%d projects and %d users", projects, users)
+			}
+			return err
+		}, `GET /v1/licenses/l/attachments?limit=1   `},
 		"usage": {200, `{"usage":[{"pod_name":"a"}]}`, func(ctx context.Context, c *client.Client) error {
 			for u, err := range c.Usage(ctx, "l", since) {
 				if err != nil || u.Pod != "a" {

@@ -67,7 +67,7 @@ const (
 // connected again, to whichever replica, and goes on where it was, however long that takes;
 // Options.OnRetry is told. The last pair has an error: the cause of ctx, or a [*Problem]
 // that does not go away by itself, as for a pod that does not exist. Before the first
-// stream, an answer that is not Berth's, as that of a wrong URL, ends it, too.
+// stream, a wrong URL, or an answer that is not Berth's, ends it, too.
 func (c *Client) Events(ctx context.Context, s Stream) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		// Who stops to listen ends the request.
@@ -98,7 +98,7 @@ func (c *Client) Events(ctx context.Context, s Stream) iter.Seq2[Event, error] {
 			if attempt > 1 {
 				pause = max(pause, minWait<<min(attempt, 8))
 			}
-			if !c.wait(ctx, err, attempt, pause) {
+			if !c.wait(ctx, err, pause) {
 				yield(Event{}, context.Cause(ctx))
 				return
 			}
@@ -111,11 +111,11 @@ func (f *follower) final(err error) bool {
 	if p, ok := errors.AsType[*Problem](err); ok {
 		if p.Reason == "" {
 			// Once there was a stream, it is something in front of the service that is changed.
-			return p.Status == http.StatusNotFound && !f.connected
+			return !f.connected && !p.Busy() && p.Status < http.StatusInternalServerError
 		}
 		return !p.Busy() && p.Status < http.StatusInternalServerError
 	}
-	return errors.Is(err, ErrNotSent) || errors.Is(err, ErrForeign) && !f.connected
+	return errors.Is(err, ErrNotSent) || !f.connected && (errors.Is(err, ErrForeign) || misdirected(err))
 }
 
 // follower reads one stream after the other.
