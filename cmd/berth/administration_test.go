@@ -2,9 +2,11 @@ package main
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
+	"time"
 
 	"berth/pkg/events"
 )
@@ -144,8 +146,17 @@ func (f *fakeAPI) putLicense(w http.ResponseWriter, r *http.Request) {
 	}
 	f.place++
 	l["revision"], l["seats_used"] = "r"+strconv.Itoa(f.place), 1
+	if text, ok := l["activates"].(string); ok { // A database keeps microseconds.
+		if at, err := time.Parse(time.RFC3339Nano, text); err == nil {
+			l["activates"] = at.Truncate(time.Microsecond)
+		}
+	}
 	if r.URL.Query().Get("dry_run") == "" {
 		f.licenses[r.PathValue("id")] = l
+	}
+	if l["title"] == "Courses" {
+		l = maps.Clone(l)
+		l["warnings"] = []string{"as things are, no pod with it would be started"}
 	}
 	f.answer(w, l)
 }
@@ -159,13 +170,21 @@ func (f *fakeAPI) deleteLicense(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// uses answers for seats and usage.
+// uses answers for seats, usage and attachments.
 func (f *fakeAPI) uses(w http.ResponseWriter, r *http.Request) {
+	if id := r.PathValue("id"); id[0] == '0' || id[0] == 'b' { // Nobody has ever used it, or has it.
+		f.answer(w, map[string]any{"attachments": []any{}, "projects": 0, "users": 0, "total": 0, "seats": []any{}, "usage": []any{}})
+		return
+	}
 	use := map[string]any{
 		"license_id": r.PathValue("id"), "user_id": "project:p", "project_id": "11111111-1111-4111-8111-111111111111", "pod_name": "project-1",
 		"generation": "1-1", "since": "2026-01-02T03:04:05Z", "start": "2026-01-02T03:04:05Z",
 	}
-	f.answer(w, map[string]any{"run_limit": 2, "total": 1, "seats": []any{use}, "usage": []any{use}})
+	has := []any{
+		map[string]any{"project_id": "11111111-1111-4111-8111-111111111111", "status": "exhausted", "reason": "exhausted"},
+		map[string]any{"user_id": "alice@example.org"},
+	}
+	f.answer(w, map[string]any{"attachments": has, "projects": 1, "users": 1, "run_limit": 2, "total": 1, "seats": []any{use}, "usage": []any{use}})
 }
 
 func (f *fakeAPI) preview(w http.ResponseWriter, r *http.Request) {
@@ -186,7 +205,7 @@ func (f *fakeAPI) preview(w http.ResponseWriter, r *http.Request) {
 	if q["change"] != nil {
 		p["verdict"] = map[string]any{"accepted": false, "reason": "Forbidden", "message": "no such service account"}
 	}
-	if licenses, given := q["licenses"].([]any); given && len(licenses) == 0 {
+	if licenses, given := q["licenses"].([]any); given && len(licenses) == 0 && q["no_dry_run"] == nil { // A doctor asks without.
 		p = map[string]any{"licenses": []any{}, "fault": map[string]any{"reason": "TEMPLATE_INVALID", "message": "there is no template"}}
 	}
 	f.answer(w, p)
@@ -202,12 +221,20 @@ func (f *fakeAPI) replay(w http.ResponseWriter, r *http.Request) {
 		"project_id": "11111111-1111-4111-8111-111111111111", "pod_name": "project-1", "started_at": "2026-01-02T03:04:05Z",
 		"diff": []any{map[string]any{"op": "add", "path": "/metadata/labels/course", "value": "physics"}},
 	}
+	concerned := 2
+	if change, _ := q["change"].(map[string]any); change["title"] == "refused" {
+		concerned = 0
+	}
 	if q["after"] == nil {
-		f.answer(w, map[string]any{"looked": 50, "different": []any{one}, "next": "2"})
+		f.answer(w, map[string]any{"looked": 50, "concerned": concerned, "different": []any{one}, "next": "2"})
 		return
 	}
 	if q["template"] != nil {
 		one["fault"] = map[string]any{"reason": "TEMPLATE_INVALID", "message": "no containers"}
 	}
-	f.answer(w, map[string]any{"looked": 3, "different": []any{one}})
+	mended := map[string]any{
+		"project_id": "22222222-2222-4222-8222-222222222222", "pod_name": "project-2", "started_at": "2026-01-02T03:04:05Z",
+		"today": map[string]any{"reason": "PATCH_INVALID", "message": "license \"Course\" (a): operation 0"},
+	}
+	f.answer(w, map[string]any{"looked": 3, "concerned": concerned, "different": []any{one, mended}})
 }

@@ -73,7 +73,13 @@ func Migrate(ctx context.Context, url string, report func(string)) (Status, erro
 			return before, unmigrated(ctx, conn, err)
 		}
 	}
-	if err := listen(ctx, conn, before.Notifies, report); err != nil {
+	lacks, err := absent(ctx, conn)
+	if err != nil {
+		return before, err
+	}
+	if len(lacks) > 0 {
+		report("the triggers on the hub's tables stay as they are, as these lack what Berth needs: " + strings.Join(lacks, ", "))
+	} else if err := listen(ctx, conn, before.Notifies, report); err != nil {
 		return before, err
 	}
 	after, err := Look(ctx, conn)
@@ -83,11 +89,10 @@ func Migrate(ctx context.Context, url string, report func(string)) (Status, erro
 	if after.Version == before.Version {
 		report(fmt.Sprintf("nothing to migrate: the database has version %d", after.Version))
 	}
-	statements, err := lacking(ctx, conn)
-	if len(statements) > 0 {
-		report("this role cannot be the licenser's: for that the tables' owners have to run: " + strings.Join(statements, "; "))
+	if len(after.Grants) > 0 {
+		report("this role cannot be the licenser's: for that the tables' owners have to run: " + strings.Join(after.Grants, "; "))
 	}
-	return after, err
+	return after, nil
 }
 
 func parse(url string) (*pgx.ConnConfig, error) {

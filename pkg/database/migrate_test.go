@@ -137,7 +137,7 @@ func TestHub(t *testing.T) {
 func TestTwoRoles(t *testing.T) {
 	t.Parallel()
 	conn := connect(t, shared.Migrated(t))
-	_, url := role(t, conn)
+	name, url := role(t, conn)
 	_, err := database.Check(t.Context(), url)
 	if !errors.Is(err, database.ErrRights) {
 		t.Fatalf("check = %v, want %v", err, database.ErrRights)
@@ -160,12 +160,42 @@ func TestTwoRoles(t *testing.T) {
 	if _, err := database.Migrate(t.Context(), url, report); !errors.Is(err, database.ErrRights) || !strings.Contains(err.Error(), `"postgres", who owns the schema`) {
 		t.Errorf("migrate = %v, want %v with the owner", err, database.ErrRights)
 	}
+	// A right that a hub's tables lose later is named again, as is that of one column.
+	exec(t, conn, `INSERT INTO berth.migrations (version_id, is_applied) SELECT v, true FROM generate_series(2, $1) v`, database.Version)
+	exec(t, conn, `REVOKE SELECT ON public.projects FROM `+name+`; GRANT SELECT (project_id) ON public.projects TO `+name)
+	status, err = database.Check(t.Context(), url)
+	if err != nil || !errors.Is(status.Usable(), database.ErrRights) || !strings.Contains(status.Usable().Error(), "GRANT SELECT ON public.projects TO "+name) {
+		t.Errorf("check = %+v, %v; usable = %v, want %v", status, err, status.Usable(), database.ErrRights)
+	}
 	// A role that may migrate and no more is told so, too.
 	other := connect(t, shared.Empty(t))
-	name, url := role(t, other)
+	name, url = role(t, other)
 	exec(t, other, `REVOKE CREATE ON DATABASE `+other.Config().Database+` FROM `+name)
 	if _, err := database.Migrate(t.Context(), url, report); !errors.Is(err, database.ErrRights) || !strings.Contains(err.Error(), "owner of the database") {
 		t.Errorf("migrate = %v, want %v", err, database.ErrRights)
+	}
+}
+
+// TestColumns: a hub's tables without what Berth needs are named, also to who has just migrated.
+func TestColumns(t *testing.T) {
+	t.Parallel()
+	url := shared.Migrated(t)
+	exec(t, connect(t, url), `ALTER TABLE projects RENAME users TO usersx; ALTER TABLE site_licenses RENAME quota TO quotas`)
+	var lines []string
+	migrated, err := database.Migrate(t.Context(), url, func(line string) { lines = append(lines, line) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	status, err := database.Check(t.Context(), url)
+	if d := cmp.Diff(migrated, status); d != "" || err != nil {
+		t.Errorf("check (-migrate +check):\n%s%v", d, err)
+	}
+	const want = "projects.users, site_licenses.quota"
+	if usable := status.Usable(); !errors.Is(usable, database.ErrColumns) || !strings.Contains(usable.Error(), want) {
+		t.Errorf("usable = %v, want %v with %s", usable, database.ErrColumns, want)
+	}
+	if text := strings.Join(lines, "\n"); !strings.Contains(text, want) {
+		t.Errorf("reports: %s", text)
 	}
 }
 

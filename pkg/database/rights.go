@@ -19,29 +19,51 @@ func denied(err error) bool {
 	return errors.As(err, &code) && code.Code == "42501"
 }
 
+// needed are the columns of a hub's tables without which nothing can be decided; how it has more, and which of them may be
+// written, is its own affair.
+const needed = `(VALUES
+	('projects', 'project_id'), ('projects', 'site_license'), ('projects', 'settings'), ('projects', 'users'), ('projects', 'state'), ('projects', 'run_quota'),
+	('server_settings', 'name'), ('server_settings', 'value'),
+	('site_licenses', 'id'), ('site_licenses', 'title'), ('site_licenses', 'activates'), ('site_licenses', 'expires'), ('site_licenses', 'upgrades'),
+	('site_licenses', 'quota'), ('site_licenses', 'run_limit')) AS needed (name, attribute)`
+
+// absent are the needed columns that are not there, as table.column, ascending.
+func absent(ctx context.Context, conn *pgx.Conn) ([]string, error) {
+	return texts(ctx, conn, `SELECT name || '.' || attribute FROM `+needed+` WHERE NOT EXISTS (
+			SELECT FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+			WHERE n.nspname = 'public' AND c.relname = name AND attname = attribute AND attnum > 0 AND NOT attisdropped)
+		ORDER BY 1`)
+}
+
 // lacking are the statements, without their semicolons, that give the role of a connection what it needs to run a
 // licenser: to read a hub's tables, and to work with Berth's.
 func lacking(ctx context.Context, conn *pgx.Conn) ([]string, error) {
-	rows, err := conn.Query(ctx, `WITH tables AS (
+	return texts(ctx, conn, `WITH tables AS (
 			SELECT c.oid, n.nspname AS schema, c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-			WHERE c.relkind IN ('r', 'p', 'v') AND (n.nspname = 'berth' OR n.nspname = 'public' AND c.relname IN ('projects', 'site_licenses', 'server_settings'))
+			WHERE n.nspname = 'berth' AND c.relkind IN ('r', 'p', 'v') OR n.nspname = 'public' AND c.relname IN ('projects', 'site_licenses', 'server_settings')
 		)
-		SELECT 'GRANT USAGE ON SCHEMA berth TO ' || quote_ident(current_user) FROM pg_namespace
-			WHERE nspname = 'berth' AND NOT has_schema_privilege(oid, 'USAGE')
+		SELECT 'GRANT USAGE ON SCHEMA ' || nspname || ' TO ' || quote_ident(current_user) FROM pg_namespace
+			WHERE nspname IN ('berth', 'public') AND NOT has_schema_privilege(oid, 'USAGE')
 		UNION ALL SELECT 'GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA berth TO ' || quote_ident(current_user)
 			WHERE EXISTS (SELECT FROM tables, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS r (kind)
 				WHERE schema = 'berth' AND (name <> 'migrations' OR kind = 'SELECT') AND NOT has_table_privilege(oid, kind))
-		UNION ALL SELECT 'GRANT SELECT ON public.' || name || ' TO ' || quote_ident(current_user) FROM tables
-			WHERE schema = 'public' AND NOT has_any_column_privilege(oid, 'SELECT')
+		UNION ALL SELECT DISTINCT 'GRANT SELECT ON public.' || name || ' TO ' || quote_ident(current_user)
+			FROM tables JOIN `+needed+` USING (name) JOIN pg_attribute a ON attrelid = oid AND attname = attribute AND NOT attisdropped
+			WHERE schema = 'public' AND NOT has_column_privilege(oid, attnum, 'SELECT')
 		ORDER BY 1 DESC`)
+}
+
+// texts are the values of a query's only column.
+func texts(ctx context.Context, conn *pgx.Conn, query string) ([]string, error) {
+	rows, err := conn.Query(ctx, query)
 	if err != nil {
-		return nil, fmt.Errorf("look at the role's rights: %w", err)
+		return nil, fmt.Errorf("look at the tables and rights: %w", err)
 	}
-	statements, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	values, err := pgx.AppendRows([]string(nil), rows, pgx.RowTo[string])
 	if err != nil {
-		return nil, fmt.Errorf("look at the role's rights: %w", err)
+		return nil, fmt.Errorf("look at the tables and rights: %w", err)
 	}
-	return statements, nil
+	return values, nil
 }
 
 // who returns the role of a connection, and the one that owns the schema berth, empty where there is none.

@@ -10,7 +10,7 @@ import (
 )
 
 // Version is that of the tables which this program works with: the number of the newest migration.
-const Version = 3
+const Version = 4
 
 // Status is what a database is like.
 type Status struct {
@@ -18,6 +18,10 @@ type Status struct {
 	Version int64
 	// Notifies says that the database tells of changes in a hub's tables at once.
 	Notifies bool
+	// Lacks are the columns without which Berth can decide nothing and that the tables do not have, as table.column, ascending.
+	Lacks []string
+	// Grants are the statements, without their semicolons, that give the role of the connection what it needs to run a licenser.
+	Grants []string
 }
 
 var (
@@ -27,15 +31,22 @@ var (
 	ErrUnreachable = errors.New("the database cannot be reached")
 	// ErrNewer is returned for a database that a later Berth has migrated.
 	ErrNewer = errors.New("a newer Berth has migrated the database: run that one")
+	// ErrColumns is returned for tables that are not those of a hub; the text names the columns that they lack.
+	ErrColumns = errors.New("the hub's tables lack columns that Berth needs")
 )
 
-// Usable returns nil where this program works with such a database, else [ErrNotMigrated] or [ErrNewer].
+// Usable returns nil where this program works with such a database, as the role that has looked at it, else [ErrNotMigrated], [ErrNewer],
+// [ErrColumns] or [ErrRights].
 func (s Status) Usable() error {
 	switch {
 	case s.Version < Version:
 		return fmt.Errorf("%w (it has version %d, this program needs %d)", ErrNotMigrated, s.Version, Version)
 	case s.Version > Version:
 		return fmt.Errorf("%w (it has version %d, this program knows %d)", ErrNewer, s.Version, Version)
+	case len(s.Lacks) > 0:
+		return fmt.Errorf("%w: add %s, or name them so again", ErrColumns, strings.Join(s.Lacks, ", "))
+	case len(s.Grants) > 0:
+		return fmt.Errorf("%w: it cannot be the licenser's until the tables' owners have run: %s", ErrRights, strings.Join(s.Grants, "; "))
 	}
 	return nil
 }
@@ -88,5 +99,10 @@ func Look(ctx context.Context, conn *pgx.Conn) (Status, error) {
 	} else if err != nil {
 		return s, fmt.Errorf("look at the migrations: %w", err)
 	}
-	return s, nil
+	var err error
+	if s.Lacks, err = absent(ctx, conn); err != nil {
+		return s, err
+	}
+	s.Grants, err = lacking(ctx, conn)
+	return s, err
 }

@@ -54,6 +54,10 @@ func wireEvents(tb testing.TB) map[string]events.Event {
 	with("outcome-done", &events.Outcome{Verdict: events.Done, Cluster: cluster, Command: command, Report: &events.Report{
 		DryRun: true, Total: 1, Found: []events.Leftover{{Kind: "Service", Name: pod + "-http", Why: "its pod is gone"}},
 	}}, nil)
+	const project = "11111111-1111-4111-8111-111111111111"
+	with("outcome-stopped", &events.Outcome{
+		Verdict: events.Stopped, Cluster: cluster, Command: events.StopCommand(project), User: events.ProjectUser(project),
+	}, nil)
 	used := event(events.Record{})
 	used.Record, used.Storage = nil, &events.Storage{
 		State: events.StorageUsed, Cluster: cluster, User: user, Claim: "user-storage-alice-dtu-dk", At: at(3),
@@ -73,7 +77,7 @@ func wireEvents(tb testing.TB) map[string]events.Event {
 	out["storage-used"], out["storage-removing"], out["storage-absent"], out["audit"] = used, removing, absent, audit
 	with("mark-complete", nil, &events.Mark{Cluster: cluster, Created: 1767323045000000000, Pods: 42})
 	for service, names := range map[string][]string{
-		"api": {"outcome-expired", "audit"}, "licenser": {"licensed"},
+		"api": {"outcome-expired", "outcome-stopped", "audit"}, "licenser": {"licensed"},
 		"deleter": {"failed", "deleting", "gone", "outcome-done", "storage-removing", "storage-absent"},
 		"watcher": {"waiting", "running", "copying", "ready", "unready", "ended", "mark-complete"},
 	} {

@@ -61,6 +61,9 @@ func rank(before []events.Type, t events.Type) int {
 	case events.Launching:
 		return 2
 	case events.Waiting, events.Running:
+		if !slices.Contains(before, events.Licensed) && !slices.Contains(before, events.Launched) {
+			return 0
+		}
 		if !slices.Contains(before, events.Launched) {
 			return 2
 		}

@@ -26,7 +26,7 @@ const (
 	FactIdle Kind = "idle"
 	// FactLaunch is the creator's intention to call Kubernetes.
 	FactLaunch Kind = "launch"
-	// FactWait is the creator's: something that the launch needs is not there yet.
+	// FactWait is the creator's, or the licenser's before the pod is licensed: something that the stage needs is not there yet.
 	FactWait Kind = "wait"
 	// FactLaunched is the creator's success.
 	FactLaunched Kind = "launched"
@@ -185,11 +185,12 @@ func begin(before Record, fact Fact) (Record, bool, error) {
 }
 
 func license(before Record, fact Fact) (Record, bool, error) {
-	if before.Event != Claimed {
+	if !before.Unlicensed() {
 		return before, false, nil
 	}
 	r := before
 	r.Event, r.Licenses = Licensed, fact.Licenses
+	r.Reason, r.Message = "", ""
 	if r.Licenses == nil {
 		r.Licenses = []License{}
 	}
@@ -200,7 +201,7 @@ func license(before Record, fact Fact) (Record, bool, error) {
 
 // amend notes something about a pod that leaves it where it is in its life.
 func amend(before Record, fact Fact) (Record, bool, error) {
-	if before.Event == Claimed {
+	if before.Unlicensed() {
 		return before, false, fmt.Errorf("%s after %s: %w", fact.Kind, before.Event, ErrOrder)
 	}
 	r := before
@@ -217,7 +218,7 @@ func amend(before Record, fact Fact) (Record, bool, error) {
 
 func launch(before Record, fact Fact) (Record, bool, error) {
 	switch {
-	case before.Event == Claimed:
+	case before.Unlicensed():
 		return before, false, fmt.Errorf("%s after %s: %w", fact.Kind, before.Event, ErrOrder)
 	case before.Event == Licensed, before.Event == Waiting && before.LaunchedAt.IsZero():
 		r := before
@@ -249,8 +250,6 @@ const relaunch = 10 * time.Second
 
 func wait(before Record, fact Fact) (Record, bool, error) {
 	switch {
-	case before.Event == Claimed:
-		return before, false, fmt.Errorf("%s after %s: %w", fact.Kind, before.Event, ErrOrder)
 	case !before.LaunchedAt.IsZero(), before.Event == Waiting && before.Reason == fact.Reason && before.Message == fact.Message:
 		return before, false, nil
 	}

@@ -73,7 +73,7 @@ func TestNextAmend(t *testing.T) {
 	other := fact(events.FactRelicense, func(f *events.Fact) { f.Licenses = []events.License{{ID: "77aa", Status: "active"}} })
 	none := fact(events.FactRelicense)
 	for state, before := range states(t) {
-		if before.Event == "" || before.Event.Over() || before.Event == events.Claimed {
+		if before.Event == "" || before.Event.Over() || before.Unlicensed() {
 			for _, f := range []events.Fact{idle, other} {
 				if _, changed, err := events.Next(before, f); changed || err == nil {
 					t.Errorf("%s of a %s pod: changed %t, error %v", f.Kind, state, changed, err)
@@ -130,24 +130,5 @@ func TestNextLicensing(t *testing.T) {
 		if after, _, err := events.Next(r, next); err != nil || after.Licensing != nil || after.Image != "example.org/project:2" {
 			t.Errorf("%s: error %v, licensing %v", next.Kind, err, after.Licensing)
 		}
-	}
-}
-
-func TestProjectID(t *testing.T) {
-	t.Parallel()
-	for text, want := range map[string]bool{
-		project: true, "": false, "09C119F5-6F0D-4C2B-9A53-1F0A6A7C2D11": false, "09c119f56f0d4c2b9a531f0a6a7c2d11": false,
-		"09c119f5-6f0d-4c2b-9a53-1f0a6a7c2d1g": false, "09c119f5-6f0d-4c2b-9a53-1f0a6a7c2d1": false, "-9c119f5-6f0d-4c2b-9a53-1f0a6a7c2d11": false,
-		"09c119f5x6f0d-4c2b-9a53-1f0a6a7c2d11": false,
-	} {
-		if got := events.ProjectID(text); got != want {
-			t.Errorf("ProjectID(%q) is %t", text, got)
-		}
-	}
-	if id, ok := events.ProjectOf(events.ProjectUser(project)); !ok || id != project {
-		t.Errorf("the user of a project is the project %q, %t", id, ok)
-	}
-	if _, ok := events.ProjectOf(user); ok {
-		t.Error("a person is a project")
 	}
 }

@@ -17,7 +17,8 @@ import (
 const whatFollows = `
            claim   rival   found    stray    license  launch    wait    launched pulling running ready   unready ended  hopeless terminating fail   delete   gone  finish
 none       claimed claimed launched launched order    order     order   order    order   order   order   order   order  order    order       order  order    order  order
-claimed    =       taken   =        taken    licensed order     order   order    =       =       =       =       =      =        =           failed deleting order  order
+claimed    =       taken   =        taken    licensed order     waiting order    =       =       =       =       =      =        =           failed deleting order  order
+unlicensed =       taken   =        taken    licensed order     =       order    =       =       =       =       =      =        =           failed deleting order  order
 licensed   =       taken   =        taken    =        launching waiting order    =       =       =       =       =      =        =           failed deleting order  order
 pending    =       taken   =        taken    =        launching =       order    =       =       =       =       =      =        =           failed deleting order  order
 launching  =       taken   =        taken    =        =         waiting launched =       =       =       =       =      =        =           failed deleting order  order
@@ -56,21 +57,22 @@ func states(tb testing.TB) map[string]events.Record {
 	toLaunched := []events.Fact{claim(), license(), launch(), launched()}
 	with := func(more ...events.Fact) events.Record { return after(tb, append(toLaunched[:4:4], more...)...) }
 	return map[string]events.Record{
-		"none":      {},
-		"claimed":   after(tb, claim()),
-		"licensed":  after(tb, claim(), license()),
-		"pending":   after(tb, claim(), license(), wait()),
-		"launching": after(tb, claim(), license(), launch()),
-		"launched":  with(),
-		"waiting":   with(pulling()),
-		"running":   with(running()),
-		"copying":   after(tb, claim(), license(), withTokens(), launched(), ready()),
-		"ready":     with(ready()),
-		"unready":   with(ready(), unready()),
-		"ended":     with(ready(), ended()),
-		"failed":    with(pulling(), fail()),
-		"deleting":  with(ready(), remove()),
-		"gone":      with(ready(), remove(), gone()),
+		"none":       {},
+		"claimed":    after(tb, claim()),
+		"unlicensed": after(tb, claim(), wait()),
+		"licensed":   after(tb, claim(), license()),
+		"pending":    after(tb, claim(), license(), wait()),
+		"launching":  after(tb, claim(), license(), launch()),
+		"launched":   with(),
+		"waiting":    with(pulling()),
+		"running":    with(running()),
+		"copying":    after(tb, claim(), license(), withTokens(), launched(), ready()),
+		"ready":      with(ready()),
+		"unready":    with(ready(), unready()),
+		"ended":      with(ready(), ended()),
+		"failed":     with(pulling(), fail()),
+		"deleting":   with(ready(), remove()),
+		"gone":       with(ready(), remove(), gone()),
 	}
 }
 
@@ -167,6 +169,7 @@ func TestNextFillsTheRecord(t *testing.T) {
 		want  events.Reason
 	}{
 		"waiting":            {[]events.Fact{claim(), license(), wait()}, events.StoragePending},
+		"licenses waited":    {[]events.Fact{claim(), wait(), license()}, ""},
 		"launching waits on": {[]events.Fact{claim(), license(), wait(), launch()}, events.StoragePending},
 		"launching fails on": {
 			[]events.Fact{claim(), license(), launch(), fact(events.FactWait, func(f *events.Fact) { f.Reason = events.Unavailable }), launch()}, events.Unavailable,
@@ -421,6 +424,7 @@ func TestNextOutcome(t *testing.T) {
 		"refused comes too late":         {expired, refused, expired, false, events.ErrDecided},
 		"refused is final":               {refused, accepted, refused, false, events.ErrDecided},
 		"refused does not expire":        {refused, expired, refused, false, events.ErrDecided},
+		"each stop is one more":          {outcome(events.Stopped, ""), outcome(events.Stopped, ""), outcome(events.Stopped, ""), true, nil},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -19,11 +19,20 @@ const (
 	Expiry Verdict = "expired"
 	// Done means that a command that makes no pod has been carried out.
 	Done Verdict = "done"
+	// Stopped means that a project was stopped; see [StopCommand].
+	Stopped Verdict = "stopped"
 )
 
 func (v Verdict) known() bool {
-	return v == Accepted || v == Refused || v == Expiry || v == Done
+	return v == Accepted || v == Refused || v == Expiry || v == Done || v == Stopped
 }
+
+// StopCommand is the command id under which the stops of a project are among the outcomes.
+// The place in the log of the newest one tells the starts that are still to be carried out
+// from those that it has called off: whoever asks for a start says which stop was the last
+// that it knew of ([ProjectRequest.LastStop]). Like every outcome it is kept for longer than
+// any start may wait.
+func StopCommand(project string) string { return "stop-" + project }
 
 // OutcomeTTL is how long an outcome is kept in the log.
 const OutcomeTTL = time.Hour
@@ -71,11 +80,14 @@ var ErrDecided = errors.New("the command's outcome is decided")
 // NextOutcome says whether proposed may follow current. The first outcome
 // decides; after it the creator may correct the name of an accepted command, or
 // refuse it, when its claim lost a race. Repeating the current outcome changes
-// nothing. It returns the outcome that holds afterwards.
+// nothing, but for a stop: each is one more. It returns the outcome that holds
+// afterwards.
 func NextOutcome(current, proposed Outcome) (Outcome, bool, error) {
 	proposed.Message = clip(proposed.Message)
 	switch {
 	case current.Verdict == "":
+		return proposed, true, nil
+	case current.Verdict == Stopped && proposed.Verdict == Stopped:
 		return proposed, true, nil
 	case current == proposed:
 		return current, false, nil

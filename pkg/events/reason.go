@@ -65,7 +65,7 @@ func Reasons() []ReasonInfo {
 		{ManifestForbidden, "the site does not allow this manifest URL, or where it redirects to"},
 		{ManifestUnreachable, "the manifest could not be fetched; the message has the status or the network error"},
 		{ManifestInvalid, "the manifest is no usable Pod; the message names line and field"},
-		{SettingsInvalid, "a setting is no valid environment variable"},
+		{SettingsInvalid, "a setting is no valid environment variable; or settings of a project, its users or the site cannot be used: the message names them"},
 		{RequestInvalid, "the request is malformed; the message names the field"},
 		{NotFound, "there is no such pod, or it is not the caller's"},
 		{Forbidden, "the caller may not use this service"},

@@ -79,6 +79,11 @@ type Record struct {
 	extra map[string]json.RawMessage
 }
 
+// Unlicensed says that the pod's licenses are still to be looked at: it has been claimed, and waits for that at the most.
+func (r Record) Unlicensed() bool {
+	return r.Event == Claimed || r.Event == Waiting && r.Licenses == nil && r.LaunchingAt.IsZero() && r.LaunchedAt.IsZero()
+}
+
 // Object is a Kubernetes object that belongs to a pod.
 type Object struct {
 	Kind string `json:"kind"` // Service or Ingress.

@@ -49,7 +49,7 @@ func Types() []TypeInfo {
 		{Licensed, "licenser", "licenses have been checked and applied"},
 		{Launching, "creator", "the creator is about to call Kubernetes"},
 		{Launched, "creator, or the watcher for a pod that it found", "the pod and what belongs to it exist"},
-		{Waiting, "watcher; creator while the launch waits for something", "the pod does not run yet; the reason says why"},
+		{Waiting, "watcher; creator while the launch waits for something, licenser while the licenses do", "the pod does not run yet; the reason says why"},
 		{Running, "watcher", "the containers run, the pod is not ready yet"},
 		{Ready, "watcher", "the pod can be used; what a create waits for"},
 		{Unready, "watcher", "the pod was ready and is not"},

@@ -86,7 +86,8 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 	if opts.Dir, err = filepath.Abs(opts.Dir); err != nil {
 		return nil, fmt.Errorf("start PostgreSQL: %w", err)
 	}
-	lock, err := claim(opts.Dir)
+	// The server runs as another user, who passes through.
+	lock, err := proc.Claim(opts.Dir, 0o711, ErrInUse)
 	if err != nil {
 		return nil, fmt.Errorf("start PostgreSQL in %s: %w", opts.Dir, err)
 	}
@@ -95,25 +96,6 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 		return nil, errors.Join(fmt.Errorf("start PostgreSQL in %s: %w", opts.Dir, err), s.Stop())
 	}
 	return s, nil
-}
-
-// claim makes the folder and locks it. The lock ends with the process, whatever happens to it.
-func claim(dir string) (*os.File, error) {
-	if err := os.MkdirAll(dir, 0o711); err != nil { //nolint:gosec // The server runs as another user, who passes through.
-		return nil, err
-	}
-	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-	if errors.Is(err, syscall.EWOULDBLOCK) {
-		err = ErrInUse
-	}
-	if err != nil {
-		return nil, errors.Join(err, lock.Close())
-	}
-	return lock, nil
 }
 
 func (s *Server) start(ctx context.Context, opts Options, programs string) error {

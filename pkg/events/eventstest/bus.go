@@ -117,12 +117,12 @@ func Go(tb testing.TB, f func(context.Context) error) (stop func()) {
 }
 
 const (
-	pollEvery   = 2 * time.Millisecond
-	pollTimeout = 30 * time.Second
+	pollEvery   = 5 * time.Millisecond
+	pollTimeout = time.Minute // For a machine that is busy with other tests.
 )
 
 // Eventually waits until a condition holds. The test fails when it does not
-// within half a minute; what says what was waited for.
+// within a minute; what says what was waited for.
 func Eventually(tb testing.TB, what string, condition func() bool) {
 	tb.Helper()
 	tick := time.NewTicker(pollEvery)
@@ -139,7 +139,7 @@ func Eventually(tb testing.TB, what string, condition func() bool) {
 }
 
 // Receive takes the next value from a channel. The test fails when none comes
-// within half a minute; what says what was waited for.
+// within a minute; what says what was waited for.
 func Receive[T any](tb testing.TB, what string, ch <-chan T) (v T) {
 	tb.Helper()
 	deadline := time.NewTimer(pollTimeout)

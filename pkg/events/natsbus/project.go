@@ -25,7 +25,7 @@ func (b *Bus) AskFollowUp(ctx context.Context, gone events.Record) error {
 	if gone.Restart == nil || !ok {
 		return nil
 	}
-	return b.AskStart(ctx, gone.Restart.Command, events.ProjectRequest{ID: project, Cause: gone.Restart.Cause})
+	return b.AskStart(ctx, gone.Restart.Command, events.ProjectRequest{ID: project, Cause: gone.Restart.Cause, LastStop: gone.Restart.LastStop})
 }
 
 // AskStart publishes a create of a project's pod that no client waits for.

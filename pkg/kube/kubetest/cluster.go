@@ -93,7 +93,7 @@ func Start(ctx context.Context, opts Options) (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start cluster: %w", err)
 	}
-	lock, err := claim(opts.Dir)
+	lock, err := proc.Claim(opts.Dir, 0o700, ErrInUse)
 	if err != nil {
 		return nil, fmt.Errorf("start cluster in %s: %w", opts.Dir, err)
 	}
@@ -124,25 +124,6 @@ func (o Options) withDefaults() (Options, error) {
 		o.Progress = io.Discard
 	}
 	return o, nil
-}
-
-// claim makes the folder and locks it. The lock ends with the process, whatever happens to it.
-func claim(dir string) (*os.File, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-	if errors.Is(err, syscall.EWOULDBLOCK) {
-		err = ErrInUse
-	}
-	if err != nil {
-		return nil, errors.Join(err, lock.Close())
-	}
-	return lock, nil
 }
 
 func startClaimed(ctx context.Context, opts Options, paths Paths) (*Cluster, error) {

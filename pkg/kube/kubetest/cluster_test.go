@@ -19,6 +19,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/tools/remotecommand"
+
+	"berth/pkg/kube/kubetest/proc"
 )
 
 // TestSecondCluster runs a cluster beside the shared one, with everything on that is off by default, and then breaks it.
@@ -289,7 +291,7 @@ func TestStartCancelled(t *testing.T) {
 	if pids := notedPIDs(t, dir); len(pids) > 0 {
 		t.Errorf("programs %v are still noted", pids)
 	}
-	lock, err := claim(dir)
+	lock, err := proc.Claim(dir, 0o700, ErrInUse)
 	if err != nil {
 		t.Fatalf("the folder is not free again: %v", err)
 	}

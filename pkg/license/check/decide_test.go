@@ -182,6 +182,12 @@ func TestDecide(t *testing.T) {
 			},
 			wantLastUsed: []string{first, second}, wantOrder: []string{first, second}, wantChanged: true,
 		},
+		"the id as its row has it, and in upper case": {
+			in:           check.Input{SiteLicense: attached(upper, strings.ToLower(upper)), Rows: []check.Row{license(strings.ToLower(upper), one)}},
+			wantStatuses: []check.Status{{ID: upper, Status: check.Expired, Reason: check.Expired}, {ID: strings.ToLower(upper), Status: check.Active}},
+			wantActive:   []string{strings.ToLower(upper)}, wantLastUsed: []string{strings.ToLower(upper)},
+			wantOrder: []string{strings.ToLower(upper), upper}, wantChanged: true,
+		},
 		"an id in upper case, and one that is no UUID": {
 			in: check.Input{
 				SiteLicense: attached(upper, noUUID), SeatsOfOthers: func(id string) int { return strings.Count(id, "A") },

@@ -74,15 +74,15 @@ func byID(all []Row) map[string]*Row {
 }
 
 // inExaminationOrder returns the rows of the licenses that a project has. Ids are compared
-// as those of the column are, in lower case; what is no UUID has no row, and of two that
-// are one UUID the first has it.
+// as those of the column are, in lower case; what is no UUID has no row. Of those that
+// are one UUID the one in lower case has it, else the first.
 func inExaminationOrder(stored []quota.License, all []Row) []*row {
 	known := byID(all)
 	rows := make([]*row, 0, len(stored))
 	for _, license := range stored {
 		id := strings.ToLower(license.ID)
 		found, exists := known[id]
-		if !exists || !uuid.MatchString(id) {
+		if !exists || !uuid.MatchString(id) || id != license.ID && has(stored, id) {
 			continue
 		}
 		delete(known, id)
@@ -94,6 +94,10 @@ func inExaminationOrder(stored []quota.License, all []Row) []*row {
 		return cmp.Or(cmp.Compare(a.stage, b.stage), cmp.Compare(a.group, b.group))
 	})
 	return rows
+}
+
+func has(stored []quota.License, id string) bool {
+	return slices.ContainsFunc(stored, func(l quota.License) bool { return l.ID == id })
 }
 
 // read checks the columns and finds out when the row is examined. With an error it has

@@ -28,50 +28,11 @@ func CheckQuotas(ctx context.Context, in io.Reader, out io.Writer) error {
 	return each(ctx, in, out, checkQuota)
 }
 
-// checkCase is one start.
+// checkCase is one start, but for what is decided from it.
 type checkCase struct {
-	Now      time.Time       `json:"now"`
-	Purchase bool            `json:"paygo_active"`
-	Site     json.RawMessage `json:"site_settings"`
-	Rows     []struct {
-		ID        string          `json:"id"`
-		Activates *time.Time      `json:"activates"`
-		Expires   *time.Time      `json:"expires"`
-		Upgrades  json.RawMessage `json:"upgrades"`
-		Quota     json.RawMessage `json:"quota"`
-		RunLimit  seatLimit       `json:"run_limit"`
-	} `json:"licenses"`
-	Project struct {
-		Settings    json.RawMessage `json:"settings"`
-		Users       json.RawMessage `json:"users"`
-		SiteLicense json.RawMessage `json:"site_license_list"`
-	} `json:"project"`
-	Others []struct {
-		State       json.RawMessage `json:"state"`
-		SiteLicense json.RawMessage `json:"site_license"`
-	} `json:"other_projects"`
-}
-
-// seatLimit is a run_limit: any number, of which a fraction is a seat. nil for none.
-type seatLimit struct{ seats *int64 }
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (l *seatLimit) UnmarshalJSON(text []byte) error {
-	switch rawjson.Of(text) {
-	case rawjson.Unset:
-		return nil
-	case rawjson.Number:
-	default:
-		return errors.New("run_limit is not a number: write it without quotes")
-	}
-	const most = 1 << 53
-	number := min(max(rawjson.Float(text), -most), most)
-	seats := int64(math.Ceil(number))
-	if number < 0 {
-		seats = int64(math.Floor(number))
-	}
-	l.seats = &seats
-	return nil
+	in check.Input
+	// seats are those that other projects hold, by license ids in lower case.
+	seats map[string]int
 }
 
 func checkQuota(to, line []byte) []byte {
@@ -111,44 +72,161 @@ func checkQuota(to, line []byte) []byte {
 	return append(to, "]}"...)
 }
 
+// readCheckCase reads a line. Names are compared exactly, of members with one name the last counts, and null is as if it
+// were not there.
 func readCheckCase(line []byte) (id []byte, start checkCase, err error) {
-	object, err := rawjson.Trim(line)
+	object, err := caseOf(line)
 	if err != nil {
 		return nil, start, err
 	}
-	if rawjson.Of(object) != rawjson.Object {
-		return nil, start, errNoObject
+	members := membersOf(object)
+	id = members["id"]
+	if err := whole(object); err != nil {
+		return id, start, err
 	}
+	now, err := moment("now", members["now"])
+	switch purchase := members["paygo_active"]; {
+	case err != nil:
+		return id, start, err
+	case now == nil:
+		return id, start, errors.New("now is missing: give the time as 2006-01-02T15:04:05Z")
+	case rawjson.Of(purchase) != rawjson.Unset && rawjson.Of(purchase) != rawjson.Bool:
+		return id, start, errors.New("paygo_active is neither true nor false")
+	}
+	start.in = check.Input{Now: *now, Site: members["site_settings"], PayAsYouGo: rawjson.True(members["paygo_active"])}
+
+	project, err := objectOf("project", members["project"])
+	if err != nil {
+		return id, start, err
+	}
+	start.in.Settings, start.in.Users = project["settings"], project["users"]
+	if start.in.SiteLicense, err = readLicenses("project.site_license_list", project["site_license_list"]); err != nil {
+		return id, start, err
+	}
+	if start.in.Rows, err = readRows(members["licenses"]); err != nil {
+		return id, start, err
+	}
+	start.seats, err = readSeats(members["other_projects"])
+	return id, start, err
+}
+
+// membersOf are the members of an object, of those with one name the last; none for other kinds.
+func membersOf(object []byte) map[string]json.RawMessage {
+	members := map[string]json.RawMessage{}
 	for name, value := range rawjson.Members(object) {
-		if string(name) == "id" {
-			id = value
+		members[string(name)] = value
+	}
+	return members
+}
+
+// objectOf is membersOf for what has to be an object or unset.
+func objectOf(field string, value []byte) (map[string]json.RawMessage, error) {
+	if kind := rawjson.Of(value); kind != rawjson.Unset && kind != rawjson.Object {
+		return nil, fmt.Errorf("%s is neither an object nor null", field)
+	}
+	return membersOf(value), nil
+}
+
+// objectsOf are the members of each object of a list. A null in it is nothing.
+func objectsOf(field string, list []byte) ([]map[string]json.RawMessage, error) {
+	if kind := rawjson.Of(list); kind != rawjson.Unset && kind != rawjson.Array {
+		return nil, fmt.Errorf("%s is neither a list nor null", field)
+	}
+	var all []map[string]json.RawMessage
+	for element := range rawjson.Elements(list) {
+		members, err := objectOf(fmt.Sprintf("%s[%d]", field, len(all)), element)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, members)
+	}
+	return all, nil
+}
+
+// moment reads a time, nil where it is unset.
+func moment(field string, value []byte) (*time.Time, error) {
+	if rawjson.Of(value) == rawjson.Unset {
+		return nil, nil
+	}
+	at, err := time.Parse(time.RFC3339, string(rawjson.Text(value)))
+	if err != nil {
+		return nil, fmt.Errorf("%s is not a time: give it as 2006-01-02T15:04:05Z", field)
+	}
+	return &at, nil
+}
+
+func readRows(list []byte) ([]check.Row, error) {
+	objects, err := objectsOf("licenses", list)
+	if err != nil {
+		return nil, err
+	}
+	rows := make([]check.Row, len(objects))
+	for i, members := range objects {
+		field := fmt.Sprintf("licenses[%d].", i)
+		if kind := rawjson.Of(members["id"]); kind != rawjson.Unset && kind != rawjson.String {
+			return nil, fmt.Errorf("%sid is not a string", field)
+		}
+		row := check.Row{ID: string(rawjson.Text(members["id"])), Upgrades: members["upgrades"], Quota: members["quota"]}
+		if row.Activates, err = moment(field+"activates", members["activates"]); err != nil {
+			return nil, err
+		}
+		if row.Expires, err = moment(field+"expires", members["expires"]); err != nil {
+			return nil, err
+		}
+		if row.RunLimit, err = seatLimit(field+"run_limit", members["run_limit"]); err != nil {
+			return nil, err
+		}
+		rows[i] = row
+	}
+	return rows, nil
+}
+
+// seatLimit reads a run_limit: any number, of which a fraction is a seat. nil for none.
+func seatLimit(field string, value []byte) (*int64, error) {
+	switch rawjson.Of(value) {
+	case rawjson.Unset:
+		return nil, nil
+	case rawjson.Number:
+	default:
+		return nil, fmt.Errorf("%s is not a number: write it without quotes", field)
+	}
+	const most = 1 << 53
+	number := min(max(rawjson.Float(value), -most), most)
+	seats := int64(math.Ceil(number))
+	if number < 0 {
+		seats = int64(math.Floor(number))
+	}
+	return &seats, nil
+}
+
+// readSeats counts the seats that the other projects hold. One holds one of a license at the most, however often, and in
+// whatever case, it has the id.
+func readSeats(list []byte) (map[string]int, error) {
+	others, err := objectsOf("other_projects", list)
+	if err != nil {
+		return nil, err
+	}
+	seats := map[string]int{}
+	for _, other := range others {
+		if state := string(rawjson.Text(other["state"])); state != "running" && state != "starting" {
+			continue
+		}
+		held := map[string]bool{}
+		for license, value := range membersOf(other["site_license"]) {
+			if string(rawjson.Text(membersOf(value)["status"])) == check.Active {
+				held[strings.ToLower(license)] = true
+			}
+		}
+		for license := range held {
+			seats[license]++
 		}
 	}
-	if err := json.Unmarshal(object, &start); err != nil {
-		return id, start, fmt.Errorf("read case: %w", err)
-	}
-	if start.Now.IsZero() {
-		return id, start, errors.New("now is missing: give the time as 2006-01-02T15:04:05Z")
-	}
-	return id, start, nil
+	return seats, nil
 }
 
 func (c *checkCase) decide() (check.Result, quota.Quota, error) {
-	licenses, err := readLicenses("project.site_license_list", c.Project.SiteLicense)
-	if err != nil {
-		return check.Result{}, quota.Quota{}, err
-	}
-	seats := c.seats()
-	in := check.Input{
-		Now: c.Now, Settings: c.Project.Settings, Users: c.Project.Users, Site: c.Site,
-		SiteLicense: licenses, PayAsYouGo: c.Purchase,
-		SeatsOfOthers: func(license string) int { return seats[license] },
-	}
-	for _, row := range c.Rows {
-		in.Rows = append(in.Rows, check.Row{
-			ID: row.ID, Activates: row.Activates, Expires: row.Expires, Upgrades: row.Upgrades, Quota: row.Quota, RunLimit: row.RunLimit.seats,
-		})
-	}
+	in := c.in
+	in.SeatsOfOthers = func(license string) int { return c.seats[license] }
 	result, err := check.Decide(in)
 	if err != nil {
 		return check.Result{}, quota.Quota{}, err
@@ -156,22 +234,4 @@ func (c *checkCase) decide() (check.Result, quota.Quota, error) {
 	in.PayAsYouGo = false
 	run, err := check.RunQuota(in, result.SiteLicense, nil)
 	return result, run.Quota, err
-}
-
-// seats counts the seats that the other projects hold.
-func (c *checkCase) seats() map[string]int {
-	seats := map[string]int{}
-	for _, other := range c.Others {
-		if state := string(rawjson.Text(other.State)); state != "running" && state != "starting" {
-			continue
-		}
-		for license, value := range rawjson.Members(other.SiteLicense) {
-			for name, status := range rawjson.Members(value) {
-				if string(name) == "status" && string(rawjson.Text(status)) == check.Active {
-					seats[strings.ToLower(string(license))]++
-				}
-			}
-		}
-	}
-	return seats
 }

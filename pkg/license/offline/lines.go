@@ -10,6 +10,7 @@ import (
 	"runtime"
 
 	"berth/pkg/license/internal/rawjson"
+	"berth/pkg/license/jsontext"
 )
 
 // MaxLine bounds a line, in bytes. A longer one is answered with an error.
@@ -132,6 +133,28 @@ func (b *batch) answer(answer answer) {
 		}
 		b.answers = append(b.answers, '\n')
 	}
+}
+
+var errNoObject = errors.New("the line is not a JSON object")
+
+// caseOf returns the object that a line is.
+func caseOf(line []byte) ([]byte, error) {
+	object, err := rawjson.Trim(line)
+	if err != nil {
+		return nil, err
+	}
+	if rawjson.Of(object) != rawjson.Object {
+		return nil, errNoObject
+	}
+	return object, nil
+}
+
+// whole refuses a case with half a character: names and texts that differ would count as the same.
+func whole(object []byte) error {
+	if wrong := jsontext.Broken(object); wrong != "" {
+		return fmt.Errorf("the line has %s: write the whole one", wrong)
+	}
+	return nil
 }
 
 // appendError appends the answer to a case that has none; id is its JSON, or nil.

@@ -48,12 +48,9 @@ func applyPatches(to, line []byte) []byte {
 }
 
 func readPatchCase(line []byte) (id, doc, patches []byte, err error) {
-	object, err := rawjson.Trim(line)
+	object, err := caseOf(line)
 	if err != nil {
 		return nil, nil, nil, err
-	}
-	if rawjson.Of(object) != rawjson.Object {
-		return nil, nil, nil, errNoObject
 	}
 	for name, value := range rawjson.Members(object) {
 		switch string(name) {

@@ -2,10 +2,7 @@ package offline_test
 
 import (
 	"bytes"
-	"compress/gzip"
 	"encoding/json"
-	"io"
-	"os"
 	"strings"
 	"testing"
 
@@ -29,6 +26,29 @@ func TestApplyPatches(t *testing.T) {
 		"the first fault": {
 			`{"id":1,"doc":{},"patches":[[],[{"op":"merge","path":"/a"}],null]}`,
 			`{"id":1,"error":` + operation + `"path":"/a","code":"op-unknown","message":"op must be one of add, remove, replace, move, copy, test"}}`,
+		},
+		"half a character in a path": {
+			`{"id":1,"doc":{"z":1},"patches":[[],[{"op":"remove","path":"/\ud801"}]]}`,
+			`{"id":1,"error":` + operation + `"path":"/�","code":"character","message":"path has half a character (a lone surrogate)"}}`,
+		},
+		"half a character in from": {
+			`{"id":1,"doc":{"z":1},"patches":[[],[{"op":"copy","path":"/a","from":"/\udc00"}]]}`,
+			`{"id":1,"error":` + operation + `"path":"/a","code":"character","message":"from has half a character (a lone surrogate)"}}`,
+		},
+		"half a character in a value": {
+			`{"id":1,"doc":{"z":1},"patches":[[],[{"op":"test","path":"/z","value":"\ud801"}]]}`,
+			`{"id":1,"error":` + operation + `"path":"/z","code":"character","message":"value: a text has what is no character: half a character (a lone surrogate)"}}`,
+		},
+		"half a character in a document": {
+			`{"id":1,"doc":{"\ud800":1,"\ud801":2},"patches":[]}`,
+			`{"id":1,"error":{"license":null,"operation":null,"path":"","code":"character","message":"document: a text has what is no character: half a character (a lone surrogate)"}}`,
+		},
+		"half a character that is not looked at": {
+			`{"id":1,"doc":{},"patches":[[{"op":"add","path":"/a","value":1,"note":"\ud800"}]]}`, `{"id":1,"doc":{"a":1}}`,
+		},
+		"a number too large in the document": {
+			`{"id":1,"doc":{"a":1e400},"patches":[]}`,
+			`{"id":1,"error":{"license":null,"operation":null,"path":"","code":"number","message":"document: a number is too large: a 64-bit floating-point number cannot hold it"}}`,
 		},
 		"no object":     {`{"id":1,"doc":[],"patches":[]}`, `{"id":1,"error":{"license":null,"operation":null,"path":"","code":"not-object","message":"the result must be an object"}}`},
 		"no document":   {`{"id":1,"patches":[]}`, `{"id":1,"error":{"license":null,"operation":null,"path":"","code":"malformed","message":"doc is missing"}}`},
@@ -58,19 +78,7 @@ func TestApplyPatches(t *testing.T) {
 // Each vector has one answer, in its place: a document, or an error that says where.
 func TestApplyPatchesVectors(t *testing.T) {
 	t.Parallel()
-	file, err := os.Open("../patchset/testdata/patch.jsonl.gz")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	plain, err := gzip.NewReader(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := io.ReadAll(plain)
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := recorded(t, "../patchset/testdata/patch.jsonl.gz")
 	out := new(bytes.Buffer)
 	if err := offline.ApplyPatches(t.Context(), bytes.NewReader(text), out); err != nil {
 		t.Fatal(err)

@@ -18,8 +18,9 @@ const unknownMachine = "unknown_vm_machine"
 
 // ComputeQuotas answers each case, {"id","settings","users","site_licenses_list":
 // [[id,value],…],"site_settings","pay_as_you_go"}, with {"id","quota","reasons"} or
-// {"id","error"}. A license's patch that does not load gives no operations. It
-// returns an error only if reading or writing fails, or ctx ends.
+// {"id","error"}. A license's patch that does not load gives no operations; one that
+// loads is passed on as it is, also where it could not be applied, as for a number that
+// is too large. It returns an error only if reading or writing fails, or ctx ends.
 func ComputeQuotas(ctx context.Context, in io.Reader, out io.Writer) error {
 	return each(ctx, in, out, computeQuota)
 }
@@ -60,13 +61,11 @@ func computeQuota(to, line []byte) []byte {
 }
 
 func readQuotaCase(line []byte) (id []byte, in quota.Input, err error) {
-	object, err := rawjson.Trim(line)
+	object, err := caseOf(line)
 	if err != nil {
 		return nil, in, err
 	}
-	if rawjson.Of(object) != rawjson.Object {
-		return nil, in, errNoObject
-	}
+	var licenses []byte
 	for name, value := range rawjson.Members(object) {
 		switch string(name) {
 		case "id":
@@ -80,15 +79,15 @@ func readQuotaCase(line []byte) (id []byte, in quota.Input, err error) {
 		case "pay_as_you_go":
 			in.PayAsYouGo = value
 		case "site_licenses_list":
-			if in.Licenses, err = readLicenses("site_licenses_list", value); err != nil {
-				return id, in, err
-			}
+			licenses = value
 		}
 	}
-	return id, in, nil
+	if err := whole(object); err != nil {
+		return id, in, err
+	}
+	in.Licenses, err = readLicenses("site_licenses_list", licenses)
+	return id, in, err
 }
-
-var errNoObject = errors.New("the line is not a JSON object")
 
 // readLicenses reads [[id,value],…]. Of two with one id the last value counts, at
 // the place of the first, as in an object.

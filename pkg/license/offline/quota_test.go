@@ -160,6 +160,45 @@ func TestMalformedCases(t *testing.T) {
 			`{"id":"a","quota":` + quota + `,"reasons":{}}`,
 			`{"id":"a","site_license_list":[["x",{"status":"expired","reason":"expired"}]],"run_quota":` + quota + `,"last_used":[]}`,
 		},
+		"half a character": {
+			`{"id":"a",` + now + `,"site_licenses_list":[["\ud800",{"quota":{"ram":3}}],["\ud801",{}]]}`,
+			`{"id":"a","error":"the line has half a character (a lone surrogate): write the whole one"}`,
+			`{"id":"a","error":"the line has half a character (a lone surrogate): write the whole one"}`,
+		},
+		"half a character in a text of a text": {
+			`{"id":"a",` + now + `,"settings":{"x":"\\ud800"}}`, `{"id":"a","quota":` + quota + `,"reasons":{}}`,
+			`{"id":"a","site_license_list":null,"run_quota":` + quota + `,"last_used":[]}`,
+		},
+		"the last of two lists": {
+			`{"id":"a",` + now + `,"site_licenses_list":5,"site_licenses_list":null,"licenses":5,"licenses":null,"now":"x",` + now + `}`,
+			`{"id":"a","quota":` + quota + `,"reasons":{}}`,
+			`{"id":"a","site_license_list":null,"run_quota":` + quota + `,"last_used":[]}`,
+		},
+		"names in another case": {
+			`{"id":"a","ID":"b",` + now + `,"NOW":7,"Licenses":7,"SETTINGS":7,"project":{"Settings":7}}`,
+			`{"id":"a","quota":` + quota + `,"reasons":{}}`,
+			`{"id":"a","site_license_list":null,"run_quota":` + quota + `,"last_used":[]}`,
+		},
+		"a time": {`{"now":"yesterday"}`, `{"id":null,"quota":` + quota + `,"reasons":{}}`, `{"id":null,"error":"now is not a time: give it as 2006-01-02T15:04:05Z"}`},
+		"a purchase": {
+			`{` + now + `,"paygo_active":1}`, `{"id":null,"quota":` + quota + `,"reasons":{}}`, `{"id":null,"error":"paygo_active is neither true nor false"}`,
+		},
+		"a row": {`{` + now + `,"licenses":[null,5]}`, `{"id":null,"quota":` + quota + `,"reasons":{}}`, `{"id":null,"error":"licenses[1] is neither an object nor null"}`},
+		"a row's id": {
+			`{` + now + `,"licenses":[{"id":5}]}`, `{"id":null,"quota":` + quota + `,"reasons":{}}`, `{"id":null,"error":"licenses[0].id is not a string"}`,
+		},
+		"a row's times": {
+			`{` + now + `,"licenses":[{"activates":true}]}`, `{"id":null,"quota":` + quota + `,"reasons":{}}`,
+			`{"id":null,"error":"licenses[0].activates is not a time: give it as 2006-01-02T15:04:05Z"}`,
+		},
+		"a row's seats": {
+			`{` + now + `,"licenses":[{"expires":null},{"run_limit":"5"}]}`, `{"id":null,"quota":` + quota + `,"reasons":{}}`,
+			`{"id":null,"error":"licenses[1].run_limit is not a number: write it without quotes"}`,
+		},
+		"a project": {`{` + now + `,"project":[]}`, `{"id":null,"quota":` + quota + `,"reasons":{}}`, `{"id":null,"error":"project is neither an object nor null"}`},
+		"other projects": {
+			`{` + now + `,"other_projects":{}}`, `{"id":null,"quota":` + quota + `,"reasons":{}}`, `{"id":null,"error":"other_projects is neither a list nor null"}`,
+		},
 		"odd other projects": {
 			`{"id":"a",` + now + `,"other_projects":[{"state":3,"site_license":[]},{"state":"running","site_license":{"x":null,"y":{"status":1}}}]}`,
 			`{"id":"a","quota":` + quota + `,"reasons":{}}`,
@@ -218,6 +257,44 @@ func TestCheckSeats(t *testing.T) {
 				t.Fatal(err)
 			}
 			if want := `{"id":1,"site_license_list":[["` + test.attached + `",` + test.want + `]]`; !strings.HasPrefix(out.String(), want) {
+				t.Errorf("%s, want %s", out, want)
+			}
+		})
+	}
+}
+
+// Names of members are exact, of two of one name the last counts, and a project has one seat of a license.
+func TestCheckNames(t *testing.T) {
+	t.Parallel()
+	const id, spelled = "aaaaaaaa-0000-4000-8000-000000000000", "AAAAAAAA-0000-4000-8000-000000000000"
+	const active, exhausted = `{"quota":{"ram":5},"status":"active"}`, `{"status":"exhausted","reason":"exhausted"}`
+	other := func(licenses string) string { return `{"state":"running","site_license":{` + licenses + `}}` }
+	for name, test := range map[string]struct{ row, others, want string }{
+		"a quota in another case":        {`"quota":{"ram":5},"QUOTA":null,"Run_Limit":1`, ``, active},
+		"the last quota":                 {`"quota":{},"quota":{"ram":5}`, ``, active},
+		"no quota at the end":            {`"quota":{"ram":5},"quota":null`, ``, `{"status":"ineffective"}`},
+		"active twice":                   {`"quota":{"ram":5},"run_limit":2`, other(`"` + id + `":{"status":"active","status":"active"}`), active},
+		"active, then expired":           {`"quota":{"ram":5},"run_limit":1`, other(`"` + id + `":{"status":"active","status":"expired"}`), active},
+		"expired, then active":           {`"quota":{"ram":5},"run_limit":1`, other(`"` + id + `":{"status":"expired","status":"active"}`), exhausted},
+		"an id twice":                    {`"quota":{"ram":5},"run_limit":2`, other(`"` + id + `":{"status":"active"},"` + id + `":{"status":"active"}`), active},
+		"an id in two cases":             {`"quota":{"ram":5},"run_limit":2`, other(`"` + id + `":{"status":"active"},"` + spelled + `":{"status":"active"}`), active},
+		"the last value of an id":        {`"quota":{"ram":5},"run_limit":1`, other(`"` + id + `":{"status":"active"},"` + id + `":{}`), active},
+		"two projects":                   {`"quota":{"ram":5},"run_limit":2`, other(`"`+id+`":{"status":"active"}`) + `,` + other(`"`+spelled+`":{"status":"active"}`), exhausted},
+		"a status in another case":       {`"quota":{"ram":5},"run_limit":1`, other(`"` + id + `":{"Status":"active"}`), active},
+		"a state in another case":        {`"quota":{"ram":5},"run_limit":1`, `{"State":"running","site_license":{"` + id + `":{"status":"active"}}}`, active},
+		"the state at the end":           {`"quota":{"ram":5},"run_limit":1`, `{"state":"running","state":"opened","site_license":{"` + id + `":{"status":"active"}}}`, active},
+		"a null among the projects":      {`"quota":{"ram":5},"run_limit":1`, `null`, active},
+		"activated by the last instance": {`"quota":{"ram":5},"activates":null,"activates":"2026-01-01T00:00:00Z"`, ``, active},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			line := `{"id":1,"now":"2026-01-02T00:00:00Z","licenses":[{"id":"` + id + `","activates":"2026-01-01T00:00:00Z",` + test.row +
+				`}],"project":{"site_license_list":[["` + id + `",{}]]},"other_projects":[` + test.others + `]}`
+			out := new(strings.Builder)
+			if err := offline.CheckQuotas(t.Context(), strings.NewReader(line+"\n"), out); err != nil {
+				t.Fatal(err)
+			}
+			if want := `{"id":1,"site_license_list":[["` + id + `",` + test.want + `]]`; !strings.HasPrefix(out.String(), want) {
 				t.Errorf("%s, want %s", out, want)
 			}
 		})

@@ -17,6 +17,7 @@ const (
 	CodeTooLarge      Code = "too-large"       // the document, the patch, what it adds, or the result
 	CodeTooDeep       Code = "too-deep"        // nested too deeply
 	CodeNumber        Code = "number"          // a number that no 64-bit floating-point number can hold
+	CodeCharacter     Code = "character"       // a text with half a character (a lone surrogate)
 	CodeNotObject     Code = "not-object"      // the result is no object
 	CodeProtected     Code = "protected"       // changes what no license may change; Rule says which
 )

@@ -7,6 +7,7 @@ import (
 
 	"berth/pkg/license/internal/rawjson"
 	"berth/pkg/license/internal/tree"
+	"berth/pkg/license/jsontext"
 )
 
 // Operation is one operation of a license's patch, as it was written.
@@ -85,11 +86,17 @@ func parse(raw json.RawMessage) (operation, *fault) {
 		return o, &fault{CodeFromNotString, "from must be a string"}
 	}
 
+	if wrong := jsontext.Broken(members["path"]); wrong != "" {
+		return o, &fault{CodeCharacter, "path has " + wrong}
+	}
 	var bad *fault
 	if o.path, bad = pointer(path); bad != nil {
 		return o, bad
 	}
 	if needsFrom {
+		if wrong := jsontext.Broken(members["from"]); wrong != "" {
+			return o, &fault{CodeCharacter, "from has " + wrong}
+		}
 		if o.from, bad = pointer(from); bad != nil {
 			return o, bad.before("from")
 		}
@@ -119,6 +126,8 @@ func unreadable(err error, code Code, what string) *fault {
 		code = CodeTooDeep
 	case errors.Is(err, tree.ErrNumber):
 		code = CodeNumber
+	case errors.Is(err, tree.ErrCharacter):
+		code = CodeCharacter
 	}
 	return &fault{code, what + err.Error()}
 }

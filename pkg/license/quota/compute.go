@@ -239,7 +239,8 @@ func (p *Project) onMachine(grants []Grant, chosen int, result *Result) error {
 		total.flag[alwaysRunning] = true
 		total.number[cpuLimit] = machine.cores
 		total.number[memoryLimit] = 1000 * machine.gigabytes
-		total.number[disk] = p.maxima.number[disk]
+		// The maximum is passed on as it was given: a text stays one, and a null, which is given, too.
+		total.number[disk], result.Quota.DiskQuotaRaw = p.maxima.number[disk], p.mostDisk
 		total.number[idle] = p.defaults.number[idle]
 	} else if string(grant.machine) == machineOnPrem {
 		total.flag[alwaysRunning] = grant.gives.flag[alwaysRunning]

@@ -180,6 +180,66 @@ func TestSiteAsText(t *testing.T) {
 	}
 }
 
+// A machine's disk is the site's maximum as it was given; for all others it is the number that it stands for.
+func TestDiskOfMachine(t *testing.T) {
+	t.Parallel()
+	const n2, onprem = `{"quota":{"dedicated_vm":{"machine":"n2-standard-2"}}}`, `{"quota":{"dedicated_vm":{"machine":"onprem"}}}`
+	for name, test := range map[string]struct{ maxima, license, want string }{
+		"nothing":               {`{}`, n2, `20000`},
+		"unreadable":            {`"{disk_quota"`, n2, `20000`},
+		"a number":              {`{"disk_quota":9000.0}`, n2, `9000`},
+		"a text":                {`{"disk_quota":"9000"}`, n2, `"9000"`},
+		"a text with a unit":    {`{"disk_quota": "9 GB"}`, n2, `"9 GB"`},
+		"null":                  {`{"disk_quota":null}`, n2, `null`},
+		"a flag":                {`{"disk_quota":true}`, n2, `true`},
+		"a text in a text":      {`"disk_quota: '9000'"`, n2, `"9000"`},
+		"a text, then a number": {`{"disk_quota":"1","disk_quota":2}`, n2, `2`},
+		"a number, then a text": {`{"disk_quota":1,"disk_quota":"2"}`, n2, `"2"`},
+		"on the premises":       {`{"disk_quota":"9000"}`, onprem, `0`},
+		"no machine":            {`{"disk_quota":"2000"}`, `{"quota":{"disk":9}}`, `2000`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			result, err := quota.Compute(quota.Input{Site: raw(`{"max_upgrades":` + test.maxima + `}`), Licenses: []quota.License{license("a", test.license)}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got map[string]json.RawMessage
+			if err := json.Unmarshal(result.Quota.AppendJSON(nil), &got); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.want, string(got["disk_quota"])); diff != "" {
+				t.Errorf("disk_quota (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// Of two members of one name the last one counts, whatever the first one is.
+func TestTwice(t *testing.T) {
+	t.Parallel()
+	site, users := raw(`{"default_quotas":{"mem":5000,"mem":"x","internet":true,"internet":1,"disk_quota":"x","disk_quota":4000}}`),
+		raw(`{"u":5,"u":{"upgrades":7,"upgrades":{"cores":"x","cores":1}}}`)
+	result, err := quota.Compute(quota.Input{Site: site, Users: users, Licenses: []quota.License{license("a", `{"quota":{"dedicated_cpu":"x","dedicated_cpu":2,"network":false}}`)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := result.Quota
+	if q.MemoryLimit != 1000 || q.DiskQuota != 4000 || q.CPULimit != 2 || q.CPURequest != 2 {
+		t.Errorf("quota %+v", q)
+	}
+	for field, in := range map[string]quota.Input{
+		"users.u":          {Users: raw(`{"u":{},"u":5}`)},
+		"users.u.upgrades": {Users: raw(`{"u":{"upgrades":{},"upgrades":5}}`)},
+		"quota.ram":        {Licenses: []quota.License{license("a", `{"quota":{"ram":1,"ram":"1"}}`)}},
+	} {
+		_, err := quota.Compute(in)
+		if wrong, ok := errors.AsType[*quota.FieldError](err); !ok || wrong.Field != field {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
+}
+
 func TestEqual(t *testing.T) {
 	t.Parallel()
 	base := quota.Quota{
@@ -194,6 +254,7 @@ func TestEqual(t *testing.T) {
 		"order of a disk": {func(q *quota.Quota) { q.DedicatedDisks = []json.RawMessage{raw(`{"b":2.0,"a":1}`)} }, true},
 		"license of op":   {func(q *quota.Quota) { q.Patch = []quota.Operation{{License: "y", Raw: raw(`{"op":"test"}`)}} }, true},
 		"memory":          {func(q *quota.Quota) { q.MemoryLimit = 2 }, false},
+		"the disk's text": {func(q *quota.Quota) { q.DiskQuotaRaw = raw(`"0"`) }, false},
 		"disk":            {func(q *quota.Quota) { q.DedicatedDisks = nil }, false},
 		"gpu":             {func(q *quota.Quota) { q.GPU = nil }, false},
 		"operation":       {func(q *quota.Quota) { q.Patch = []quota.Operation{{Raw: raw(`{"op":"add"}`)}} }, false},

@@ -355,7 +355,11 @@ func (e *explanation) machine(quota *Quota) {
 	add("member_host", quota.MemberHost)
 	add("always_running", quota.AlwaysRunning)
 	add("privileged", quota.Privileged)
-	add("disk_quota", quota.DiskQuota)
+	if len(quota.DiskQuotaRaw) > 0 {
+		add("disk_quota", quota.DiskQuotaRaw)
+	} else {
+		add("disk_quota", quota.DiskQuota)
+	}
 	if string(grant.machine) != machineOnPrem {
 		e.findings[len(e.findings)-1].Capped = e.mostNumber(disk) // All that there may be.
 	}

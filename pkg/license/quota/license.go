@@ -240,22 +240,24 @@ func readGroupFlag(value []byte) bool {
 // readQuota reads a new-style license.
 func (g *Grant) readQuota(quota []byte) error {
 	g.v2, g.idleClass = true, idleShort
-	var amount [5]float64 // ram, dedicated_ram, cpu, dedicated_cpu, disk
+	// ram, dedicated_ram, cpu, dedicated_cpu, disk, and the name of each that is no number.
+	var amount [5]float64
+	var wrong [len(amount)]string
 	var member, always, idleTimeout, patch []byte
 	for name, value := range rawjson.Members(quota) {
-		var to *float64
+		to := -1
 		g.more = g.more || string(name) != "dedicated_disk" && rawjson.Truthy(value)
 		switch string(name) {
 		case "ram":
-			to, g.ramSet = &amount[0], rawjson.Of(value) != rawjson.Unset
+			to, g.ramSet = 0, rawjson.Of(value) != rawjson.Unset
 		case "dedicated_ram":
-			to = &amount[1]
+			to = 1
 		case "cpu":
-			to, g.cpuSet = &amount[2], rawjson.Of(value) != rawjson.Unset
+			to, g.cpuSet = 2, rawjson.Of(value) != rawjson.Unset
 		case "dedicated_cpu":
-			to = &amount[3]
+			to = 3
 		case "disk":
-			to = &amount[4]
+			to = 4
 		case "member":
 			member = value
 		case "always_running":
@@ -275,16 +277,18 @@ func (g *Grant) readQuota(quota []byte) error {
 		case "patch":
 			patch = value
 		}
-		if to == nil {
+		if to < 0 {
 			continue
 		}
-		switch rawjson.Of(value) {
-		case rawjson.Unset:
-			*to = 0
-		case rawjson.Number:
-			*to = bounded(rawjson.Float(value))
-		default:
-			return &FieldError{License: g.id, Field: "quota." + string(name), Fix: "is not a number: write it without quotes"}
+		// Of two members of one name the last one counts.
+		amount[to], wrong[to] = bounded(rawjson.Float(value)), ""
+		if kind := rawjson.Of(value); kind != rawjson.Unset && kind != rawjson.Number {
+			wrong[to] = string(name)
+		}
+	}
+	for _, name := range wrong {
+		if name != "" {
+			return &FieldError{License: g.id, Field: "quota." + name, Fix: "is not a number: write it without quotes"}
 		}
 	}
 	g.ram, g.cpu = amount[0], amount[2]

@@ -39,6 +39,8 @@ type Project struct {
 	// siteDefaults and siteMaxima say which are the site's.
 	siteDefaults, siteMaxima keys
 	overcommit               overcommit
+	// mostDisk is the site's maximum disk as it was given, where that is no number.
+	mostDisk []byte
 	// unreadable are the settings of the site whose text cannot be read.
 	unreadable []string
 
@@ -165,36 +167,45 @@ func (p *Project) readSettings(settings []byte) {
 
 func (p *Project) readUsers(users []byte) error {
 	var places map[string]int
+	var values [][]byte
 	for name, value := range rawjson.Members(users) {
-		account := user{id: string(name)}
-		value, err := isObject("users."+account.id, value)
-		if err != nil {
-			return err
-		}
-		for name, upgrades := range rawjson.Members(value) {
-			if string(name) != "upgrades" {
-				continue
-			}
-			if upgrades, err = isObject("users."+account.id+".upgrades", upgrades); err != nil {
-				return err
-			}
-			account.gives = amounts{}
-			readUpgrades(upgrades, &account.gives)
-		}
+		id := string(name)
 		// Of two members of one name the last one counts.
-		if place, twice := places[account.id]; twice {
-			p.users[place] = account
+		if place, twice := places[id]; twice {
+			values[place] = value
 			continue
 		}
 		if places == nil {
 			places = map[string]int{}
 		}
-		places[account.id] = len(p.users)
-		p.users = append(p.users, account)
+		places[id] = len(p.users)
+		p.users, values = append(p.users, user{id: id}), append(values, value)
 	}
 	for i := range p.users {
+		if err := p.users[i].read(values[i]); err != nil {
+			return err
+		}
 		p.upgrades.add(&p.users[i].gives)
 	}
+	return nil
+}
+
+// read reads what the account has.
+func (u *user) read(value []byte) error {
+	value, err := isObject("users."+u.id, value)
+	if err != nil {
+		return err
+	}
+	var upgrades []byte
+	for name, member := range rawjson.Members(value) {
+		if string(name) == "upgrades" {
+			upgrades = member
+		}
+	}
+	if upgrades, err = isObject("users."+u.id+".upgrades", upgrades); err != nil {
+		return err
+	}
+	readUpgrades(upgrades, &u.gives)
 	return nil
 }
 
@@ -216,7 +227,16 @@ func (p *Project) readSite(site []byte) {
 		return object
 	}
 	p.readDefaults(read("default_quotas", defaults))
-	p.siteMaxima, _ = readUpgrades(read("max_upgrades", maxima), &p.maxima)
+	given := read("max_upgrades", maxima)
+	p.siteMaxima, _ = readUpgrades(given, &p.maxima)
+	for name, value := range rawjson.Members(given) {
+		if string(name) != "disk_quota" {
+			continue
+		}
+		if p.mostDisk = value; rawjson.Of(value) == rawjson.Number {
+			p.mostDisk = nil
+		}
+	}
 }
 
 // readDefaults reads default_quotas. A value of the wrong type is ignored.
@@ -229,6 +249,8 @@ func (p *Project) readDefaults(quotas []byte) {
 		var i int
 		switch string(name) {
 		case "internet":
+			to.flag[network] = builtinDefaults.flag[network]
+			p.siteDefaults &^= flagBit(network)
 			if rawjson.Of(value) == rawjson.Bool {
 				to.flag[network] = rawjson.True(value)
 				p.siteDefaults |= flagBit(network)
@@ -255,6 +277,9 @@ func (p *Project) readDefaults(quotas []byte) {
 		default:
 			continue
 		}
+		// Of two members of one name the last one counts, which may be none.
+		to.number[i] = builtinDefaults.number[i]
+		p.siteDefaults &^= numberBit(i)
 		if isNumber {
 			to.number[i] = number
 			p.siteDefaults |= numberBit(i)

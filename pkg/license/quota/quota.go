@@ -17,6 +17,9 @@ type Quota struct {
 	CPURequest, CPULimit       float64 // cores
 	DiskQuota                  float64 // MB
 	IdleTimeout                float64 // seconds
+	// DiskQuotaRaw, where it is set, stands for DiskQuota in the JSON form: a maximum of the site that is no number,
+	// as it was given.
+	DiskQuotaRaw json.RawMessage
 
 	// DedicatedVM is the license's own object, nil for none. With one, the
 	// quota is that of the machine, and ExtRW, Patch, GPU and PayAsYouGo are unset.
@@ -112,10 +115,14 @@ func (q Quota) AppendJSON(to []byte) []byte {
 		{`,"memory_limit":`, q.MemoryLimit},
 		{`,"cpu_request":`, q.CPURequest},
 		{`,"cpu_limit":`, q.CPULimit},
-		{`,"disk_quota":`, q.DiskQuota},
+		{diskQuotaName, q.DiskQuota},
 		{`,"idle_timeout":`, q.IdleTimeout},
 	} {
 		to = append(to, member.name...)
+		if len(q.DiskQuotaRaw) > 0 && member.name == diskQuotaName {
+			to = rawjson.AppendCompact(to, q.DiskQuotaRaw)
+			continue
+		}
 		to = rawjson.AppendFloat(to, member.value)
 	}
 	to = appendRaw(append(to, `,"dedicated_vm":`...), q.DedicatedVM, "false")
@@ -147,6 +154,8 @@ func (q Quota) AppendJSON(to []byte) []byte {
 	return append(to, '}')
 }
 
+const diskQuotaName = `,"disk_quota":`
+
 func appendRaw(to []byte, value json.RawMessage, unset string) []byte {
 	if len(value) == 0 {
 		return append(to, unset...)
@@ -160,7 +169,7 @@ func (q Quota) Equal(other Quota) bool {
 		q.Privileged == other.Privileged && q.AlwaysRunning == other.AlwaysRunning &&
 		q.MemoryRequest == other.MemoryRequest && q.MemoryLimit == other.MemoryLimit &&
 		q.CPURequest == other.CPURequest && q.CPULimit == other.CPULimit &&
-		q.DiskQuota == other.DiskQuota && q.IdleTimeout == other.IdleTimeout &&
+		q.DiskQuota == other.DiskQuota && q.IdleTimeout == other.IdleTimeout && sameRaw(q.DiskQuotaRaw, other.DiskQuotaRaw) &&
 		sameRaw(q.DedicatedVM, other.DedicatedVM) &&
 		slices.EqualFunc(q.DedicatedDisks, other.DedicatedDisks, sameRaw) &&
 		sameRaw(q.GPU, other.GPU) && q.ExtRW == other.ExtRW &&

@@ -17,10 +17,11 @@ const (
 	MethodSeats    = "license.seats"    // LicenseRef → SeatList
 	MethodUsage    = "license.usage"    // UsageQuery → UsageList
 	MethodAttach   = "license.attach"   // Attachment → nothing
+	MethodAttached = "license.attached" // AttachedQuery → AttachedList
 	MethodDetach   = "license.detach"   // Attachment → nothing
 	MethodProject  = "project"          // ProjectRef → Project
 	MethodActivity = "project.activity" // ProjectRef → nothing
-	MethodStop     = "project.stop"     // ProjectRef → nothing; it is not started again by itself, and its pod is left alone
+	MethodStop     = "project.stop"     // ProjectRef → nothing; it is not started again by itself, and its pod and starts under way are left alone
 	MethodPreview  = "preview"          // PreviewRequest → Preview
 	MethodReplay   = "replay"           // ReplayRequest → Replay
 )
@@ -57,6 +58,8 @@ type License struct {
 	SeatsUsed int `json:"seats_used" jsonschema:"how many pods use it now; told, not taken"`
 	// Revision changes with each change of the license.
 	Revision string `json:"revision,omitempty" jsonschema:"changes with each change; told, not taken: see If-Match"`
+	// Warnings are what was noticed when it was saved, and is no reason to refuse it.
+	Warnings []string `json:"warnings,omitempty" jsonschema:"what was noticed when it was saved, and is no reason to refuse it; told, not taken"`
 }
 
 // ListLicenses asks for licenses by id.
@@ -84,8 +87,8 @@ type LicenseRef struct {
 // PutLicense saves a license, a new one or in place of the one that has its id.
 type PutLicense struct {
 	License License `json:"license"`
-	// Revision, where it is set, must be that of the license that is replaced, "none" for a
-	// license that must be new: else the fault is CONFLICT.
+	// Revision, where it is set, must be that of the license that is replaced, "any" for one
+	// that must be there, "none" for one that must be new: else the fault is CONFLICT.
 	Revision string `json:"revision,omitempty"`
 	// Actor is who changes it, for the log.
 	Actor string `json:"actor,omitempty"`
@@ -145,6 +148,32 @@ type Attachment struct {
 	Actor   string `json:"actor,omitempty"`
 }
 
+// AttachedQuery asks what a license is attached to.
+type AttachedQuery struct {
+	ID string `json:"id"`
+	// After is the Next of the page before; Limit is how many at the most (default 100, at most 500).
+	After string `json:"after,omitempty"`
+	Limit int    `json:"limit,omitempty"`
+}
+
+// Attached is a project, or a person, that has a license.
+type Attached struct {
+	Project string `json:"project_id,omitempty" jsonschema:"the project that has the license"`
+	User    string `json:"user_id,omitempty" jsonschema:"the user whose pods have it; one of the two is there"`
+	// Status and Reason are what became of it at the project's last start.
+	Status string `json:"status,omitempty" jsonschema:"what became of it at the project's last start; missing before the first, and of a user"`
+	Reason string `json:"reason,omitempty" jsonschema:"why it has that status"`
+}
+
+// AttachedList is a page of what a license is attached to: projects by id, then users. Next is missing on the last
+// page. Projects and Users count all, and are told on the first page alone.
+type AttachedList struct {
+	Attached []Attached `json:"attachments" jsonschema:"what has the license: projects by id, then users by id"`
+	Projects *int       `json:"projects,omitempty" jsonschema:"how many projects have it, of all pages; on the first one alone"`
+	Users    *int       `json:"users,omitempty" jsonschema:"how many users have it, of all pages; on the first one alone"`
+	Next     string     `json:"next,omitempty" jsonschema:"the page_token of the next page; missing on the last one"`
+}
+
 // ProjectRef names a project, a UUID in lower case.
 type ProjectRef struct {
 	ID string `json:"project_id"`
@@ -178,6 +207,8 @@ type LicenseStatus struct {
 	Title  string `json:"title,omitempty" jsonschema:"what people call it"`
 	Status string `json:"status,omitempty" jsonschema:"active, ineffective, exhausted, expired or future"`
 	Reason string `json:"reason,omitempty" jsonschema:"why it gives nothing"`
+	// Patched says that its patch has changed the pod; a project's row does not tell it.
+	Patched bool `json:"patched,omitempty" jsonschema:"whether its patch has changed the pod that is previewed"`
 }
 
 // PreviewRequest asks what pod would be made. Just one of Project and User is set.
@@ -212,8 +243,8 @@ type Preview struct {
 	Explanation json.RawMessage `json:"explanation,omitempty" jsonschema:"what set what: steps, quota, ignored"`
 	// Fault says why there is no pod.
 	Fault *PreviewFault `json:"fault,omitempty" jsonschema:"why there is no pod"`
-	// Verdict is the API server's, nil where it was not asked.
-	Verdict *Verdict `json:"verdict,omitempty" jsonschema:"what the API server says to it; missing where it was not asked"`
+	// Verdict is the API server's, nil where it was not asked; what cannot be read as a Pod is refused all the same.
+	Verdict *Verdict `json:"verdict,omitempty" jsonschema:"what the API server says to it, or that it is no Pod; missing where the API server was not asked"`
 }
 
 // PreviewFault is why a start would fail.
@@ -234,9 +265,11 @@ type ReplayRequest struct {
 	DryRun bool `json:"dry_run,omitempty" jsonschema:"ask the API server about each pod that differs"`
 }
 
-// Replay is a part of the answer. Looked counts the starts that were run again.
+// Replay is a part of the answer. Looked counts the starts that were run again, Concerned those
+// of them that have the license which is changed; it is missing where none is.
 type Replay struct {
 	Looked    int        `json:"looked" jsonschema:"how many starts were run again"`
+	Concerned *int       `json:"concerned,omitempty" jsonschema:"how many of them are of projects that have the license of change"`
 	Different []Replayed `json:"different" jsonschema:"those that come to another end"`
 	Next      string     `json:"next,omitempty" jsonschema:"the after of the next part; missing on the last one"`
 }
@@ -247,11 +280,14 @@ type Replayed struct {
 	User      string    `json:"user_id,omitempty" jsonschema:"the user whose pod was made"`
 	Pod       string    `json:"pod_name" jsonschema:"the name of the pod"`
 	StartedAt time.Time `json:"started_at" jsonschema:"when it was started"`
-	// Diff leads from the pod as it would be made today to the changed one.
-	Diff json.RawMessage `json:"diff,omitempty" jsonschema:"the RFC 6902 operations that lead from the pod as it would be made today to the changed one"`
-	// Fault or Verdict says that it would fail.
+	// Diff leads from the pod as it would be made today to the changed one. Values that may be secret are not in it: such
+	// an operation says "withheld": true.
+	Diff json.RawMessage `json:"diff,omitempty" jsonschema:"the RFC 6902 operations from today's pod to the changed one; withheld says that a value is not shown"`
+	// Fault or Verdict says that it would fail. Today is why it fails today, nil where it does not: with neither of the
+	// others the change mends it.
 	Fault   *PreviewFault `json:"fault,omitempty" jsonschema:"why it would fail"`
-	Verdict *Verdict      `json:"verdict,omitempty" jsonschema:"what the API server says to it"`
+	Today   *PreviewFault `json:"today,omitempty" jsonschema:"why it fails today"`
+	Verdict *Verdict      `json:"verdict,omitempty" jsonschema:"what the API server says to it, or that it is no Pod; missing where the API server was not asked"`
 }
 
 // Template is the template of the project pods as the site keeps it.
@@ -284,16 +320,24 @@ type Rendered struct {
 	Pod json.RawMessage `json:"pod"`
 }
 
-// DryRunRequest asks what the API server would say to a pod.
+// DryRunRequest asks what a start would say to a pod: first the creator, which has to read it as
+// a Pod, and then the API server.
 type DryRunRequest struct {
 	Pod json.RawMessage `json:"pod"`
+	// Licenses are those of the pod: a refusal names those that have patched it.
+	Licenses []LicenseStatus `json:"licenses,omitempty"`
+	// ReadOnly leaves the API server out.
+	ReadOnly bool `json:"read_only,omitempty"`
 }
 
-// Verdict is what the API server says to a pod that it is asked to make for a trial.
+// Verdict is what the API server says to a pod that it is asked to make for a trial. A refusal is
+// told as that of a start is, without values that may be secret.
 type Verdict struct {
-	Accepted bool   `json:"accepted" jsonschema:"whether it would take the pod"`
-	Reason   string `json:"reason,omitempty" jsonschema:"why not, in a word"`
-	Message  string `json:"message,omitempty" jsonschema:"why not"`
-	// Warnings are the API server's.
+	Accepted bool `json:"accepted" jsonschema:"whether it would take the pod"`
+	// Invalid says that a refusal is of the pod itself, whatever else the namespace has.
+	Invalid bool   `json:"invalid,omitempty" jsonschema:"whether the pod itself is wrong, whatever else the namespace has"`
+	Reason  string `json:"reason,omitempty" jsonschema:"why not, in a word"`
+	Message string `json:"message,omitempty" jsonschema:"why not"`
+	// Warnings are the API server's, and say which members it does not know, also where it was not asked.
 	Warnings []string `json:"warnings,omitempty" jsonschema:"what it warns of"`
 }

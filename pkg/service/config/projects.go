@@ -33,6 +33,9 @@ type Projects struct {
 	IdleWarning time.Duration
 	// CatchUpInterval is the time between two looks for changes in the database whose notification was lost.
 	CatchUpInterval time.Duration
+	// UsageLogDays is for how many days the usage log keeps who has used a license, from the end of the use on. 0, the
+	// default, is for ever: a hub may bill by it, and only the site knows when it has.
+	UsageLogDays int
 	// DbgProjectPatching makes the licenser log each pod before and after the patches, without variables.
 	DbgProjectPatching bool
 }
@@ -82,6 +85,7 @@ func readProjects(v value, c *Config) {
 		"alwaysRunningFailures": integer(&p.AlwaysRunningFailures),
 		"idleWarning":           duration(&p.IdleWarning),
 		"catchUpInterval":       duration(&p.CatchUpInterval),
+		"usageLogDays":          integer(&p.UsageLogDays),
 		"dbgProjectPatching":    func(v value) { p.DbgProjectPatching = v.boolean() },
 	})
 }
@@ -114,6 +118,7 @@ func (v *validator) projects(p Projects) {
 	v.within(at("alwaysRunningFailures"), p.AlwaysRunningFailures, 1, 1000)
 	v.between(at("idleWarning"), p.IdleWarning, 0, day)
 	v.between(at("catchUpInterval"), p.CatchUpInterval, time.Second, day)
+	v.within(at("usageLogDays"), p.UsageLogDays, 0, 36500)
 }
 
 // dataKey says what is wrong with a key of a ConfigMap.

@@ -16,8 +16,18 @@ const deleteWait = 10 * time.Second
 
 // Delete returns when it is certain that the pod will go: `deleting` is in the
 // log. A pod that is being deleted already is no fault. A project's pod is deleted so that none
-// follows it.
+// follows it, and no start brings it up that was asked for before, also where there is no pod.
 func (b *backend) Delete(ctx context.Context, user, pod string) error {
+	if project, ok := events.ProjectOf(user); ok && events.ProjectID(project) && pod == events.ProjectPod(project) {
+		if err := b.bus.NoteStop(ctx, project); err != nil {
+			return unavailable(err)
+		}
+	}
+	return b.remove(ctx, user, pod)
+}
+
+// remove is [backend.Delete] of a project whose stop is noted.
+func (b *backend) remove(ctx context.Context, user, pod string) error {
 	e, err := b.own(ctx, user, pod)
 	stops := func(e natsbus.Entry) bool { return e.Event == events.Deleting && e.Restart == nil }
 	switch {
@@ -69,7 +79,7 @@ func (b *backend) takeBack(ctx context.Context, gone natsbus.Entry) error {
 	if _, err := b.table.Await(waiting, gone.Pod, func(e natsbus.Entry) bool { return e.Generation != gone.Generation }); err != nil {
 		return waitFault(err)
 	}
-	return b.Delete(ctx, gone.User, gone.Pod)
+	return b.remove(ctx, gone.User, gone.Pod)
 }
 
 func isProject(user string) bool {

@@ -36,6 +36,12 @@ func (r resources) Start(ctx context.Context, s v1.StartProject) (v1.Started, er
 	if err := r.b.table.Ready(); err != nil {
 		return v1.Started{}, told(err)
 	}
+	// What this start leads to is called off by whoever stops the project from now on.
+	stop, err := r.b.bus.LastStop(ctx, s.Request.ID)
+	if err != nil {
+		return v1.Started{}, told(unavailable(err))
+	}
+	s.Request.LastStop = &stop
 	for range starts {
 		// A command that was refused does nothing any more: each try has its own.
 		command := r.startOf(ctx, s)
@@ -81,12 +87,13 @@ func (r resources) newest(ctx context.Context, project string) (natsbus.Entry, e
 func (r resources) startAfter(
 	ctx context.Context, e natsbus.Entry, command events.Command, decided events.Outcome, s v1.StartProject,
 ) (started v1.Started, again bool, err error) {
-	mine := e.Event != "" && e.Command == command.ID // Of a request that is repeated.
+	// Of a request that is repeated: its pod is there, or has come before this one.
+	mine := e.Event != "" && (e.Command == command.ID || decided.Verdict == events.Accepted)
 	switch e.Event {
 	case "", events.Gone:
 		return r.launchProject(ctx, command, s.Key != "", decided)
 	case events.Deleting, events.Failed, events.Ended:
-		if mine {
+		if mine && e.Restart == nil {
 			return v1.Started{Entry: r.entry(e)}, false, errPodGone
 		}
 		if !s.Again && changes(s.Request) {
@@ -97,7 +104,7 @@ func (r resources) startAfter(
 			return v1.Started{Entry: r.entry(e)}, false, nil
 		}
 	}
-	wish := events.Restart{Command: command.ID, Cause: events.CauseAsked, Message: "somebody asked for that"}
+	wish := events.Restart{Command: command.ID, Cause: events.CauseAsked, Message: "somebody asked for that", LastStop: s.Request.LastStop}
 	if s.Caller.Silo.Name != "" {
 		wish.Message = "the silo " + s.Caller.Silo.Name + " asked for that"
 	}
@@ -151,16 +158,21 @@ func (r resources) wish(ctx context.Context, e natsbus.Entry, restart events.Res
 	if wished(e) {
 		return e, nil
 	}
+	waiting, cancel := r.b.waiting(ctx, deleteWait)
+	defer cancel()
+	waiting, done := r.unlessRefused(waiting, restart.Command)
+	defer done()
 	if err := r.b.bus.AskRestart(ctx, e, restart); err != nil {
 		return e, err
 	}
-	waiting, cancel := r.b.waiting(ctx, deleteWait)
-	defer cancel()
 	generation := e.Generation
 	now, err := r.b.table.Await(waiting, e.Pod, func(e natsbus.Entry) bool {
 		return e.Generation != generation || wished(e) || e.Event == events.Gone
 	})
+	refusal := (*v1.Fault)(nil)
 	switch {
+	case errors.As(err, &refusal):
+		return e, refusal
 	case err != nil:
 		return e, waitFault(err)
 	case now.Generation == generation && now.Restart == nil:
@@ -188,15 +200,8 @@ func (r resources) follower(ctx context.Context, e v1.Entry) (v1.Entry, error) {
 	b := r.b
 	waiting, cancel := b.waiting(ctx, b.config.TimeoutDelete+time.Minute)
 	defer cancel()
-	waiting, refused := context.WithCancelCause(waiting)
-	defer refused(nil)
-	outcomes := b.table.ExpectOutcome(e.Restart.Command)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		r.watchRefusal(waiting, e.Restart.Command, outcomes, refused)
-	}()
-	defer func() { refused(nil); <-done; outcomes.Close() }()
+	waiting, done := r.unlessRefused(waiting, e.Restart.Command)
+	defer done()
 	found, err := b.table.Await(waiting, e.Pod, func(n natsbus.Entry) bool {
 		return n.Generation != e.Generation || n.Restart == nil
 	})
@@ -209,6 +214,18 @@ func (r resources) follower(ctx context.Context, e v1.Entry) (v1.Entry, error) {
 		return e, &v1.Fault{Reason: events.Deleted, Message: "the project was stopped while it was being restarted"}
 	}
 	return r.entry(found), nil
+}
+
+// unlessRefused returns a context that ends with the reason when the command of a follower is refused. The caller ends it with the function.
+func (r resources) unlessRefused(ctx context.Context, command string) (waiting context.Context, end func()) {
+	waiting, refused := context.WithCancelCause(ctx)
+	outcomes := r.b.table.ExpectOutcome(command)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.watchRefusal(waiting, command, outcomes, refused)
+	}()
+	return waiting, func() { refused(nil); <-done; outcomes.Close() }
 }
 
 // watchRefusal ends a wait with the reason when the command of a follower is refused.

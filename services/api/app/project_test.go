@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"berth/pkg/client"
 	"berth/pkg/events"
@@ -34,6 +35,9 @@ func v1Administered(c *config.Config) {
 	c.AdminTokenHash = config.Sum([]byte(adminToken))
 }
 
+// unplaced leaves out what a start knew of stops.
+var unplaced = cmpopts.IgnoreFields(events.ProjectRequest{}, "LastStop")
+
 // projectSite plays creator and deleter for projects.
 type projectSite struct {
 	*v1Site
@@ -43,6 +47,8 @@ type projectSite struct {
 	asked []events.ProjectRequest
 	// held are the projects whose pods do not go.
 	held map[string]chan struct{}
+	// refusal, where it is not empty, is what restarts are refused with.
+	refusal events.Reason
 }
 
 func newProjectSite(t *testing.T) *projectSite {
@@ -105,6 +111,15 @@ func (s *projectSite) make(ctx context.Context, d natsbus.Delivery) error {
 }
 
 func (s *projectSite) restart(ctx context.Context, d natsbus.Delivery) error {
+	s.mu.Lock()
+	refusal := s.refusal
+	s.mu.Unlock()
+	if refusal != "" {
+		_, err := s.bus.Decide(ctx, events.Outcome{
+			Verdict: events.Refused, Command: d.Restart.Command, User: d.User, Reason: refusal, Message: "it is no Pod as JSON",
+		})
+		return err
+	}
 	fact := eventstest.Delete(d.Generation)
 	fact.Restart, fact.Message = d.Restart, d.Restart.Message
 	e, _, err := s.bus.Append(ctx, d.Pod, fact)
@@ -187,8 +202,11 @@ func TestV1ProjectLife(t *testing.T) {
 	want := events.ProjectRequest{
 		ID: projectA, Image: "i", Tag: "t", Env: map[string]string{"A": "1"}, Config: json.RawMessage(`{"x":1}`), Cause: events.CauseAsked,
 	}
-	if d := cmp.Diff([]events.ProjectRequest{want}, s.asked); d != "" {
+	if d := cmp.Diff([]events.ProjectRequest{want}, s.asked, unplaced); d != "" {
 		t.Errorf("what the creator is asked (-want +got):\n%s", d)
+	}
+	if stop, err := s.bus.LastStop(t.Context(), projectA); err != nil || stop == 0 || s.asked[0].LastStop == nil || *s.asked[0].LastStop != stop {
+		t.Errorf("the last stop is at %d (%v), and the start knew of %v", stop, err, s.asked[0].LastStop)
 	}
 	if again := s.do(projectA, "start", nil, nil); again.status != http.StatusOK || member(again, "generation") != member(made, "generation") {
 		t.Errorf("start again: %d %s", again.status, again.raw)
@@ -267,7 +285,7 @@ func TestV1StartBackToTheSite(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := events.ProjectRequest{ID: projectA, Tag: "t", Config: json.RawMessage(`{}`), Reset: []string{"image", "env"}, Cause: events.CauseAsked}
-	if d := cmp.Diff([]events.ProjectRequest{want}, s.asked); d != "" {
+	if d := cmp.Diff([]events.ProjectRequest{want}, s.asked, unplaced); d != "" {
 		t.Errorf("what the creator is asked (-want +got):\n%s", d)
 	}
 	s.do(projectA, "restart", nil, nil)

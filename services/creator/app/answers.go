@@ -5,12 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"berth/pkg/events"
 	"berth/pkg/events/natsbus"
 	"berth/pkg/kube"
 	"berth/pkg/license/wire"
-	"berth/services/creator/internal/cluster"
 	"berth/services/creator/internal/manifest"
 	"berth/services/creator/internal/template"
 )
@@ -84,16 +84,44 @@ func (c *creator) answerRender(ctx context.Context, r wire.RenderRequest) (any, 
 	return wire.Rendered{Pod: made.rendered}, told(err)
 }
 
-// answerDryRun asks the API server what it would say to a pod.
+// answerDryRun says what a launch, and the API server, would say to a pod.
 func (c *creator) answerDryRun(ctx context.Context, r wire.DryRunRequest) (any, error) {
+	licenses := make([]events.License, 0, len(r.Licenses))
+	for _, l := range r.Licenses {
+		licenses = append(licenses, events.License{ID: l.ID, Title: l.Title, Patched: l.Patched})
+	}
+	pod, rejected := readPod(r.Pod, licenses)
+	switch {
+	case rejected != nil:
+		return wire.Verdict{Invalid: true, Reason: rejected.Reason, Message: rejected.Message}, nil
+	case r.ReadOnly:
+		return wire.Verdict{Accepted: true, Warnings: warned(pod.unknown, nil)}, nil
+	}
 	warnings, err := c.trials.DryRun(ctx, r.Pod)
-	if rejected := (*cluster.RejectedError)(nil); errors.As(err, &rejected) {
-		return wire.Verdict{Reason: rejected.Reason, Message: rejected.Message, Warnings: warnings}, nil
+	warnings = warned(pod.unknown, warnings)
+	if errors.As(err, &rejected) {
+		return wire.Verdict{
+			Invalid: rejected.Invalid, Reason: rejected.Reason, Message: blame(discreet(r.Pod, rejected), licenses).Error(), Warnings: warnings,
+		}, nil
 	}
 	if err != nil {
 		return nil, &natsbus.Fault{Reason: events.Unavailable, Message: "the API server cannot be asked now: " + clipCause(err.Error())}
 	}
 	return wire.Verdict{Accepted: true, Warnings: warnings}, nil
+}
+
+// warned is what a launch warns of, a part of it where that is much, and then what the API server does, which says the same in the same words.
+func warned(unknown []error, warnings []string) []string {
+	var all []string
+	for _, u := range unknown[:min(len(unknown), mostWarnings)] {
+		all = append(all, u.Error())
+	}
+	for _, warning := range warnings {
+		if !slices.Contains(all, warning) {
+			all = append(all, warning)
+		}
+	}
+	return all
 }
 
 // told makes an answer of an error: what the asker can mend, or wait for, is told.

@@ -127,22 +127,82 @@ func TestAnswerDryRun(t *testing.T) {
 	b := newBench(t)
 	b.trials.warnings = []string{"unknown field"}
 	ask := func() (v wire.Verdict, err error) {
-		err = b.asks(t, wire.MethodDryRun, wire.DryRunRequest{Pod: json.RawMessage(`{"kind":"Pod"}`)}, &v)
+		err = b.asks(t, wire.MethodDryRun, wire.DryRunRequest{
+			Pod:      json.RawMessage(`{"kind":"Pod","spec":{"containers":[{"name":"c","args":["c2VjcmV0LXZhbHVl"]}]}}`),
+			Licenses: []wire.LicenseStatus{{ID: "0"}, {ID: "1", Title: "GPU", Patched: true}, {ID: "2", Patched: true}},
+		}, &v)
 		return v, err
 	}
+	const blamed = ` (the pod was changed by the patch of license "GPU" (1), license 2)`
 	got, err := ask()
 	if d := cmp.Diff(wire.Verdict{Accepted: true, Warnings: []string{"unknown field"}}, got); d != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, d)
 	}
-	b.trials.err = &cluster.RejectedError{Reason: kube.ReasonPodRejected, Message: "spec.containers: Required value"}
+	b.trials.err = &cluster.RejectedError{Reason: kube.ReasonPodRejected, Message: `args: Invalid value: "c2VjcmV0LXZhbHVl"`, Invalid: true}
 	got, err = ask()
-	if d := cmp.Diff(wire.Verdict{Reason: "POD_REJECTED", Message: "spec.containers: Required value", Warnings: []string{"unknown field"}}, got); d != "" || err != nil {
+	want := wire.Verdict{Invalid: true, Reason: "POD_REJECTED", Message: `args: Invalid value: "(withheld)"` + blamed, Warnings: []string{"unknown field"}}
+	if d := cmp.Diff(want, got); d != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, d)
 	}
 	b.trials.err = errors.New("connection refused")
 	_, err = ask()
 	faulty(t, err, events.Unavailable, "connection refused")
-	if len(b.trials.tried) != 3 || string(b.trials.tried[0]) != `{"kind":"Pod"}` {
+	if len(b.trials.tried) != 3 || !strings.HasPrefix(string(b.trials.tried[0]), `{"kind":"Pod"`) {
 		t.Errorf("tried: %s", b.trials.tried)
+	}
+}
+
+// TestDryRunReads: what a launch cannot read is refused as the launch refuses it, and the API server is not asked.
+func TestDryRunReads(t *testing.T) {
+	t.Parallel()
+	licenses := []events.License{{ID: "1", Title: "GPU", Status: "active", Patched: true}}
+	for what, pod := range map[string]string{
+		"a number for a text": `{"kind":"Pod","metadata":{"name":"` + name + `","labels":{"year":2026}}}`,
+		"a bad token":         `{"kind":"Pod","metadata":{"name":"` + name + `","annotations":{"` + kube.AnnotationCopyToken + `":"../x"}}}`,
+	} {
+		b, d := launching(t, events.Licensed)
+		d.Rendered = json.RawMessage(pod)
+		_, refusal := readPod(d.Rendered, licenses)
+		_, _, err := b.planned(d)
+		if refusal == nil || err == nil || !strings.HasPrefix(refusal.Message, err.Error()) {
+			t.Errorf("%s: a launch says %v, and %v", what, err, refusal)
+			continue
+		}
+		var got wire.Verdict
+		if err := b.asks(t, wire.MethodDryRun, wire.DryRunRequest{
+			Pod: d.Rendered, Licenses: []wire.LicenseStatus{{ID: "1", Title: "GPU", Patched: true}},
+		}, &got); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(wire.Verdict{Invalid: true, Reason: refusal.Reason, Message: refusal.Message}, got); d != "" {
+			t.Errorf("%s (-want +got):\n%s", what, d)
+		}
+		if !strings.HasSuffix(got.Message, `(the pod was changed by the patch of license "GPU" (1))`) || len(b.trials.tried) > 0 {
+			t.Errorf("%s: %s, and the API server was asked about %d pods", what, got.Message, len(b.trials.tried))
+		}
+		got = wire.Verdict{}
+		if err := b.asks(t, wire.MethodDryRun, wire.DryRunRequest{Pod: json.RawMessage(`{"kind":"Pod"}`), ReadOnly: true}, &got); err != nil ||
+			!got.Accepted || len(b.trials.tried) > 0 {
+			t.Errorf("read only: %+v (%v), and the API server was asked about %d pods", got, err, len(b.trials.tried))
+		}
+	}
+}
+
+// TestDryRunWarns: a member that Kubernetes does not know is told once, whoever notices it first.
+func TestDryRunWarns(t *testing.T) {
+	t.Parallel()
+	const unknown = `unknown field "spec.nosuchfield"`
+	b := newBench(t)
+	b.trials.warnings = []string{unknown, "it is old"}
+	for readOnly, want := range map[bool][]string{true: {unknown}, false: {unknown, "it is old"}} {
+		var got wire.Verdict
+		if err := b.asks(t, wire.MethodDryRun, wire.DryRunRequest{
+			Pod: json.RawMessage(`{"kind":"Pod","spec":{"nosuchfield":1}}`), ReadOnly: readOnly,
+		}, &got); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(wire.Verdict{Accepted: true, Warnings: want}, got); d != "" {
+			t.Errorf("read only %t (-want +got):\n%s", readOnly, d)
+		}
 	}
 }

@@ -51,8 +51,9 @@ func (a *App) start(ctx context.Context, w *worker.Worker) error {
 			w.Log.Error().Err(err).Msg("The allow-list stays as it was")
 		}
 	})
-	projects := template.New(clients, w.Config.Namespace, w.Config.Projects.TemplateConfigMap, w.Config.Projects.TemplateKey)
+	projects := template.New(clients, w.Config.Namespace, w.Config.Projects.TemplateConfigMap, w.Config.Projects.TemplateKey, templateLog(w.Log))
 	w.Health.Check("template", projects.Synced)
+	w.Health.Registry().MustRegister(templateGauge(projects))
 	w.Go("watch the template", projects.Run)
 	objects := cluster.New(clients, w.Config.Namespace)
 	c := &creator{

@@ -28,6 +28,8 @@ func blame(refusal error, licenses []events.License) error {
 		case !l.Patched:
 		case len(patched) == maxBlamed:
 			more++
+		case l.Title == "":
+			patched = append(patched, fmt.Sprintf("license %.36s", l.ID))
 		default:
 			patched = append(patched, fmt.Sprintf("license %.80q (%.36s)", l.Title, l.ID))
 		}

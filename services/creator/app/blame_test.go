@@ -27,6 +27,7 @@ func TestBlame(t *testing.T) {
 		"none":         {"no", nil, "no"},
 		"none patches": {"no", []events.License{{ID: "1", Title: "T", Status: "active"}}, "no"},
 		"one":          {"no", []events.License{{ID: "0"}, patched("T", "1")}, `no (the pod was changed by the patch of license "T" (1))`},
+		"no title":     {"no", []events.License{patched("", "1")}, `no (the pod was changed by the patch of license 1)`},
 		"two":          {"no", []events.License{patched("T", "1"), patched("U", "2")}, `no (the pod was changed by the patch of license "T" (1), license "U" (2))`},
 		"many": {
 			"no",

@@ -50,7 +50,7 @@ func (c *creator) create(ctx context.Context, d natsbus.Delivery) error {
 		}
 	}
 	switch outcome.Verdict {
-	case events.Refused, events.Expiry, events.Done: // The last is no create's.
+	case events.Refused, events.Expiry, events.Done, events.Stopped: // The last two are no create's.
 		return nil
 	case events.Accepted: // An earlier attempt got further.
 	case "":
@@ -212,10 +212,18 @@ func (c *creator) takeNamed(ctx context.Context, d natsbus.Delivery, outcome eve
 	switch {
 	case err != nil:
 		return false, err
-	case now.Verdict == events.Accepted && now.Pod == name:
-		return true, c.handOn(ctx, d, entry, free.draft)
+	case now.Verdict != events.Accepted || now.Pod != name:
+		return true, c.withdraw(ctx, entry)
 	}
-	return true, c.withdraw(ctx, entry)
+	if project := d.Create.Project; project != nil {
+		// A stop reads the log after it was noted, so that one that has not seen the claim is seen here.
+		if off, err := c.calledOff(ctx, project.ID, project.LastStop); err != nil {
+			return false, err
+		} else if off {
+			return true, c.bus.AskDelete(ctx, entry, events.DeleteRequest{Stop: true, Message: stoppedBefore})
+		}
+	}
+	return true, c.handOn(ctx, d, entry, free.draft)
 }
 
 // look reads what stands under the name that the outcome holds. It returns no
@@ -267,7 +275,8 @@ func (c *creator) nameAnother(
 	}
 	holds, err = c.bus.Correct(ctx, outcome, next)
 	if errors.Is(err, events.ErrDecided) {
-		err = nil
+		// Another attempt was faster, or the command has had its pod: what is free has to be looked at with that in mind.
+		free, err = nil, nil
 	}
 	return holds, free, err
 }

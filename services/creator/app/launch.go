@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -76,31 +77,51 @@ const mostWarnings = 10
 
 // planned reads the pod that is to be launched, and the fact that says so.
 func (c *creator) planned(d natsbus.Delivery) (*corev1.Pod, events.Fact, error) {
-	var pod corev1.Pod
 	licenses := d.Newest().Licenses
-	// As the API server reads it: encoding/json would take IMAGE, which a patch may have
-	// put there, for image.
-	unknown, err := kubejson.UnmarshalStrict(d.Rendered, &pod)
-	if err != nil {
-		return nil, events.Fact{}, natsbus.Permanent(events.PodRejected, blame(fmt.Errorf("read rendered pod: %w", err), licenses))
+	pod, refusal := readPod(d.Rendered, licenses)
+	if refusal != nil {
+		return nil, events.Fact{}, natsbus.Permanent(events.Reason(refusal.Reason), refusal)
 	}
 	if pod.Name != d.Pod {
 		err := fmt.Errorf("the pod to be launched is called %.64q; it must be %q", pod.Name, d.Pod)
 		return nil, events.Fact{}, natsbus.Permanent(events.PodRejected, blame(err, licenses))
 	}
 	var warnings []string
-	for _, u := range unknown[:min(len(unknown), mostWarnings)] {
+	for _, u := range pod.unknown[:min(len(pod.unknown), mostWarnings)] {
 		warnings = append(warnings, "the pod has a field that Kubernetes does not know or has it twice: "+u.Error())
 	}
-	keys, err := kube.TokenKeys(pod.Annotations)
-	if err != nil {
-		return nil, events.Fact{}, natsbus.Permanent(events.ManifestInvalid, blame(err, licenses))
-	}
-	render.Stamp(&pod, d.ID, d.Generation)
-	return &pod, events.Fact{
+	render.Stamp(pod.Pod, d.ID, d.Generation)
+	return pod.Pod, events.Fact{
 		Kind: events.FactLaunch, Generation: d.Generation, At: time.Now().UTC(),
-		Storage: kube.StorageClaim(&pod, d.User), TokenKeys: keys, Warnings: warnings,
+		Storage: kube.StorageClaim(pod.Pod, d.User), TokenKeys: pod.tokenKeys, Warnings: warnings,
 	}, nil
+}
+
+// readable is a pod that has been read.
+type readable struct {
+	*corev1.Pod
+
+	// unknown are the members that Kubernetes does not know, or that are there twice.
+	unknown   []error
+	tokenKeys []string
+}
+
+// readPod reads a pod that is to be launched, or of which somebody asks what a launch would say to it, as the API server
+// reads it: encoding/json would take IMAGE, which a patch may have put there, for image. A refusal names the licenses that
+// have patched it.
+func readPod(rendered json.RawMessage, licenses []events.License) (readable, *cluster.RejectedError) {
+	refused := func(reason events.Reason, err error) (readable, *cluster.RejectedError) {
+		return readable{}, &cluster.RejectedError{Reason: string(reason), Message: blame(err, licenses).Error(), Invalid: true}
+	}
+	r := readable{Pod: &corev1.Pod{}}
+	var err error
+	if r.unknown, err = kubejson.UnmarshalStrict(rendered, r.Pod); err != nil {
+		return refused(events.PodRejected, discreet(rendered, fmt.Errorf("read rendered pod: %w", err)))
+	}
+	if r.tokenKeys, err = kube.TokenKeys(r.Annotations); err != nil {
+		return refused(events.ManifestInvalid, err)
+	}
+	return r, nil
 }
 
 // makeAll makes the storage, the pod, and what belongs to it, and returns the fact

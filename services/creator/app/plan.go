@@ -134,18 +134,38 @@ type projectPlan struct {
 func (p projectPlan) pick(ctx context.Context, careful bool) (next events.Outcome, newest natsbus.Entry, err error) {
 	name := events.ProjectPod(p.d.Create.Project.ID)
 	newest, has, err := p.c.holderOf(ctx, p.d, name, careful)
-	refuse := func(reason events.Reason, message string) (events.Outcome, natsbus.Entry, error) {
-		return events.Outcome{Verdict: events.Refused, Reason: reason, Message: message}, newest, err
+	if err != nil {
+		return next, newest, err
 	}
+	refuse := func(reason events.Reason, message string) (events.Outcome, natsbus.Entry, error) {
+		return events.Outcome{Verdict: events.Refused, Reason: reason, Message: message}, newest, nil
+	}
+	off, err := p.c.calledOff(ctx, p.d.Create.Project.ID, p.d.Create.Project.LastStop)
 	switch {
-	case err != nil || has == nobody:
-		return events.Outcome{Verdict: events.Accepted, Pod: name}, newest, err
+	case err != nil:
+		return next, newest, err
+	case off:
+		return refuse(events.Deleted, stoppedBefore)
+	case has == nobody:
+		return events.Outcome{Verdict: events.Accepted, Pod: name}, newest, nil
 	case newest.User != p.d.User && newest.Event != events.Gone:
 		return refuse(events.Conflict, "the name "+name+" is that of a pod which is not the project's; that one has to be deleted first")
 	case newest.Event.Over():
 		return refuse(events.Conflict, "the project is being stopped; start it again when that is done")
 	}
 	return refuse(events.AlreadyRunning, "the project has a pod already; stop it first, or ask for a restart")
+}
+
+// stoppedBefore is said of a start that a stop has called off.
+const stoppedBefore = "the project was stopped before it was started"
+
+// calledOff says whether a project has been stopped since somebody asked for a start who knew of a stop.
+func (c *creator) calledOff(ctx context.Context, project string, known *uint64) (bool, error) {
+	if known == nil {
+		return false, nil
+	}
+	last, err := c.bus.LastStop(ctx, project)
+	return err == nil && last > *known, err
 }
 
 func (p projectPlan) draft(name string) (draft, error) {

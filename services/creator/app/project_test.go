@@ -150,6 +150,85 @@ func TestCreateOfAProjectRefused(t *testing.T) {
 	}
 }
 
+// knowing is a start whose asker knew of a stop.
+func knowing(stop uint64) func(*natsbus.Delivery) {
+	return func(d *natsbus.Delivery) { d.Create.Project.LastStop = &stop }
+}
+
+// stops notes a stop of the project and returns its place.
+func (b *bench) stops(t *testing.T) uint64 {
+	t.Helper()
+	if err := b.bus.NoteStop(t.Context(), project); err != nil {
+		t.Fatal(err)
+	}
+	place, err := b.bus.LastStop(t.Context(), project)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return place
+}
+
+// TestCreateAfterAStop: a start is called off by a stop that whoever asked for it did not know of, and by no other.
+func TestCreateAfterAStop(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		stops, known int
+		silent       bool // It does not say what it knew.
+		accepted     bool // An earlier attempt got so far.
+		outcome      [3]string
+		queued       []events.Stage
+	}{
+		"no stop":                         {outcome: [3]string{"accepted", projectPod, ""}, queued: []events.Stage{events.StageLicense}},
+		"an older stop":                   {stops: 1, known: 1, outcome: [3]string{"accepted", projectPod, ""}, queued: []events.Stage{events.StageLicense}},
+		"a stop":                          {stops: 1, outcome: [3]string{"refused", "", "DELETED"}},
+		"another stop":                    {stops: 2, known: 1, outcome: [3]string{"refused", "", "DELETED"}},
+		"one that does not say":           {stops: 1, silent: true, outcome: [3]string{"accepted", projectPod, ""}, queued: []events.Stage{events.StageLicense}},
+		"a stop after it was accepted":    {stops: 1, accepted: true, outcome: [3]string{"accepted", projectPod, ""}, queued: []events.Stage{events.StageDelete}},
+		"an older stop than its acceptor": {stops: 1, known: 1, accepted: true, outcome: [3]string{"accepted", projectPod, ""}, queued: []events.Stage{events.StageLicense}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			if tt.accepted {
+				o := events.Outcome{Verdict: events.Accepted, Command: "c1", User: projectUser, Pod: projectPod}
+				if _, err := b.bus.Decide(t.Context(), o); err != nil {
+					t.Fatal(err)
+				}
+			}
+			places := []uint64{0}
+			for range tt.stops {
+				places = append(places, b.stops(t))
+			}
+			d := starts("c1", knowing(places[tt.known]))
+			if tt.silent {
+				d.Create.Project.LastStop = nil
+			}
+			if tt.accepted {
+				d.Attempt = 2
+			}
+			for range 2 {
+				b.creates(t, d)
+				d.Attempt++
+			}
+			if got := b.outcome(t, "c1"); got != tt.outcome {
+				t.Errorf("outcome = %v, want %v", got, tt.outcome)
+			}
+			var queued []events.Stage
+			for _, stage := range []events.Stage{events.StageLicense, events.StageDelete} {
+				for _, c := range eventstest.Queued(t, b.server, stage) {
+					if queued = append(queued, c.Stage); c.Delete != nil && !c.Delete.Stop {
+						t.Errorf("the delete lets another pod follow: %+v", c.Delete)
+					}
+				}
+			}
+			if d := cmp.Diff(tt.queued, queued); d != "" {
+				t.Errorf("queued (-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
 // TestCreateOfAProjectRedelivered lets an attempt die at each of its steps.
 func TestCreateOfAProjectRedelivered(t *testing.T) {
 	t.Parallel()

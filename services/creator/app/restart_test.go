@@ -8,6 +8,7 @@ import (
 	"berth/pkg/events"
 	"berth/pkg/events/eventstest"
 	"berth/pkg/events/natsbus"
+	"berth/services/creator/internal/template"
 )
 
 // restarts is a wish for another pod of a project.
@@ -105,6 +106,42 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// TestRestartAfterAStop: a wish for another pod is called off by a stop that whoever wished did not know of; one that is in
+// the record hands on what it knew.
+func TestRestartAfterAStop(t *testing.T) {
+	t.Parallel()
+	for name, last := range map[string]events.Type{"it runs": events.Ready, "it is being stopped": events.Deleting, "it is gone": events.Gone} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			entry := eventstest.Bring(t, b.bus, projectPod, projectUser, last)
+			d := restarts(entry)
+			d.Restart.LastStop = new(uint64(0))
+			stop := b.stops(t)
+			if err := b.restart(t.Context(), d); err != nil {
+				t.Fatal(err)
+			}
+			if got, want := b.outcome(t, "next"), [3]string{"refused", "", "DELETED"}; got != want {
+				t.Errorf("outcome = %v, want %v", got, want)
+			}
+			if now := b.last(t, projectPod); now.Event != last || now.Restart != nil {
+				t.Errorf("the pod is %s, to be followed by %+v", now.Event, now.Restart)
+			}
+			d.ID, d.Restart.Command, d.Restart.LastStop = "later", "later", &stop
+			if err := b.restart(t.Context(), d); err != nil {
+				t.Fatal(err)
+			}
+			follows := b.last(t, projectPod).Restart
+			for _, c := range eventstest.Queued(t, b.server, events.StageCreate) {
+				follows = &events.Restart{Command: c.ID, LastStop: c.Create.Project.LastStop}
+			}
+			if follows == nil || follows.Command != "later" || follows.LastStop == nil || *follows.LastStop != stop {
+				t.Errorf("followed by %+v, want what was asked for after the stop", follows)
+			}
+		})
+	}
+}
+
 // TestRestartOfAPodThatIsForgotten: its history was purged, or the log was lost.
 func TestRestartOfAPodThatIsForgotten(t *testing.T) {
 	t.Parallel()
@@ -139,5 +176,65 @@ func TestFailRestart(t *testing.T) {
 		if got := len(b.deletes(t)); (got == 1) != wished {
 			t.Errorf("wished %t: %d deletes", wished, got)
 		}
+	}
+}
+
+// TestRestartWithoutATemplate: the pod that is there lives on where no other one could follow, and whoever wishes is told; what the
+// keeper wishes can be wished again.
+func TestRestartWithoutATemplate(t *testing.T) {
+	t.Parallel()
+	refused := [3]string{"refused", "", "TEMPLATE_INVALID"}
+	tests := map[string]struct {
+		cause   events.Cause
+		last    events.Type
+		wished  bool
+		err     error
+		again   bool
+		outcome [3]string
+		deletes int
+	}{
+		"somebody asks":                 {cause: events.CauseAsked, last: events.Ready, outcome: refused},
+		"a hub asks":                    {cause: events.CauseHub, last: events.Ready, outcome: refused},
+		"it is gone":                    {cause: events.CauseAsked, last: events.Gone, outcome: refused},
+		"licenses have changed":         {cause: events.CauseLicenses, last: events.Ready},
+		"the wish is in the log":        {cause: events.CauseAsked, last: events.Ready, wished: true, deletes: 1},
+		"the keeper's is in the log":    {cause: events.CauseLicenses, last: events.Ready, wished: true, deletes: 1},
+		"the template is not known yet": {cause: events.CauseAsked, last: events.Ready, err: template.ErrUnknown, again: true},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			entry := eventstest.Bring(t, b.bus, projectPod, projectUser, tt.last)
+			d := restarts(entry)
+			d.Restart.Cause = tt.cause
+			event := tt.last
+			if tt.wished {
+				b.appendsTo(t, projectPod, events.Fact{Kind: events.FactDelete, Generation: entry.Generation, Restart: d.Restart})
+				event = events.Deleting
+			}
+			b.templates.err = &template.Error{Message: "the template is broken"}
+			if tt.err != nil {
+				b.templates.err = tt.err
+			}
+			for range 2 {
+				if err := b.restart(t.Context(), d); (err != nil) != tt.again {
+					t.Fatal(err)
+				}
+				d.Attempt++
+			}
+			if got := b.outcome(t, "next"); got != tt.outcome {
+				t.Errorf("outcome %v, want %v", got, tt.outcome)
+			}
+			if now := b.last(t, projectPod); now.Event != event {
+				t.Errorf("the pod is %s, want %s", now.Event, event)
+			}
+			if got := len(b.deletes(t)); got != tt.deletes {
+				t.Errorf("%d deletes, want %d", got, tt.deletes)
+			}
+			if got := len(eventstest.Queued(t, b.server, events.StageCreate)); got != 0 {
+				t.Errorf("%d creates", got)
+			}
+		})
 	}
 }

@@ -37,6 +37,9 @@ func methods() map[string]method {
 		wire.MethodUsage: answering(func(l *licenser, ctx context.Context, q wire.UsageQuery) (wire.UsageList, error) {
 			return l.store.Usage(ctx, q)
 		}),
+		wire.MethodAttached: answering(func(l *licenser, ctx context.Context, q wire.AttachedQuery) (wire.AttachedList, error) {
+			return l.store.Attached(ctx, q)
+		}),
 		wire.MethodAttach: answering((*licenser).attach),
 		wire.MethodDetach: answering((*licenser).detach),
 		wire.MethodProject: answering(func(l *licenser, ctx context.Context, ref wire.ProjectRef) (wire.Project, error) {
@@ -137,8 +140,9 @@ func (l *licenser) putLicense(ctx context.Context, put wire.PutLicense) (wire.Li
 	if err != nil {
 		return wire.License{}, err
 	}
+	put.License.Warnings = nil
 	if there == nil || !licensing.SameContent(put.License, *there) {
-		if err := l.try(ctx, put.License); err != nil {
+		if put.License.Warnings, err = l.try(ctx, put.License); err != nil {
 			return wire.License{}, err
 		}
 	}
@@ -147,6 +151,7 @@ func (l *licenser) putLicense(ctx context.Context, put wire.PutLicense) (wire.Li
 	}
 	saved, err := l.store.PutLicense(ctx, put.License, put.Revision)
 	if err == nil {
+		saved.Warnings = put.License.Warnings
 		l.log.Info().Str("license_id", saved.ID).Str("actor", put.Actor).Msg("A license was saved")
 	}
 	return saved, err
@@ -170,6 +175,9 @@ func unchanged(put wire.PutLicense, there *wire.License) error {
 	if there != nil {
 		revision = there.Revision
 	}
+	if there != nil && put.Revision == store.AnyRevision {
+		return nil
+	}
 	if put.Revision != "" && put.Revision != revision {
 		return fmt.Errorf("try license %s: %w", put.License.ID, store.ErrConflict)
 	}
@@ -179,23 +187,23 @@ func unchanged(put wire.PutLicense, there *wire.License) error {
 // trialProject is the project that patches are tried with.
 const trialProject = "00000000-0000-4000-8000-000000000000"
 
-// try applies a license's patch to the template as it is now. Where the site has no template that can be
-// used no project can be started; the patch has been loaded, and that has to do.
-func (l *licenser) try(ctx context.Context, w wire.License) error {
+// try applies a license's patch to the template as it is now, and asks what a start would say to the pod. Where the site has no
+// template that can be used no project can be started; the patch has been loaded, and that has to do.
+func (l *licenser) try(ctx context.Context, w wire.License) (warnings []string, err error) {
 	if _, ok := licensing.Patch(w); !ok {
-		return nil
+		return nil, nil
 	}
 	t, err := l.template(ctx, trialProject)
 	if noTemplate(err) {
 		l.log.Warn().Err(err).Str("license_id", w.ID).Msg("A patch was not tried, for want of a template")
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	project := &events.ProjectRequest{ID: trialProject}
 	row := rowOf(w)
-	_, err = licensing.Decide(licensing.Input{
+	in := licensing.Input{
 		Check: check.Input{
 			Now: time.Unix(0, 0).UTC(), SiteLicense: []quota.License{{ID: w.ID, Value: json.RawMessage("{}")}},
 			Rows: []check.Row{{ID: w.ID, Activates: new(time.Unix(0, 0).UTC()), Upgrades: row.Upgrades, Quota: row.Quota}},
@@ -203,11 +211,15 @@ func (l *licenser) try(ctx context.Context, w wire.License) error {
 		Titles: map[string]string{w.ID: w.Title}, Base: t.JSON,
 		Fill:    l.fill(computeRequest{Project: project, Labels: t.Labels, Annotations: t.Annotations}, store.Extras{}),
 		Options: options(l.config.Projects, false), Container: pod.Container,
-	})
-	if noTemplate(err) {
-		return nil
 	}
-	return err
+	made, err := licensing.Decide(in)
+	switch {
+	case noTemplate(err):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	return l.tryPod(ctx, w, in, made)
 }
 
 // noTemplate says that an error is the template's.

@@ -136,6 +136,13 @@ func TestPutAndRead(t *testing.T) {
 	put.DryRun = true
 	_, err = ask[wire.License](t, p, wire.MethodPut, put)
 	refusedWith(t, err, events.Conflict)
+	// Any revision is that of a license that is there.
+	put.Revision = "any"
+	if _, err := ask[wire.License](t, p, wire.MethodPut, put); err != nil {
+		t.Errorf("try over any revision: %v", err)
+	}
+	_, err = ask[wire.License](t, p, wire.MethodPut, wire.PutLicense{License: wire.License{ID: alpha}, Revision: "any", DryRun: true})
+	refusedWith(t, err, events.Conflict)
 	put.DryRun, put.Revision, put.License.Title = false, saved.Revision, "Another title"
 	if _, err := ask[wire.License](t, p, wire.MethodPut, put); err != nil {
 		t.Fatal(err)

@@ -42,8 +42,7 @@ type licenser struct {
 	store        *store.Store
 	methods      map[string]method
 	transactions *prometheus.HistogramVec
-	// rounds is when the keeper has last looked at everything.
-	rounds prometheus.Gauge
+	gauges       gauges
 }
 
 // newLicenser returns a licenser whose metrics are not registered.
@@ -55,10 +54,7 @@ func newLicenser(bus *natsbus.Bus, cfg config.Config, log zerolog.Logger, db *st
 			Help:    "How long the database transaction of a license check took, decision included, by what it was for and how it ended.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
 		}, []string{"mode", "outcome"}),
-		rounds: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "berth_keeper_round_timestamp_seconds",
-			Help: "When this licenser, as the keeper of projects, has last looked at everything without a fault, in Unix time; 0 while it is not the keeper.",
-		}),
+		gauges: newGauges(),
 	}
 }
 
@@ -71,7 +67,7 @@ const questions = 32
 
 func start(ctx context.Context, w *worker.Worker) error {
 	l := newLicenser(w.Bus, w.Config, w.Log, nil)
-	w.Health.Registry().MustRegister(l.transactions, l.rounds)
+	w.Health.Registry().MustRegister(append(l.gauges.collectors(), l.transactions)...)
 	if w.DatabaseURL != "" {
 		db, err := store.Open(ctx, w.DatabaseURL)
 		if err != nil {

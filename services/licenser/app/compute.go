@@ -42,6 +42,10 @@ type computeRequest struct {
 	// behind the one by which a timer has fired.
 	NotBefore time.Time
 
+	// Tried is the digest of the pod that the API server would take: in the mode recompute nothing is kept of what makes
+	// another one.
+	Tried string
+
 	// Instead and Change are the hypotheses of a preview; see [wire.PreviewRequest].
 	Instead []wire.License
 	Change  *wire.License
@@ -54,14 +58,16 @@ type computed struct {
 	// any license, or that the pod is a project's: else Pod is Base as it was.
 	Base     json.RawMessage
 	Licensed bool
+	// Concerned says that the license of the request's Change is attached; with a fault, too.
+	Concerned bool
 }
 
 // compute examines licenses, computes the quota and makes the pod.
 //
 // In the mode start all of it is one transaction, and nothing is kept of it unless a pod comes of it. In the mode
 // recompute, for a project that runs, seats and statuses are kept where the quota stays the same; where it does not,
-// only new seats are, for the start that has to follow and decides: a restart that gets lost on the way is found missing
-// again. A preview keeps nothing.
+// only new seats are, and only if the pod has been tried, for the start that has to follow and decides: a restart that gets
+// lost on the way is found missing again. A preview keeps nothing.
 //
 // The error is a [*licensing.Fault] where no repetition mends it. Any other is the database's or the
 // creator's, and passes.
@@ -75,6 +81,7 @@ func (l *licenser) compute(ctx context.Context, req computeRequest) (c computed,
 	begun := time.Now()
 	err = l.store.Check(ctx, l.checkRequest(req), func(f store.Facts) (store.Decision, error) {
 		in, licensed := l.input(req, f)
+		c.Concerned = req.Change != nil && attachedTo(in.Check.SiteLicense, req.Change.ID)
 		if !licensed {
 			c.Result, c.Licensed = licensing.Result{Pod: req.Base, Licenses: []events.License{}}, false
 			return store.Decision{}, nil
@@ -96,7 +103,7 @@ func (l *licenser) compute(ctx context.Context, req computeRequest) (c computed,
 		err = &licensing.Fault{Reason: events.LicenseInvalid, Message: "the database cannot keep what the licenses give: " + err.Error()}
 	}
 	if err != nil {
-		return computed{Result: licensing.Result{Trace: c.Trace}}, err
+		return computed{Result: licensing.Result{Trace: c.Trace}, Concerned: c.Concerned}, err
 	}
 	return c, nil
 }
@@ -139,7 +146,10 @@ func decision(req computeRequest, r licensing.Result) store.Decision {
 		}
 	case store.Recompute:
 		if r.Changed {
-			d = store.Decision{Reserve: r.Seats}
+			d = store.Decision{}
+		}
+		if r.Changed && r.Licensing.PodDigest == req.Tried {
+			d.Reserve = r.Seats
 		}
 	case store.Preview:
 		d.Write = false
@@ -206,17 +216,22 @@ func (l *licenser) input(req computeRequest, f store.Facts) (in licensing.Input,
 // suppose puts a preview's hypotheses in the place of what is saved.
 func suppose(req computeRequest, rows map[string]store.LicenseRow, attached []quota.License) []quota.License {
 	for _, hypothesis := range req.Instead {
-		if !slices.ContainsFunc(attached, func(a quota.License) bool { return a.ID == hypothesis.ID }) {
+		if !attachedTo(attached, hypothesis.ID) {
 			attached = append(attached, quota.License{ID: hypothesis.ID, Value: json.RawMessage("{}")})
 		}
 		if !named(hypothesis) {
 			rows[hypothesis.ID] = rowOf(hypothesis)
 		}
 	}
-	if c := req.Change; c != nil && slices.ContainsFunc(attached, func(a quota.License) bool { return a.ID == c.ID }) {
+	if c := req.Change; c != nil && attachedTo(attached, c.ID) {
 		rows[c.ID] = rowOf(*c)
 	}
 	return attached
+}
+
+// attachedTo says that one of the licenses has an id.
+func attachedTo(attached []quota.License, id string) bool {
+	return slices.ContainsFunc(attached, func(a quota.License) bool { return a.ID == id })
 }
 
 func rowOf(l wire.License) store.LicenseRow {

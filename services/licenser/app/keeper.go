@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
@@ -85,26 +84,36 @@ type keeper struct {
 
 	// The rest is the work loop's own.
 
-	// seen is what was last done about, by pod.
-	seen map[string]situation
+	// looks are the pods whose seats are as their newest records ask for, and for which the rest is to be done; late are those with
+	// which something did not work.
+	looks map[string]struct{}
+	late  later
+	// settled is what seats are as for, seen what all was done about, by pod.
+	settled, seen map[string]situation
 	// due is what has been asked to be computed again, by project.
 	due map[string]due
 	// asked are the commands of starts that a hub waits for, by project; hindered are the projects whose requests could
-	// not be done, with what is known of that.
+	// not be done.
 	asked    map[string]string
-	hindered map[string]hindrance
+	hindered later
+	// following are the pods that are gone and that others are to follow.
+	following map[string]struct{}
 	// queue is when the stream of the commands was made.
 	queue time.Time
 
+	// illegible are the settings of the site that cannot be read, by name, as was told.
+	illegible map[string]string
+
 	progress progress
-	rounds   prometheus.Gauge
+	gauges   gauges
 }
 
 func newKeeper(l *licenser, drives func() bool) *keeper {
 	k := &keeper{
 		store: l.store, bus: l.bus, drives: drives, log: l.log.With().Bool("keeper", true).Logger(), config: l.config.Projects,
 		records: newInbox[string](), changes: newInbox[store.Change](),
-		seen: map[string]situation{}, due: map[string]due{}, hindered: map[string]hindrance{}, rounds: l.rounds,
+		looks: map[string]struct{}{}, late: later{}, settled: map[string]situation{}, seen: map[string]situation{},
+		due: map[string]due{}, hindered: later{}, following: map[string]struct{}{}, illegible: map[string]string{}, gauges: l.gauges,
 	}
 	k.table = l.bus.NewTable(false, func(e natsbus.Entry) { k.records.put(e.Pod) })
 	return k
@@ -122,7 +131,7 @@ func (k *keeper) term(ctx context.Context, lease *store.Lease) error {
 	group.Go(func() error { return k.table.Run(ctx) })
 	group.Go(func() error { return k.work(ctx) })
 	group.Go(func() error { return k.progress.watch(ctx, stuck, watchTick) })
-	defer k.rounds.Set(0)
+	defer k.gauges.reset()
 	group.Go(func() error {
 		for {
 			change, ok, err := lease.Next(ctx)
@@ -137,15 +146,15 @@ func (k *keeper) term(ctx context.Context, lease *store.Lease) error {
 	return group.Wait()
 }
 
-// work does one thing after another, so that nothing is decided on what another has changed since. What fails is
-// tried again. First of all comes a look at everything.
+// work does one thing after another, so that nothing is decided on what another has changed since. First of all comes a look
+// at everything. What fails is tried again: all of it waits where all would fail, and nothing but that where it is one thing's own fault.
 func (k *keeper) work(ctx context.Context) error {
 	tick := time.NewTicker(k.config.CatchUpInterval)
 	defer tick.Stop()
 	retry := time.NewTicker(repair)
 	defer retry.Stop()
-	wait := repair
-	all := true
+	wait, again := repair, time.Time{}
+	all, ticked := true, false
 	for ctx.Err() == nil {
 		if k.table.Ready() != nil {
 			// Nothing is done, and above all no seat freed, while part of the log is not known.
@@ -154,23 +163,34 @@ func (k *keeper) work(ctx context.Context) error {
 			continue
 		}
 		failed := k.between(ctx)
-		if all {
-			err := k.catchUp(ctx)
-			all, failed = err != nil, first(failed, err)
-			if err == nil {
-				k.rounds.SetToCurrentTime()
+		if ticked && failed == nil {
+			ticked, failed = false, k.refusals(ctx, slice)
+		}
+		switch {
+		case failed != nil, time.Now().Before(again):
+		case all:
+			if failed = k.catchUp(ctx); failed == nil {
+				k.gauges.rounds.SetToCurrentTime()
+				all, wait = false, repair
 			}
-		} else {
-			failed = first(failed, k.hear(ctx))
+		default:
+			if failed = k.hear(ctx); failed == nil {
+				wait = repair
+			}
 		}
 		k.progress.rest()
-		if failed != nil && ctx.Err() == nil {
+		k.gauges.late.Set(float64(len(k.late) + len(k.hindered)))
+		if failed != nil && ctx.Err() == nil && !time.Now().Before(again) {
 			k.log.Warn().Err(failed).Msg("Keeping projects has to be tried again")
-			pause(ctx, wait)
+			again = time.Now().Add(wait)
+			if away(failed) {
+				pause(ctx, wait)
+			}
 			wait = min(2*wait, longRepair)
+		}
+		if failed == nil && len(k.looks) > 0 {
 			continue
 		}
-		wait = repair
 		select {
 		case <-ctx.Done():
 		case <-k.records.news:
@@ -179,6 +199,7 @@ func (k *keeper) work(ctx context.Context) error {
 			all = true
 		case <-retry.C:
 			k.retry(time.Now())
+			ticked = true
 		}
 	}
 	return nil
@@ -187,10 +208,9 @@ func (k *keeper) work(ctx context.Context) error {
 // between does what does not have to wait for the end of something long: it looks at what the pods did meanwhile,
 // and does what hubs ask for.
 func (k *keeper) between(ctx context.Context) error {
-	failed := k.records.drain(func(pod string) error {
-		k.progress.beat()
-		return k.look(ctx, pod)
-	})
+	if err := k.news(ctx); err != nil {
+		return err
+	}
 	var asked []string
 	for _, c := range k.changes.peek() {
 		if c.Project != "" {
@@ -198,9 +218,11 @@ func (k *keeper) between(ctx context.Context) error {
 		}
 	}
 	for part := range slices.Chunk(asked, page) {
-		failed = first(failed, k.requests(ctx, part))
+		if err := k.requests(ctx, part); err != nil {
+			return err
+		}
 	}
-	return failed
+	return nil
 }
 
 func first(a, b error) error {

@@ -3,8 +3,7 @@ package app
 import (
 	"context"
 	"errors"
-	"fmt"
-	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -17,6 +16,8 @@ import (
 const (
 	// page is how much the keeper takes out of the database at a time.
 	page = 500
+	// forgetParts bounds how many pages of the usage log are removed in one look at everything.
+	forgetParts = 20
 	// seatGrace is how old a seat is at least that is freed because its pod is not in the log.
 	seatGrace = time.Minute
 )
@@ -39,10 +40,15 @@ func (k *keeper) catchUp(ctx context.Context) error {
 		func(ctx context.Context, _ []natsbus.Entry) error { return k.states(ctx) },
 		k.astray,
 		func(ctx context.Context, _ []natsbus.Entry) error { return k.revive(ctx) },
-		func(ctx context.Context, _ []natsbus.Entry) error { return k.refusals(ctx) },
+		func(ctx context.Context, _ []natsbus.Entry) error { return k.refusals(ctx, math.MaxInt) },
+		func(ctx context.Context, _ []natsbus.Entry) error { return k.countGivenUp(ctx) },
+		func(ctx context.Context, _ []natsbus.Entry) error { return k.forgetUsage(ctx) },
 	} {
 		k.progress.beat()
 		failed = first(failed, step(ctx, pods))
+		if away(failed) {
+			return failed // So would all others.
+		}
 		// What happens meanwhile does not have to wait for the rest.
 		failed = first(failed, k.between(ctx))
 	}
@@ -105,10 +111,18 @@ func projects(pods []natsbus.Entry, fits func(natsbus.Entry) bool) []string {
 	return found
 }
 
-// recount makes the seats those of the pods that the log has.
-func (k *keeper) recount(ctx context.Context, pods []natsbus.Entry) error {
+// recount makes the seats those of the pods that the log has now: the log may have been lost since the round began, and with it the generations
+// that seats are held with.
+func (k *keeper) recount(ctx context.Context, _ []natsbus.Entry) error {
+	pods, err := k.table.Snapshot()
+	if err != nil {
+		return err
+	}
 	live := make(map[string]string, len(pods))
 	for _, entry := range pods {
+		if err := k.seats(ctx, entry); err != nil {
+			return err
+		}
 		live[entry.Pod] = entry.Generation
 	}
 	freed, err := k.store.Recount(ctx, k.bus.Cluster(), live, seatGrace)
@@ -131,7 +145,6 @@ func (k *keeper) recovered(ctx context.Context, pods []natsbus.Entry) error {
 
 // states mends those that say that a project has a pod which the log does not know.
 func (k *keeper) states(ctx context.Context) error {
-	var failed error
 	for after := ""; ; {
 		busy, err := k.store.Busy(ctx, after, page)
 		if err != nil {
@@ -143,19 +156,18 @@ func (k *keeper) states(ctx context.Context) error {
 			entry, known := k.pod(project)
 			switch {
 			case !known && !k.drives(): // Another cluster may have its pod.
-			case !known, lost(entry):
+			case !known:
 				err = k.store.SetState(ctx, project, string(upkeep.Opened), "")
-			case entry.Event == events.Gone && entry.Restart == nil:
+			case entry.Event == events.Gone:
 				delete(k.seen, entry.Pod)
 				err = k.look(ctx, entry.Pod)
 			}
-			if err != nil && (away(err) || ctx.Err() != nil) {
+			if err := k.hinder(ctx, events.ProjectPod(project), err); err != nil {
 				return err
 			}
-			failed = first(failed, err)
 		}
 		if len(busy) < page {
-			return failed
+			return nil
 		}
 	}
 }
@@ -186,7 +198,6 @@ func (k *keeper) astray(ctx context.Context, pods []natsbus.Entry) error {
 // revive sees that each project that is to run always either has a pod, or a time of its next start, or has been given
 // up. A start that was refused, which leaves nothing in the log, counts as a failure.
 func (k *keeper) revive(ctx context.Context) error {
-	var failed error
 	for after := ""; ; {
 		wanted, err := k.store.Wanted(ctx, after, page)
 		if err != nil {
@@ -195,17 +206,12 @@ func (k *keeper) revive(ctx context.Context) error {
 		for _, project := range wanted {
 			k.progress.beat()
 			after = project
-			err := k.reviveOne(ctx, project)
-			switch {
-			case err == nil:
-			case away(err), ctx.Err() != nil:
+			if err := k.hinder(ctx, events.ProjectPod(project), k.reviveOne(ctx, project)); err != nil {
 				return err
-			default:
-				failed = first(failed, fmt.Errorf("revive project %s: %w", project, err))
 			}
 		}
 		if len(wanted) < page {
-			return failed
+			return nil
 		}
 	}
 }
@@ -215,8 +221,11 @@ func (k *keeper) reviveOne(ctx context.Context, project string) error {
 	switch {
 	case !known && !k.drives():
 		return nil // Another cluster may have its pod.
-	case known && entry.Event != events.Gone, known && entry.Restart != nil && !lost(entry):
-		return nil // It lives, or is on its way out, of which its record will tell, or another one follows.
+	case known && entry.Event != events.Gone:
+		return nil // It lives, or is on its way out, of which its record will tell.
+	}
+	if another, err := follows(ctx, k.bus, entry); another || err != nil {
+		return err
 	}
 	u, err := k.store.Upkeep(ctx, project)
 	if err != nil {
@@ -252,34 +261,24 @@ func (k *keeper) reviveOne(ctx context.Context, project string) error {
 	return k.store.SetState(ctx, project, string(upkeep.Opened), fault)
 }
 
-// whyNot says why no pod was made, for people; empty for nothing.
-func whyNot(o events.Outcome) string {
-	if o.Message == "" {
-		return string(o.Reason)
+// forgetUsage removes a part of what is older in the usage log than the site wants to keep; the next look goes on.
+func (k *keeper) forgetUsage(ctx context.Context) error {
+	age := time.Duration(k.config.UsageLogDays) * 24 * time.Hour
+	if age == 0 {
+		return nil
 	}
-	return string(o.Reason) + ": " + o.Message
-}
-
-// refusals tells hubs of starts that they have asked for and that were refused.
-func (k *keeper) refusals(ctx context.Context) error {
-	for project, command := range maps.Clone(k.asked) {
+	for total, part := 0, 0; ; part++ {
 		k.progress.beat()
-		outcome, err := k.bus.Outcome(ctx, command)
-		if err != nil {
+		removed, err := k.store.Forget(ctx, k.bus.Cluster(), age, page)
+		total += removed
+		switch {
+		case err != nil:
 			return err
-		}
-		if outcome.Verdict == "" || outcome.Verdict == events.Accepted {
-			continue // Its pod's record will come.
-		}
-		if err := k.forget(ctx, project); err != nil {
-			return err
-		}
-		if outcome.Reason == events.AlreadyRunning {
+		case removed == page && part+1 < forgetParts:
 			continue
+		case total > 0:
+			k.log.Info().Int("uses", total).Int("days", k.config.UsageLogDays).Msg("Removed old uses of licenses from the usage log")
 		}
-		if err := k.store.SetState(ctx, project, string(upkeep.Opened), whyNot(outcome)); err != nil {
-			return err
-		}
+		return nil
 	}
-	return nil
 }

@@ -3,11 +3,13 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
 	"berth/pkg/events"
 	"berth/pkg/events/natsbus"
+	"berth/pkg/license/wire"
 	"berth/services/licenser/internal/store"
 	"berth/services/licenser/internal/upkeep"
 )
@@ -20,9 +22,6 @@ type due struct {
 	at     time.Time
 	inputs string
 }
-
-// errLater is returned for what cannot be done before something that is under way has come to its end.
-var errLater = errors.New("the project's next pod is about to be made")
 
 // slice is how many changed projects and licenses the keeper goes over before it looks at what else is new.
 const slice = 50
@@ -133,6 +132,9 @@ func (k *keeper) timers(ctx context.Context, c store.LicenseChange) error {
 
 // settings has all projects computed again where the site's settings have changed.
 func (k *keeper) settings(ctx context.Context) error {
+	if err := k.legible(ctx); err != nil {
+		return err
+	}
 	digest, changed, err := k.store.ChangedSettings(ctx)
 	if err != nil || !changed {
 		return err
@@ -170,7 +172,7 @@ func (k *keeper) outdated(ctx context.Context, projects []string) error {
 // amendable says that a pod can be followed by another one because of a change: it lives, and its licenses
 // have been looked at.
 func amendable(r events.Record) bool {
-	return !r.Event.Over() && r.Event != events.Ended && r.Event != events.Claimed && r.Event != ""
+	return !r.Event.Over() && r.Event != events.Ended && !r.Unlicensed() && r.Event != ""
 }
 
 // recompute has projects computed again, the first at once and the others at the site's pace.
@@ -224,21 +226,6 @@ func askRecompute(
 	return last, nil
 }
 
-// hindrance is a request that could not be done: how often, and when it is tried again.
-type hindrance struct {
-	failures int
-	at       time.Time
-}
-
-// retry has another look at the requests whose time has come.
-func (k *keeper) retry(now time.Time) {
-	for project, h := range k.hindered {
-		if !now.Before(h.at) {
-			k.changes.put(store.Change{Project: project})
-		}
-	}
-}
-
 // requests does what hubs have written into the rows of projects: of some, or of all where some is nil. A request that cannot be done holds
 // up no other one, and is tried again at growing intervals; an error is one that all would have.
 func (k *keeper) requests(ctx context.Context, some []string) error {
@@ -258,8 +245,7 @@ func (k *keeper) requests(ctx context.Context, some []string) error {
 		for _, r := range requests {
 			k.progress.beat()
 			after = r.Project
-			h, now := k.hindered[r.Project], time.Now()
-			if now.Before(h.at) {
+			if !k.hindered.due(r.Project, time.Now()) {
 				continue
 			}
 			err := k.request(ctx, r)
@@ -270,7 +256,11 @@ func (k *keeper) requests(ctx context.Context, some []string) error {
 				return err
 			default:
 				k.log.Warn().Err(err).Str("project_id", r.Project).Msg("What a hub asks for has to be tried again")
-				k.hindered[r.Project] = hindrance{h.failures + 1, now.Add(min(repair<<min(h.failures, 10), longRepair))}
+				k.hindered.failed(r.Project, time.Now())
+				// What the pods did meanwhile does not have to wait for all that cannot be done.
+				if err := k.news(ctx); err != nil {
+					return err
+				}
 			}
 		}
 		if len(requests) < page {
@@ -286,22 +276,36 @@ func (k *keeper) request(ctx context.Context, r store.ActionRequest) error {
 	if done {
 		return nil
 	}
-	entry, err := k.table.Fresh(ctx, events.ProjectPod(r.Project))
+	// A stop clears the request before it is noted, and [store.Store.Command] sees that: none falls in between.
+	stop, err := k.bus.LastStop(ctx, r.Project)
 	if err != nil {
 		return err
 	}
-	entry = newest(r.Project, entry)
+	entry, err := k.fresh(ctx, r.Project)
+	if err != nil {
+		return err
+	}
 	if wrong != nil {
 		return k.refuse(ctx, r, entry, wrong)
 	}
 	command, err := k.store.Command(ctx, r, natsbus.NewID())
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if action == upkeep.Stop {
-		err = k.stop(ctx, r.Project, entry)
-	} else {
-		err = k.start(ctx, r.Project, entry, command, action == upkeep.Restart)
+	case command == "":
+		return nil // Another one has taken its place, or a stop has cleared it.
+	case action == upkeep.Stop:
+		err = k.stop(ctx, r.Project)
+	default:
+		if action == upkeep.Restart && entry.Command != command && amendable(entry.Record) {
+			// The creator would refuse it, of which the hub would never hear: the pod lives on.
+			if fault := k.templateFault(ctx); fault != nil {
+				return k.refuse(ctx, r, entry, fault)
+			}
+		}
+		err = k.start(ctx, r.Project, entry, events.Restart{
+			Command: command, Cause: events.CauseHub, Message: "the hub asked for it", LastStop: &stop,
+		}, action == upkeep.Restart)
 	}
 	switch {
 	case errors.Is(err, events.ErrMalformed), errors.Is(err, events.ErrTooLarge):
@@ -313,6 +317,21 @@ func (k *keeper) request(ctx context.Context, r store.ActionRequest) error {
 	return k.store.ClearRequest(ctx, r)
 }
 
+// templateTime is how long the keeper waits for a creator, which is not needed.
+const templateTime = 2 * time.Second
+
+// templateFault says why no project can be started; nil where one can, or no creator says.
+func (k *keeper) templateFault(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, templateTime)
+	defer cancel()
+	var t wire.Template
+	err := k.bus.Ask(ctx, events.RenderSubject(k.bus.Cluster()), wire.MethodTemplate, wire.ProjectRef{}, &t)
+	if fault := (*natsbus.Fault)(nil); errors.As(err, &fault) && fault.Reason == events.TemplateInvalid {
+		return fmt.Errorf("%s: %w", fault.Reason, fault)
+	}
+	return nil
+}
+
 // refuse tells a hub that what it asks for can never be done, and clears it.
 func (k *keeper) refuse(ctx context.Context, r store.ActionRequest, entry natsbus.Entry, wrong error) error {
 	k.log.Warn().Err(wrong).Str("project_id", r.Project).Msg("Cannot do what a hub asks for")
@@ -322,47 +341,52 @@ func (k *keeper) refuse(ctx context.Context, r store.ActionRequest, entry natsbu
 	return k.store.ClearRequest(ctx, r)
 }
 
+// fresh reads the newest record of a project's pod from the log, and brings the keeper's table up to date with it.
+func (k *keeper) fresh(ctx context.Context, project string) (natsbus.Entry, error) {
+	entry, err := k.table.Fresh(ctx, events.ProjectPod(project))
+	return newest(project, entry), err
+}
+
 // start starts a project, or, where its pod is on its way out, has another one follow. One that runs is only
 // started again where that is asked for.
-func (k *keeper) start(ctx context.Context, project string, entry natsbus.Entry, command string, again bool) error {
+func (k *keeper) start(ctx context.Context, project string, entry natsbus.Entry, wish events.Restart, again bool) error {
+	another, err := follows(ctx, k.bus, entry)
 	switch {
-	case entry.Command == command: // It has been done before.
+	case err != nil:
+		return err
+	case entry.Command == wish.Command: // It has been done before.
 		return nil
-	case entry.Event == "", entry.Event == events.Gone && entry.Restart == nil, lost(entry):
-		// A stop has to find it until its pod is there.
-		if err := k.store.Ask(ctx, project, command); err != nil {
+	case entry.Event == "", entry.Event == events.Gone && !another:
+		// The hub is told where nothing comes of it, also by another keeper.
+		if err := k.store.Ask(ctx, project, wish.Command); err != nil {
 			return err
 		}
-		k.asked[project] = command
-		return k.bus.AskStart(ctx, command, events.ProjectRequest{ID: project, Cause: events.CauseHub})
-	case entry.Event == events.Gone: // Another pod follows.
+		k.asked[project] = wish.Command
+		return k.bus.AskStart(ctx, wish.Command, events.ProjectRequest{ID: project, Cause: wish.Cause, LastStop: wish.LastStop})
+	case another:
 		return nil
 	case !again && !entry.Event.Over() && entry.Event != events.Ended:
 		return nil
 	}
-	return k.bus.AskRestart(ctx, entry, events.Restart{Command: command, Cause: events.CauseHub, Message: "the hub asked for it"})
+	return k.bus.AskRestart(ctx, entry, wish)
 }
 
 // stop stops a project, also one that is about to be started.
-func (k *keeper) stop(ctx context.Context, project string, entry natsbus.Entry) error {
-	u, err := k.store.Upkeep(ctx, project)
-	if err != nil {
-		return err
-	}
-	taken, err := withdraw(ctx, k.bus, project, u, entry)
-	if err != nil {
-		return err
-	}
-	if taken {
-		return errLater
-	}
+func (k *keeper) stop(ctx context.Context, project string) error {
 	if err := k.forget(ctx, project); err != nil {
 		return err
 	}
 	if err := k.store.Unwanted(ctx, project); err != nil {
 		return err
 	}
-	if entry.Event == "" || entry.Event == events.Gone {
+	if err := k.bus.NoteStop(ctx, project); err != nil {
+		return err
+	}
+	entry, err := k.fresh(ctx, project)
+	switch {
+	case err != nil:
+		return err
+	case entry.Event == "", entry.Event == events.Gone:
 		return k.store.SetState(ctx, project, string(upkeep.Opened), "")
 	}
 	return k.bus.AskDelete(ctx, entry, events.DeleteRequest{Stop: true})
@@ -378,9 +402,4 @@ func (k *keeper) forget(ctx context.Context, project string) error {
 	}
 	delete(k.asked, project)
 	return nil
-}
-
-// lost says that the pod which was to follow has not come, and will not.
-func lost(gone natsbus.Entry) bool {
-	return gone.Event == events.Gone && gone.Restart != nil && time.Since(gone.Time) > seatKeeping
 }

@@ -29,26 +29,71 @@ func situationOf(r events.Record) situation {
 	return s
 }
 
+// settle sees to the seats of all pods with news in the log: others may wait for them, and they have to wait for nobody's lock
+// on a project. What else follows of the news is then [keeper.news]'s.
+func (k *keeper) settle(ctx context.Context) error {
+	return k.records.drain(func(pod string) error {
+		k.progress.beat()
+		if entry, ok := k.table.Pod(pod); ok {
+			if err := k.seats(ctx, entry); err != nil {
+				return k.putOff(ctx, pod, err)
+			}
+		}
+		k.looks[pod] = struct{}{}
+		return nil
+	})
+}
+
+// news does what the news in the log ask for. Where that does not work with several pods one after the other, it leaves the rest for after
+// what else there is to do.
+func (k *keeper) news(ctx context.Context) error {
+	vain := 0
+	err := k.settle(ctx)
+	for pod := range k.looks {
+		if err != nil || vain == faults {
+			break
+		}
+		k.progress.beat()
+		delete(k.looks, pod) // Before the look, as there may be other news of it meanwhile.
+		if !k.late.due(pod, time.Now()) {
+			continue // Then [keeper.retry] has it looked at.
+		}
+		fault := k.look(ctx, pod)
+		if fault != nil {
+			vain++
+		}
+		if err = k.hinder(ctx, pod, fault); err != nil {
+			k.looks[pod] = struct{}{}
+		} else {
+			err = k.settle(ctx)
+		}
+	}
+	return err
+}
+
 // look does what the newest record of a pod asks for. All of it can be repeated.
 func (k *keeper) look(ctx context.Context, pod string) error {
 	entry, ok := k.table.Pod(pod)
 	if !ok {
 		delete(k.seen, pod) // It has been gone for long.
+		delete(k.settled, pod)
+		delete(k.late, pod)
 		return nil
 	}
 	s := situationOf(entry.Record)
-	if k.seen[pod] == s {
-		return nil
-	}
-	// A project's row that cannot be written keeps no seat taken.
-	failed := k.seats(ctx, entry)
-	if project, ok := projectOf(entry.Record); ok {
-		failed = first(failed, k.project(ctx, project, entry))
-	}
-	if failed == nil {
+	if k.seen[pod] != s {
+		if err := k.seats(ctx, entry); err != nil {
+			return err
+		}
+		if project, ok := projectOf(entry.Record); ok {
+			if err := k.project(ctx, project, entry); err != nil {
+				return err
+			}
+		}
 		k.seen[pod] = s
 	}
-	return failed
+	delete(k.late, pod)
+	return nil
 }
 
 // projectOf returns the project that a record is about; ok is false for the pod of a person.
@@ -81,16 +126,22 @@ func lastOf(ctx context.Context, bus *natsbus.Bus, project string) (natsbus.Entr
 
 // seats frees what a pod that is gone has used, or keeps it for the one that follows. A pod that was found in the
 // cluster because the log had been lost goes on with the seats that it had.
-func (k *keeper) seats(ctx context.Context, e natsbus.Entry) error {
+func (k *keeper) seats(ctx context.Context, e natsbus.Entry) (err error) {
+	s := situationOf(e.Record)
 	switch {
+	case k.settled[e.Pod] == s, k.seen[e.Pod] == s:
+		return nil
 	case e.Event == events.Gone && e.Restart == nil:
-		return k.store.FreeSeats(ctx, e.Cluster, e.Pod, e.Generation)
+		err = k.store.FreeSeats(ctx, e.Cluster, e.Pod, e.Generation)
 	case e.Event == events.Gone:
-		return k.store.KeepSeats(ctx, e.Cluster, e.Pod, e.Generation, e.Time.Add(seatKeeping))
+		err = k.store.KeepSeats(ctx, e.Cluster, e.Pod, e.Generation, e.Time.Add(seatKeeping))
 	case e.ClaimedAt.IsZero():
-		return k.store.InheritSeats(ctx, e.Cluster, e.Pod, e.User, e.Generation)
+		err = k.store.InheritSeats(ctx, e.Cluster, e.Pod, e.User, e.Generation)
 	}
-	return nil
+	if err == nil {
+		k.settled[e.Pod] = s
+	}
+	return err
 }
 
 // project notes what a record means for the project, and begins what follows from it.
@@ -106,6 +157,9 @@ func (k *keeper) project(ctx context.Context, project string, entry natsbus.Entr
 			return err
 		}
 	}
+	if entry.Event == events.Gone && entry.Restart != nil {
+		return k.follow(ctx, project, entry)
+	}
 	var err error
 	switch upkeep.EndOf(entry.Record) {
 	case upkeep.Stopped:
@@ -113,7 +167,7 @@ func (k *keeper) project(ctx context.Context, project string, entry natsbus.Entr
 	case upkeep.Died:
 		fault, err = k.died(ctx, project, entry)
 	case upkeep.NoEnd:
-		if state == upkeep.Starting && entry.Event != events.Gone || state == upkeep.Running {
+		if state == upkeep.Starting || state == upkeep.Running {
 			err = k.lives(ctx, project, entry)
 		}
 	}

@@ -10,56 +10,53 @@ import (
 
 	"berth/pkg/events"
 	"berth/pkg/events/eventstest"
+	"berth/pkg/events/natsbus"
 	"berth/pkg/license/wire"
 	"berth/pkg/service/config"
 )
 
 // TestStopOvertakesAStart: a stop is the last word also about a start that no creator has come to, or that one has taken a
-// moment ago, whoever asks for it.
+// moment ago, whoever asks for either.
 func TestStopOvertakesAStart(t *testing.T) {
 	t.Parallel()
-	hub := func(t *testing.T, w *world) { w.ask(t, projectNo(1), `{"action":"stop"}`) }
-	direct := func(t *testing.T, w *world) {
+	hub := func(action string) func(*testing.T, *world) {
+		return func(t *testing.T, w *world) { t.Helper(); w.ask(t, projectNo(1), `{"action":"`+action+`"}`) }
+	}
+	start := func(t *testing.T, w *world) {
 		t.Helper()
-		if err := w.bus.Ask(t.Context(), events.LicenseSubject(eventstest.Cluster), wire.MethodStop, wire.ProjectRef{ID: projectNo(1)}, nil); err != nil {
+		stop, err := w.bus.LastStop(t.Context(), projectNo(1))
+		if err == nil {
+			err = w.bus.AskStart(t.Context(), natsbus.NewID(), events.ProjectRequest{ID: projectNo(1), Cause: events.CauseAsked, LastStop: &stop})
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
+	stop := func(t *testing.T, w *world) { t.Helper(); w.stop(t, projectNo(1)) }
 	tests := map[string]struct {
-		stop    func(*testing.T, *world)
-		decided bool // The start was accepted before the stop.
-		dies    bool // The keeper dies in between.
+		start, stop func(*testing.T, *world)
+		accepted    bool // The start was accepted before the stop.
+		dies        bool // The keeper dies in between.
 	}{
-		"queued, the hub":                 {stop: hub},
-		"queued, the hub, another keeper": {stop: hub, dies: true},
-		"queued, over HTTP":               {stop: direct},
-		"accepted, the hub":               {stop: hub, decided: true},
-		"accepted, over HTTP":             {stop: direct, decided: true},
+		"queued, hub and hub":                  {start: hub("start"), stop: hub("stop")},
+		"queued, hub and hub, another keeper":  {start: hub("start"), stop: hub("stop"), dies: true},
+		"queued, hub and HTTP":                 {start: hub("restart"), stop: stop},
+		"queued, hub and HTTP, another keeper": {start: hub("start"), stop: stop, dies: true},
+		"queued, HTTP and hub":                 {start: start, stop: hub("stop")},
+		"queued, HTTP and HTTP":                {start: start, stop: stop},
+		"accepted, hub and hub":                {start: hub("start"), stop: hub("stop"), accepted: true},
+		"accepted, hub and HTTP":               {start: hub("start"), stop: stop, accepted: true},
+		"accepted, HTTP and hub":               {start: start, stop: hub("stop"), accepted: true},
+		"accepted, HTTP and HTTP":              {start: start, stop: stop, accepted: true},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			reached, gate := make(chan struct{}, 9), make(chan struct{})
-			hold := func(ctx context.Context) error {
-				reached <- struct{}{}
-				select {
-				case <-gate:
-					return nil
-				case <-ctx.Done():
-					return context.Cause(ctx)
-				}
-			}
-			w.mu.Lock()
-			if tt.decided {
-				w.accepted = hold
-			} else {
-				w.created = hold
-			}
-			w.mu.Unlock()
+			reached, release := w.hold(tt.accepted)
 			a := w.licenser(t)
 			w.row(t, projectNo(1))
-			w.ask(t, projectNo(1), `{"action":"start"}`)
+			tt.start(t, w)
 			eventstest.Receive(t, "a create", reached)
 			if tt.dies {
 				if err := a.Stop(context.WithoutCancel(t.Context())); err != nil {
@@ -67,20 +64,15 @@ func TestStopOvertakesAStart(t *testing.T) {
 				}
 				w.licenser(t)
 			}
-			if tt.decided {
-				time.AfterFunc(time.Second, func() { close(gate) })
-			}
 			tt.stop(t, w)
-			if !tt.decided {
-				close(gate)
-			}
+			release()
 			want, pods := events.Type(""), 0
-			if tt.decided {
+			if tt.accepted {
 				want, pods = events.Gone, 1
 			}
 			w.until(t, projectNo(1), want)
-			// Another start shows that the creator is past the first one.
-			w.ask(t, projectNo(1), `{"action":"start"}`)
+			// Another start is carried out, which shows that the creator is past the first one, too.
+			tt.start(t, w)
 			w.until(t, projectNo(1), events.Ready)
 			if got := w.pods(projectNo(1)); got != pods+1 {
 				t.Errorf("%d pods, want %d", got, pods+1)
@@ -90,6 +82,89 @@ func TestStopOvertakesAStart(t *testing.T) {
 			})
 			if got := w.one(t, `SELECT state ->> 'error' FROM public.projects WHERE project_id = $1`, projectNo(1)); got != "" {
 				t.Errorf("the row's error is %q", got)
+			}
+		})
+	}
+}
+
+// hold has creates wait before they are looked at, or, where accepted, before their pod is claimed. reached has a value for
+// each that waits; release lets all go on.
+func (w *world) hold(accepted bool) (reached <-chan struct{}, release func()) {
+	arrived, gate := make(chan struct{}, 9), make(chan struct{})
+	wait := func(ctx context.Context) error {
+		arrived <- struct{}{}
+		select {
+		case <-gate:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if accepted {
+		w.accepted = wait
+	} else {
+		w.created = wait
+	}
+	return arrived, func() { close(gate) }
+}
+
+// TestStopOfARequestInTheRow: a hub's request that no keeper has come to is older than a stop that is asked for now, too.
+func TestStopOfARequestInTheRow(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		request string
+		cleared bool
+	}{
+		"a start":                {`{"action":"start"}`, true},
+		"a restart":              {`{"action":"restart","time":1}`, true},
+		"a stop":                 {`{"action":"stop"}`, false},
+		"one that is finished":   {`{"action":"start","finished":true}`, false},
+		"one that cannot be one": {`{"action":"dance"}`, false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPlace(t)
+			p.exec(t, `INSERT INTO public.projects (project_id, action_request) VALUES ($1, $2)`, projectNo(1), tt.request)
+			if _, err := p.stopProject(t.Context(), wire.ProjectRef{ID: projectNo(1)}); err != nil {
+				t.Fatal(err)
+			}
+			if left := p.value(t, `SELECT action_request::text FROM public.projects`); (left == "") != tt.cleared {
+				t.Errorf("the request is %q, cleared is to be %t", left, tt.cleared)
+			}
+		})
+	}
+}
+
+// TestStopWhileItComesBack: one stop is enough for a project that is to run always, also in the moment in which it is
+// started again.
+func TestStopWhileItComesBack(t *testing.T) {
+	t.Parallel()
+	for name, accepted := range map[string]bool{"queued": false, "accepted": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.licenser(t)
+			w.license(t, licenseNo(1), always)
+			w.row(t, projectNo(1), licenseNo(1))
+			w.start(t, projectNo(1))
+			reached, release := w.hold(accepted)
+			w.end(t, projectNo(1))
+			w.until(t, projectNo(1), events.Gone)
+			eventstest.Eventually(t, "it waits for its next start", func() bool {
+				return w.one(t, `SELECT retry_at IS NOT NULL FROM berth.projects WHERE project_id = $1`, projectNo(1)) == "true"
+			})
+			eventstest.Receive(t, "the create that brings it back", reached)
+			w.stop(t, projectNo(1))
+			release()
+			eventstest.Eventually(t, "all is done", func() bool {
+				return w.last(t, projectNo(1)).Event == events.Gone && w.one(t, `SELECT wanted FROM berth.projects WHERE project_id = $1`, projectNo(1)) == "false" &&
+					len(eventstest.Queued(t, w.server, events.StageCreate))+len(eventstest.Queued(t, w.server, events.StageDelete)) == 0
+			})
+			if got := w.last(t, projectNo(1)); !got.LaunchedAt.IsZero() && accepted {
+				t.Errorf("it was launched: %+v", got.Record)
 			}
 		})
 	}
@@ -273,5 +348,32 @@ func TestProgress(t *testing.T) {
 	p.beat()
 	if err := p.watch(t.Context(), time.Nanosecond, time.Millisecond); !errors.Is(err, errStuck) {
 		t.Errorf("of one that is stuck: %v, want %v", err, errStuck)
+	}
+}
+
+// TestForgetUsage: the keeper removes old uses where the site says so, also more than fit into one part, and not all at once.
+func TestForgetUsage(t *testing.T) {
+	t.Parallel()
+	const many = forgetParts*page + 1
+	for name, tt := range map[string]struct {
+		days int
+		left []string // After each look.
+	}{"for ever": {0, []string{"10002"}}, "a week": {7, []string{"2", "1", "1"}}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPlace(t, func(c *config.Config) { c.Projects.UsageLogDays = tt.days })
+			p.exec(t, `INSERT INTO berth.usage_log (license_id, cluster, pod, generation, user_id, start, stop)
+				SELECT $1, $2, 'p', '1-1', 'u', now() - interval '60 days', now() - CASE WHEN n > 0 THEN interval '30 days' ELSE interval '1 hour' END
+				FROM generate_series(0, $3::int) n`, licenseNo(1), eventstest.Cluster, many)
+			k := newKeeper(p.licenser, func() bool { return true })
+			for look, left := range tt.left {
+				if err := k.forgetUsage(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if got := p.value(t, `SELECT count(*)::text FROM berth.usage_log`); got != left {
+					t.Errorf("look %d leaves %s uses, want %s", look, got, left)
+				}
+			}
+		})
 	}
 }

@@ -34,6 +34,7 @@ type world struct {
 	begins []time.Time // Of all restarts.
 	refuse events.Reason
 	fails  bool // Pods fail instead of becoming ready.
+	broken bool // The template cannot be used.
 	claims map[string]int
 	// created and accepted, where they are not nil, are called before a create is looked at, and before its pod is claimed.
 	created, accepted func(context.Context) error
@@ -67,7 +68,15 @@ func newWorld(t *testing.T) *world {
 
 const worldTemplate = `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"x"},"spec":{"containers":[{"name":"project","image":"{PROJECT_IMAGE}:{PROJECT_TAG}"}]}}`
 
-func (w *world) answer(context.Context, natsbus.Question) (any, error) {
+func (w *world) answer(_ context.Context, q natsbus.Question) (any, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.broken {
+		return nil, &natsbus.Fault{Reason: events.TemplateInvalid, Message: "it is no Pod"}
+	}
+	if q.Method == wire.MethodDryRun {
+		return wire.Verdict{Accepted: true}, nil
+	}
 	return wire.Template{JSON: json.RawMessage(worldTemplate), Source: "test"}, nil
 }
 
@@ -99,6 +108,13 @@ func (w *world) create(ctx context.Context, d natsbus.Delivery) error {
 	} else if entry.Event != "" && entry.User != d.User {
 		outcome = events.Outcome{Verdict: events.Refused, Command: d.ID, User: d.User, Reason: events.Conflict, Message: "somebody else has the name"}
 	}
+	off, err := w.calledOff(ctx, project)
+	if err != nil {
+		return err
+	}
+	if off {
+		outcome = events.Outcome{Verdict: events.Refused, Command: d.ID, User: d.User, Reason: events.Deleted, Message: "stopped before it was started"}
+	}
 	held, err := w.bus.Decide(ctx, outcome)
 	if err != nil && !errors.Is(err, events.ErrDecided) || held.Verdict != events.Accepted {
 		return err
@@ -121,10 +137,37 @@ func (w *world) create(ctx context.Context, d natsbus.Delivery) error {
 	w.mu.Lock()
 	w.claims[project.ID]++
 	w.mu.Unlock()
+	if off, err := w.calledOff(ctx, project); err != nil {
+		return err
+	} else if off {
+		return w.bus.AskDelete(ctx, entry, events.DeleteRequest{Stop: true})
+	}
 	return w.bus.Publish(ctx, events.Command{
 		Stage: events.StageLicense, ID: d.ID, Cluster: eventstest.Cluster, User: d.User, Pod: pod, Generation: entry.Generation,
 		Rendered: json.RawMessage(worldTemplate), Project: project,
 	}, "1")
+}
+
+// calledOff is what the creator asks before and after it claims.
+func (w *world) calledOff(ctx context.Context, project *events.ProjectRequest) (bool, error) {
+	last, err := w.bus.LastStop(ctx, project.ID)
+	return project.LastStop != nil && last > *project.LastStop, err
+}
+
+// stop stops a project as the api does.
+func (w *world) stop(t *testing.T, project string) {
+	t.Helper()
+	eventstest.Eventually(t, "a licenser answers", func() bool {
+		return w.bus.Ask(t.Context(), events.LicenseSubject(eventstest.Cluster), wire.MethodStop, wire.ProjectRef{ID: project}, nil) == nil
+	})
+	if err := w.bus.NoteStop(t.Context(), project); err != nil {
+		t.Fatal(err)
+	}
+	if entry := w.last(t, project); entry.Event != "" && entry.Event != events.Gone {
+		if err := w.bus.AskDelete(t.Context(), entry, events.DeleteRequest{Stop: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func (w *world) launch(ctx context.Context, d natsbus.Delivery) error {

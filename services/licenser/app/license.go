@@ -20,6 +20,13 @@ const seatKeeping = 5 * time.Minute
 // strays is how often a command is tried that the log has no pod for: about five minutes.
 const strays = 64
 
+// told is the attempt from which on it is made known why the licenses cannot be looked at, waitTime how long that may take: less
+// than a stage keeps of a command's time for settling it.
+const (
+	told     = 2
+	waitTime = time.Second
+)
+
 // noDatabase is said of what needs one.
 const noDatabase = "this site has no database for projects and licenses: set DATABASE_URL for the licenser"
 
@@ -35,6 +42,30 @@ func (l *licenser) license(ctx context.Context, d natsbus.Delivery) error {
 		return natsbus.Permanent(events.LicenseInvalid, err)
 	case errors.Is(err, events.ErrOrder) && d.Attempt >= strays:
 		return natsbus.Permanent(events.RetriesExhausted, err)
+	case err != nil && d.Attempt >= told:
+		return errors.Join(err, l.waits(ctx, d, err))
+	}
+	return err
+}
+
+// waits makes it known what a pod waits for whose licenses cannot be looked at. The log of the service says so once for each cause.
+func (l *licenser) waits(ctx context.Context, d natsbus.Delivery, why error) error {
+	cause := store.Cause(why)
+	if cause == "" {
+		return nil // That is the log's, which cannot be told either, or will be told by the last try.
+	}
+	// The time of the attempt may be what was up.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), waitTime)
+	defer cancel()
+	_, changed, err := l.bus.AppendAfter(ctx, d.Newest(), d.Pod, events.Fact{
+		Kind: events.FactWait, Generation: d.Generation, At: time.Now().UTC(), Reason: events.Unavailable,
+		Message: "the licenses cannot be looked at yet: " + cause,
+	})
+	if changed || err != nil {
+		l.log.Warn().Err(why).Str("command_id", d.ID).Str("pod_name", d.Pod).Uint64("attempt", d.Attempt).Msg("A start waits for the database")
+	}
+	if errors.Is(err, events.ErrOver) || errors.Is(err, events.ErrGeneration) || errors.Is(err, events.ErrOrder) {
+		return nil // The next try finds that out.
 	}
 	return err
 }

@@ -40,13 +40,18 @@ func (l *licenser) preview(ctx context.Context, p wire.PreviewRequest) (wire.Pre
 			License: p.Change.ID, Why: "it is not attached: the change changes nothing; name it with licenses to try it as if it were",
 		})
 	}
+	v, err := l.verdict(ctx, c.Pod, c.Licenses, p.NoDryRun)
+	if err != nil {
+		return wire.Preview{}, err
+	}
+	noteUnknown(c.Explanation.Steps, v.Warnings)
 	if answer.Explanation, err = json.Marshal(c.Explanation); err != nil {
 		return wire.Preview{}, fmt.Errorf("encode explanation: %w", err)
 	}
-	if !p.NoDryRun {
-		answer.Verdict, err = l.dryRun(ctx, c.Pod)
+	if !p.NoDryRun || !v.Accepted {
+		answer.Verdict = &v
 	}
-	return answer, err
+	return answer, nil
 }
 
 // hypothesis is what a preview asks to compute.
@@ -151,15 +156,6 @@ func (l *licenser) checkChange(ctx context.Context, change *wire.License, templa
 	return within("change", err)
 }
 
-// dryRun asks the API server about a pod.
-func (l *licenser) dryRun(ctx context.Context, pod json.RawMessage) (*wire.Verdict, error) {
-	var v wire.Verdict
-	if err := l.askCreator(ctx, wire.MethodDryRun, wire.DryRunRequest{Pod: pod}, &v); err != nil {
-		return nil, err
-	}
-	return &v, nil
-}
-
 func shown(fault *licensing.Fault) *wire.PreviewFault {
 	return &wire.PreviewFault{Reason: string(fault.Reason), Message: fault.Message}
 }
@@ -167,7 +163,9 @@ func shown(fault *licensing.Fault) *wire.PreviewFault {
 func statuses(licenses []events.License) []wire.LicenseStatus {
 	list := make([]wire.LicenseStatus, 0, len(licenses))
 	for _, license := range licenses {
-		list = append(list, wire.LicenseStatus{ID: license.ID, Title: license.Title, Status: license.Status, Reason: license.Reason})
+		list = append(list, wire.LicenseStatus{
+			ID: license.ID, Title: license.Title, Status: license.Status, Reason: license.Reason, Patched: license.Patched,
+		})
 	}
 	return list
 }

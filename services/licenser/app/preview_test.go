@@ -36,7 +36,7 @@ func TestPreviewIsTheStart(t *testing.T) {
 	if d := cmp.Diff(string(p.launches(t)[d.Pod].Rendered), string(got.Pod)); d != "" {
 		t.Errorf("the pod (-start +preview):\n%s", d)
 	}
-	if d := cmp.Diff([]wire.LicenseStatus{{ID: course, Title: l.Title, Status: "active"}}, got.Licenses); d != "" {
+	if d := cmp.Diff([]wire.LicenseStatus{{ID: course, Title: l.Title, Status: "active", Patched: true}}, got.Licenses); d != "" {
 		t.Errorf("licenses (-want +got):\n%s", d)
 	}
 	var steps license.Explanation

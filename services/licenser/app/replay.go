@@ -3,12 +3,15 @@ package app
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"strconv"
 	"time"
 
 	"berth/pkg/events"
 	"berth/pkg/events/natsbus"
+	"berth/pkg/license"
 	"berth/pkg/license/wire"
 	"berth/services/licenser/internal/licensing"
 	"berth/services/licenser/internal/store"
@@ -36,6 +39,9 @@ func (l *licenser) replay(ctx context.Context, r wire.ReplayRequest) (wire.Repla
 		return wire.Replay{}, err
 	}
 	answer, size, begun := wire.Replay{Different: []wire.Replayed{}}, 0, time.Now()
+	if r.Change != nil {
+		answer.Concerned = new(0)
+	}
 	for _, start := range starts {
 		project, ok := events.ProjectOf(start.User)
 		if start.Sequence <= after || !ok || !events.ProjectID(project) {
@@ -45,12 +51,15 @@ func (l *licenser) replay(ctx context.Context, r wire.ReplayRequest) (wire.Repla
 			answer.Next = strconv.FormatUint(after, 10)
 			break
 		}
-		result, err := l.again(ctx, r, start, project)
+		result, concerned, err := l.again(ctx, r, start, project)
 		if err != nil {
 			return wire.Replay{}, err
 		}
 		after = start.Sequence
 		answer.Looked++
+		if concerned {
+			*answer.Concerned++
+		}
 		if result != nil {
 			answer.Different = append(answer.Different, *result)
 			size += len(result.Diff)
@@ -74,15 +83,16 @@ func (l *licenser) checkReplay(ctx context.Context, r wire.ReplayRequest) (after
 	return after, l.checkChange(ctx, r.Change, r.Template)
 }
 
-// again runs a start again; nil says that it would come to the same, or that its project is no more.
-func (l *licenser) again(ctx context.Context, r wire.ReplayRequest, start natsbus.Start, project string) (*wire.Replayed, error) {
+// again runs a start again; nil says that it would come to the same, or that its project is no more. concerned
+// says that the project has the license which is changed.
+func (l *licenser) again(ctx context.Context, r wire.ReplayRequest, start natsbus.Start, project string) (result *wire.Replayed, concerned bool, err error) {
 	req := computeRequest{Mode: store.Preview, User: start.User, Pod: start.Pod, Project: &events.ProjectRequest{ID: project}}
 	if err := l.useTemplate(ctx, &req, nil); err != nil && (len(r.Template) == 0 || !noTemplate(err)) {
-		return nil, err
+		return nil, false, err
 	}
 	today, todayFault, err := l.trial(ctx, req)
 	if err != nil || todayFault != nil && todayFault.Reason == events.ProjectUnknown {
-		return nil, err
+		return nil, false, err
 	}
 	req.Change = r.Change
 	if len(r.Template) > 0 {
@@ -90,26 +100,67 @@ func (l *licenser) again(ctx context.Context, r wire.ReplayRequest, start natsbu
 	}
 	changed, fault, err := l.trial(ctx, req)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	result := &wire.Replayed{Project: project, Pod: start.Pod, StartedAt: start.At.UTC()}
-	switch {
-	case fault != nil && todayFault != nil && *fault == *todayFault:
-		return nil, nil // It fails without the change, too.
-	case fault != nil:
-		result.Fault = shown(fault)
-		return result, nil
-	case todayFault == nil && bytes.Equal(today.Pod, changed.Pod):
-		return nil, nil
-	case todayFault == nil:
-		if result.Diff, err = diff(today.Pod, changed.Pod); err != nil {
-			return nil, err
+	concerned = changed.Concerned
+	if fault == nil && todayFault == nil && bytes.Equal(today.Pod, changed.Pod) {
+		return nil, concerned, nil
+	}
+	result = &wire.Replayed{Project: project, Pod: start.Pod, StartedAt: start.At.UTC()}
+	if fault == nil && todayFault == nil {
+		if result.Diff, err = discreetDiff(today.Pod, changed.Pod); err != nil {
+			return nil, concerned, err
 		}
 	}
-	if r.DryRun {
-		result.Verdict, err = l.dryRun(ctx, changed.Pod)
+	// What the change makes is held against what would be made without it, in the same way.
+	why := todayFault
+	if todayFault == nil {
+		v, err := l.verdict(ctx, today.Pod, today.Licenses, !r.DryRun)
+		if err != nil {
+			return nil, concerned, err
+		}
+		why = refusedAs(v)
 	}
-	return result, err
+	if why != nil {
+		result.Today = shown(why)
+	}
+	if fault == nil {
+		v, err := l.verdict(ctx, changed.Pod, changed.Licenses, !r.DryRun)
+		if err != nil {
+			return nil, concerned, err
+		}
+		if fault = refusedAs(v); fault != nil || r.DryRun {
+			result.Verdict = &v
+		}
+	} else {
+		result.Fault = shown(fault)
+	}
+	if fault != nil && why != nil && *fault == *why {
+		return nil, concerned, nil // It fails without the change, too.
+	}
+	return result, concerned, nil
+}
+
+// discreetDiff is what leads from one pod to another, as JSON, without values that may be secret.
+func discreetDiff(before, after json.RawMessage) (json.RawMessage, error) {
+	operations, err := license.Diff(before, after)
+	if err != nil {
+		return nil, fmt.Errorf("compare pods: %w", err)
+	}
+	steps := make([]license.Step, len(operations))
+	for i, o := range operations {
+		steps[i] = license.Step{Op: o.Op, Path: o.Path, Value: o.Value}
+	}
+	type operation struct {
+		license.Operation
+
+		Withheld bool `json:"withheld,omitempty"`
+	}
+	told := make([]operation, len(steps))
+	for i, s := range (license.Explanation{Steps: steps}).Redacted(0).Steps {
+		told[i] = operation{license.Operation{Op: s.Op, Path: s.Path, Value: s.Value}, s.Withheld}
+	}
+	return json.Marshal(told)
 }
 
 // trial is compute with its fault apart.
@@ -119,7 +170,7 @@ func (l *licenser) trial(ctx context.Context, req computeRequest) (computed, *li
 	}
 	c, err := l.compute(ctx, req)
 	if fault := (*licensing.Fault)(nil); errors.As(err, &fault) {
-		return computed{}, fault, nil
+		return c, fault, nil
 	}
 	return c, nil, err
 }

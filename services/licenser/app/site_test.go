@@ -192,7 +192,9 @@ type creator struct {
 	template string // Empty for none.
 	manifest string
 	verdict  wire.Verdict
-	tried    []json.RawMessage
+	// judge, where it is not nil, gives the verdict; nil of it is for an API server that is away.
+	judge func(wire.DryRunRequest) *wire.Verdict
+	tried []json.RawMessage // By the API server.
 }
 
 func newCreator(tb testing.TB, p *place) *creator {
@@ -237,8 +239,20 @@ func (c *creator) answer(q natsbus.Question) (any, error) {
 		if err := json.Unmarshal(q.Params, &r); err != nil {
 			return nil, err
 		}
-		c.tried = append(c.tried, r.Pod)
-		return c.verdict, nil
+		if !r.ReadOnly {
+			c.tried = append(c.tried, r.Pod)
+		}
+		switch {
+		case c.judge == nil && r.ReadOnly:
+			return wire.Verdict{Accepted: true}, nil
+		case c.judge == nil:
+			return c.verdict, nil
+		}
+		v := c.judge(r)
+		if v == nil {
+			return nil, &natsbus.Fault{Reason: events.Unavailable, Message: "the API server cannot be asked now"}
+		}
+		return *v, nil
 	default:
 		return nil, fmt.Errorf("no such method: %s", q.Method)
 	}

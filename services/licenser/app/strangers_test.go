@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -72,45 +73,32 @@ func TestHinderedRequest(t *testing.T) {
 	w.licenser(t)
 	w.row(t, projectNo(1))
 	w.row(t, projectNo(2))
-	// The first is between two pods, and the second of them has been accepted and does not come.
-	pod := events.ProjectPod(projectNo(1))
-	entry, err := w.append(t.Context(), pod, events.Fact{Kind: events.FactClaim, Record: events.Record{
-		Cluster: eventstest.Cluster, Pod: pod, User: events.ProjectUser(projectNo(1)), Command: "first",
-	}})
+	// Somebody holds on to what the first one's stop has to write.
+	w.exec(t, `INSERT INTO berth.projects (project_id, wanted) VALUES ($1, true)`, projectNo(1))
+	tx, err := w.db.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, fact := range []events.Fact{
-		{Kind: events.FactDelete, Generation: entry.Generation, Restart: &events.Restart{Command: "second", Cause: events.CauseAsked}}, eventstest.Gone(entry.Generation),
-	} {
-		if _, err := w.append(t.Context(), pod, fact); err != nil {
-			t.Fatal(err)
-		}
-	}
-	outcome := events.Outcome{Verdict: events.Accepted, Command: "second", User: events.ProjectUser(projectNo(1)), Pod: pod}
-	if _, err := w.bus.Decide(t.Context(), outcome); err != nil {
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	if _, err := tx.Exec(t.Context(), `SELECT FROM berth.projects WHERE project_id = $1 FOR UPDATE`, projectNo(1)); err != nil {
 		t.Fatal(err)
 	}
 	w.exec(t, `UPDATE public.projects SET action_request = '{"action":"stop"}' WHERE project_id = $1`, projectNo(1))
-	begun := time.Now()
-	for range 3 {
+	for range 2 {
 		w.ask(t, projectNo(2), `{"action":"start"}`)
 		w.until(t, projectNo(2), events.Ready)
 		w.ask(t, projectNo(2), `{"action":"stop"}`)
 		w.until(t, projectNo(2), events.Gone)
 	}
-	if took := time.Since(begun); took > 15*time.Second {
-		t.Errorf("the requests of another project took %s", took)
-	}
 	if w.one(t, `SELECT action_request FROM public.projects WHERE project_id = $1`, projectNo(1)) == "" {
 		t.Fatal("the request is cleared that cannot be done")
 	}
-	if err := w.bus.AskStart(t.Context(), "second", events.ProjectRequest{ID: projectNo(1)}); err != nil {
+	if err := tx.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventstest.Eventually(t, "it is stopped once it is there", func() bool {
-		now := w.last(t, projectNo(1))
-		return now.Event == events.Gone && now.Generation != entry.Generation
+	eventstest.Eventually(t, "it is stopped in the end", func() bool {
+		return w.one(t, `SELECT action_request IS NULL AND NOT wanted FROM public.projects JOIN berth.projects USING (project_id) WHERE project_id = $1`,
+			projectNo(1)) == "true"
 	})
 }
 

@@ -76,6 +76,10 @@ func (l *licenser) spread(ctx context.Context, task events.ProjectTask) error {
 // restart.
 func (l *licenser) recompute(ctx context.Context, d natsbus.Delivery) error {
 	project := d.Task.Project
+	stop, err := l.bus.LastStop(ctx, project)
+	if err != nil {
+		return err
+	}
 	req := computeRequest{
 		Mode: store.Recompute, Pod: events.ProjectPod(project), User: events.ProjectUser(project),
 		Project: &events.ProjectRequest{ID: project}, NotBefore: d.Task.At,
@@ -86,7 +90,7 @@ func (l *licenser) recompute(ctx context.Context, d natsbus.Delivery) error {
 	switch {
 	case err != nil:
 		return err
-	case entry.Event == events.Claimed && d.Attempt < looks:
+	case entry.Unlicensed() && d.Attempt < looks:
 		return natsbus.Again(soon, errors.New("the project's licenses are being looked at"))
 	case !amendable(entry.Record):
 		return nil
@@ -98,21 +102,18 @@ func (l *licenser) recompute(ctx context.Context, d natsbus.Delivery) error {
 	}
 	c, err := computed{}, templateErr
 	if err == nil {
-		c, err = l.compute(ctx, req)
+		c, err = l.computeAgain(ctx, req)
 	}
 	fault := (*licensing.Fault)(nil)
 	switch {
 	case errors.As(err, &fault):
-		// Its pod is none the worse for it.
-		l.log.Warn().Str("project_id", project).Str("reason", string(fault.Reason)).Str("cause", fault.Message).
-			Msg("Licenses have changed and cannot be used; the project keeps the pod that it has")
-		return l.store.NoteFault(ctx, project, inputs, fmt.Sprintf("%s: %s", fault.Reason, fault.Message))
+		return l.keepPod(ctx, *d.Task, inputs, fault)
 	case err != nil:
 		return err
 	case c.Changed:
 		err = l.bus.AskRestart(ctx, entry, events.Restart{
 			Command: replacement(entry.Generation, c.RunQuota), Cause: events.CauseLicenses,
-			Message: "the project's licenses or settings have changed, and make another pod of it",
+			Message: "the project's licenses or settings have changed, and make another pod of it", LastStop: &stop,
 		})
 		return errors.Join(err, l.giveBack(ctx, entry))
 	}
@@ -158,6 +159,10 @@ func sum(parts ...string) string {
 
 // revive starts a project that is to run always, is wanted, and does not run.
 func (l *licenser) revive(ctx context.Context, task events.ProjectTask) error {
+	stop, err := l.bus.LastStop(ctx, task.Project)
+	if err != nil {
+		return err
+	}
 	u, err := l.store.Upkeep(ctx, task.Project)
 	if err != nil {
 		return err
@@ -173,14 +178,32 @@ func (l *licenser) revive(ctx context.Context, task events.ProjectTask) error {
 	switch {
 	case err != nil:
 		return err
-	case entry.Restart != nil && !lost(entry):
+	case entry.Event != "" && stop > claimed(entry):
+		// It was stopped since its last pod began, and whoever saw that pod late has noted that it is wanted.
+		return l.store.Unwanted(ctx, task.Project)
+	case entry.Restart != nil && entry.Event != events.Gone:
 		return nil // Another pod follows without this.
 	case entry.Event == events.Ended, entry.Event.Over() && entry.Event != events.Gone:
 		return natsbus.Again(soon, errors.New("the project's last pod is being removed"))
 	case entry.Event != "" && entry.Event != events.Gone:
 		return nil
 	}
-	return l.bus.AskStart(ctx, revival(task.Project, u.RetryAt), events.ProjectRequest{ID: task.Project, Cause: events.CauseAlwaysRunning})
+	if another, err := follows(ctx, l.bus, entry); another || err != nil {
+		return err
+	}
+	return l.bus.AskStart(ctx, revival(task.Project, u.RetryAt), events.ProjectRequest{
+		ID: task.Project, Cause: events.CauseAlwaysRunning, LastStop: &stop,
+	})
+}
+
+// claimed is the place in the log at which the life of a pod began: earlier than all that this log has for one of a log
+// that was lost.
+func claimed(entry natsbus.Entry) uint64 {
+	place, err := events.ParsePosition(entry.Generation)
+	if err != nil {
+		return 0
+	}
+	return place.Sequence
 }
 
 // idle warns or stops a project that nobody has used for long enough, or looks again when that may be so.

@@ -269,7 +269,7 @@ func (l *leader) compareAgain(ctx context.Context, seen *snapshot) error {
 	defer check.Stop()
 	due := true
 	for {
-		if due && l.app.table.Loaded() == nil {
+		if due && seen != nil && l.app.table.Loaded() == nil {
 			err := l.compare(ctx, seen)
 			due, seen = err != nil, nil
 			l.belongings.drop()

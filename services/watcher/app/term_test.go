@@ -3,6 +3,7 @@ package app
 import (
 	"errors"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -361,6 +362,29 @@ func TestVolumesAreForbidden(t *testing.T) {
 	if s := m.storage(t); s.State != events.StorageUsed || !m.watch.Blind() {
 		t.Errorf("the storage is %+v, blind %t", s, m.watch.Blind())
 	}
+}
+
+// TestComparisonCannotList: a comparison whose lists fail is made when they succeed again.
+func TestComparisonCannotList(t *testing.T) {
+	t.Parallel()
+	m := newTerm(t)
+	m.Config.ResyncInterval = 10 * time.Millisecond
+	var down atomic.Bool
+	var failed, listed atomic.Int64
+	m.client.PrependReactor("list", "services", func(clienttesting.Action) (bool, runtime.Object, error) {
+		if down.Load() {
+			failed.Add(1)
+			return true, nil, apierrors.NewServiceUnavailable("the API server is down")
+		}
+		listed.Add(1)
+		return false, nil, nil
+	})
+	m.leads(t)
+	down.Store(true)
+	eventstest.Eventually(t, "lists have failed", func() bool { return failed.Load() > 2 })
+	before := listed.Load()
+	down.Store(false)
+	eventstest.Eventually(t, "it is compared again", func() bool { return listed.Load() > before+1 })
 }
 
 // TestLostBucket: the tokens of ready pods are copied again, those of others are not.

@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"sync"
 	"time"
@@ -42,7 +44,7 @@ func (a *app) client() (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	opts := client.Options{UserAgent: "berth/" + version(), FailFast: true, OnRetry: a.retried.tell}
+	opts := client.Options{UserAgent: "berth/" + version(), Patience: knocking, OnRetry: a.retried.tell}
 	if a.tokenFile != "" {
 		opts.Token = client.TokenFile(a.tokenFile)
 		if _, err := a.token(); err != nil {
@@ -97,13 +99,52 @@ func (a *app) tls() (*tls.Config, error) {
 	return cfg, nil
 }
 
-// busy tells that a request is made again.
-func (a *app) busy(d *display) {
+// knocking is for how long a request is made again that does not reach the service, as one
+// of which a replica has just been stopped.
+const knocking = 5 * time.Second
+
+// withService does something with the service within a time, 0 for any; d tells what it waits for.
+func (a *app) withService(ctx context.Context, timeout time.Duration, d *display, do func(ctx context.Context, api *client.Client) error) error {
+	if timeout < 0 {
+		return usage("--timeout must not be negative: give a time like 5m, or 0 for ever")
+	}
+	api, err := a.client()
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	ctx, cancel := withTimeout(ctx, timeout)
+	defer cancel()
+	a.busy(api, d)
+	return do(ctx, api)
+}
+
+// busy has it told that a request is made again: each time that the service has answered, or
+// may have; once while it cannot be reached.
+func (a *app) busy(api *client.Client, d *display) {
+	var once sync.Once
 	a.onRetry(func(err error, wait time.Duration) {
+		if client.Unsent(err) {
+			once.Do(func() { d.notice(unreached(api.URL(), err)) })
+			return
+		}
 		what := "cannot be reached"
 		if p, ok := errors.AsType[*client.Problem](err); ok && p.Busy() {
 			what = "is busy"
 		}
 		d.notice(fmt.Sprintf("the service %s (%v); trying again in %s", what, err, progress.Duration(wait)))
 	})
+}
+
+// unreached says that the service at a URL cannot be reached so far.
+func unreached(url string, err error) string {
+	why := err.Error()
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+		// The URL says the rest.
+		why = op.Err.Error()
+		if call, ok := errors.AsType[*os.SyscallError](op.Err); ok {
+			why = call.Err.Error()
+		}
+	}
+	return fmt.Sprintf("cannot reach %s yet: %s; trying for %s", url, why, knocking)
 }

@@ -95,6 +95,9 @@ func (a *app) podNames(cmd *cobra.Command) map[string]string {
 	defer api.Close()
 	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
 	defer cancel()
+	// Nor wait for a service that is away.
+	a.onRetry(func(error, time.Duration) { cancel() })
+	defer a.onRetry(nil)
 	names := map[string]string{}
 	for p, err := range api.Pods(ctx, client.Query{User: user, Limit: 500}) {
 		if err != nil {

@@ -46,9 +46,6 @@ func (a *app) runCreate(ctx context.Context, manifest string, c create) error {
 	if err != nil {
 		return err
 	}
-	if err := checkTimeout(c.timeout); err != nil {
-		return err
-	}
 	if err := checkManifest(manifest); err != nil {
 		return err
 	}
@@ -56,29 +53,24 @@ func (a *app) runCreate(ctx context.Context, manifest string, c create) error {
 	if err != nil {
 		return err
 	}
-	api, err := a.client()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	ctx, cancel := withTimeout(ctx, c.timeout)
-	defer cancel()
-
-	w := &wait{app: a, api: api, display: a.newDisplay(""), user: user, goal: track.Ready, began: time.Now()}
-	if err := w.create(ctx, manifest, settings); err != nil {
-		return err
-	}
-	switch {
-	case c.noWait && a.json:
-		a.writeJSON(a.Stdout, outcome{Pod: w.pod, User: user, Event: progress.Requested, Duration: seconds(time.Since(w.began))})
-		return nil
-	case !a.json:
-		w.display.above(func() { fmt.Fprintln(a.Stdout, w.pod) })
-	}
-	if c.noWait {
-		return nil
-	}
-	return w.run(ctx)
+	w := &wait{app: a, display: a.newDisplay(""), user: user, goal: track.Ready, began: time.Now()}
+	return a.withService(ctx, c.timeout, w.display, func(ctx context.Context, api *client.Client) error {
+		w.api = api
+		if err := w.create(ctx, manifest, settings); err != nil {
+			return err
+		}
+		switch {
+		case c.noWait && a.json:
+			a.writeJSON(a.Stdout, outcome{Pod: w.pod, User: user, Event: progress.Requested, Duration: seconds(time.Since(w.began))})
+			return nil
+		case !a.json:
+			w.display.above(func() { fmt.Fprintln(a.Stdout, w.pod) })
+		}
+		if c.noWait {
+			return nil
+		}
+		return w.run(ctx)
+	})
 }
 
 // create asks for the pod.
@@ -86,8 +78,6 @@ func (w *wait) create(ctx context.Context, manifest string, settings map[string]
 	stop := w.display.start()
 	defer stop()
 	w.display.show([]progress.Change{{Event: progress.Requested, At: w.began}})
-	w.busy(w.display)
-	defer w.onRetry(nil)
 	var err error
 	w.known, err = w.api.CreatePod(ctx, client.Create{User: w.user, ManifestURL: manifest, Settings: settings})
 	if err == nil {

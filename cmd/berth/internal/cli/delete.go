@@ -8,6 +8,7 @@ import (
 
 	"berth/cmd/berth/internal/progress"
 	"berth/cmd/berth/internal/track"
+	"berth/pkg/client"
 	"berth/pkg/events"
 )
 
@@ -38,22 +39,18 @@ func (a *app) runDelete(ctx context.Context, names []string, noWait bool, timeou
 	if err != nil {
 		return err
 	}
-	if err := checkTimeout(timeout); err != nil {
-		return err
-	}
 	for _, name := range names {
 		if err := checkPod(name); err != nil {
 			return err
 		}
 	}
-	api, err := a.client()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	ctx, cancel := withTimeout(ctx, timeout)
-	defer cancel()
+	return a.withService(ctx, timeout, a.newDisplay(""), func(ctx context.Context, api *client.Client) error {
+		return a.deletePods(ctx, api, user, names, noWait)
+	})
+}
 
+// deletePods deletes pods and waits for them; it tells of all that fail, and returns the first.
+func (a *app) deletePods(ctx context.Context, api *client.Client, user string, names []string, noWait bool) error {
 	var first *failure
 	fail := func(f *failure) {
 		a.report(f, a.json)
@@ -65,7 +62,6 @@ func (a *app) runDelete(ctx context.Context, names []string, noWait bool, timeou
 	for _, name := range names {
 		w := &wait{app: a, api: api, display: a.newDisplay(name), user: user, pod: name, goal: track.Gone, began: time.Now()}
 		w.display.show([]progress.Change{{Event: progress.Requested, At: w.began}})
-		a.busy(w.display)
 		// What is known of the pod before says which life of the name is waited for.
 		var err error
 		if w.known, err = api.Pod(ctx, user, name); err == nil {

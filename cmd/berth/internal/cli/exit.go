@@ -34,7 +34,8 @@ func exitCodes() string {
        end, a configuration has faults, doctor found a problem; the output says why
     2  wrong usage
     3  there is no such pod, or it is not this user's; no such project or license
-    4  the service, or NATS, cannot be reached or is not available
+    4  the service, or NATS, cannot be reached or is not available; a service that is
+       away is tried for 5 seconds
     5  --timeout is over; what was asked for goes on
   130  interrupted by ctrl-C; what was asked for goes on
 `
@@ -127,8 +128,8 @@ func failed(ctx context.Context, what string, err error) *failure {
 	switch cause := context.Cause(ctx); {
 	case errors.As(err, &f):
 		return f
-	// While the service has said that it is busy, the wait for it is over.
-	case errors.Is(cause, errTimeout) && !told:
+	// While the service has said that it is busy, or was not reached at all, nothing goes on.
+	case errors.Is(cause, errTimeout) && !told && (!client.Unsent(err) || client.Uncertain(err)):
 		return &failure{code: ExitTimeout, reason: codeWaitTimeout, message: what + ": no answer in time"}
 	case cause != nil && !errors.Is(cause, errTimeout):
 		return &failure{code: ExitInterrupted, reason: codeInterrupted, message: what + ": interrupted"}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"testing"
 
 	"berth/pkg/client"
@@ -37,6 +38,7 @@ func TestFailed(t *testing.T) {
 		"anything else":    {live, io.EOF, ExitFailed, "FAILED"},
 		"a failure":        {live, fmt.Errorf("x: %w", usage("y")), ExitUsage, "USAGE"},
 		"too late":         {late, fmt.Errorf("%w: %w", client.ErrNoAnswer, errTimeout), ExitTimeout, "WAIT_TIMEOUT"},
+		"never reached":    {late, fmt.Errorf("%w: %w", client.ErrNoAnswer, &net.OpError{Op: "dial", Err: io.EOF}), ExitUnavailable, "UNREACHABLE"},
 		"busy too long":    {late, &client.Problem{Status: 503, Reason: "UNAVAILABLE"}, ExitUnavailable, "UNAVAILABLE"},
 		"interrupted":      {interrupted, fmt.Errorf("%w: %w", client.ErrNoAnswer, io.EOF), ExitInterrupted, "INTERRUPTED"},
 		"interrupted late": {interrupted, &client.Problem{Status: 503}, ExitInterrupted, "INTERRUPTED"},

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -25,18 +24,6 @@ func (d *details) moment(name string, t time.Time) {
 	if !t.IsZero() {
 		d.line(name, t.UTC().Format(time.RFC3339))
 	}
-}
-
-// limited reads a short input.
-func limited(from io.Reader) ([]byte, error) {
-	if from == nil {
-		return nil, nil
-	}
-	text, err := io.ReadAll(io.LimitReader(from, maxInput+1))
-	if err == nil && len(text) > maxInput {
-		err = errInput
-	}
-	return text, err
 }
 
 // explained writes an explanation for people: what set what, what was cut, what was ignored and why. It writes no

@@ -41,20 +41,7 @@ A license file is YAML, with one license or several as documents:
   berth license apply -f licenses/ --dry-run
   berth license preview --project 9b2c1f64-0c5e-4f55-8a6f-3a0d1a2b3c4d --change physics.yaml`,
 		a.licenseList(), a.licenseGet(), a.licenseApply(), a.licenseDelete(), a.licenseSeats(), a.licenseUsage(),
-		a.licenseAttach(), a.licenseDetach(), a.licensePreview(), a.licenseReplay())
-}
-
-// withLicenses does something with the service, within a time.
-func (a *app) withLicenses(ctx context.Context, limit time.Duration, do func(ctx context.Context, api *client.Client) error) error {
-	api, err := a.client()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	ctx, cancel := withTimeout(ctx, limit)
-	defer cancel()
-	a.busy(a.newDisplay(""))
-	return do(ctx, api)
+		a.licenseAttachments(), a.licenseAttach(), a.licenseDetach(), a.licensePreview(), a.licenseReplay())
 }
 
 // aboutLicense is the body of a command about one license.
@@ -63,7 +50,7 @@ func (a *app) aboutLicense(cmd *cobra.Command, text string, do func(ctx context.
 	if err != nil {
 		return err
 	}
-	return a.withLicenses(cmd.Context(), brief, func(ctx context.Context, api *client.Client) error { return do(ctx, api, id) })
+	return a.withService(cmd.Context(), brief, a.newDisplay(""), func(ctx context.Context, api *client.Client) error { return do(ctx, api, id) })
 }
 
 func (a *app) licenseList() *cobra.Command {
@@ -76,7 +63,7 @@ when each is valid. With --json stdout has an array of them, with everything.`,
   berth license list --json | jq -r '.[] | select(.seats_used > 0).id'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.withLicenses(cmd.Context(), brief, func(ctx context.Context, api *client.Client) error {
+			return a.withService(cmd.Context(), brief, a.newDisplay(""), func(ctx context.Context, api *client.Client) error {
 				all := []client.SiteLicense{}
 				for l, err := range api.Licenses(ctx) {
 					if err != nil {
@@ -177,8 +164,9 @@ func (a *app) licenseDelete() *cobra.Command {
 	return &cobra.Command{
 		Use:   "delete LICENSE_ID...",
 		Short: "Delete licenses",
-		Long: `Delete licenses. Projects that use one are restarted without it, some at a time. The
-exit code is that of the first that failed.`,
+		Long: `Delete licenses. Projects that use one are restarted without it, some at a time. For each
+stdout has a line that says how many projects and users had it, with --json an object.
+The exit code is that of the first that failed.`,
 		Example: `  berth license delete 8e03978e-40d5-43e8-bc93-6894a57f9324`,
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -189,22 +177,48 @@ exit code is that of the first that failed.`,
 					return err
 				}
 			}
-			return a.withLicenses(cmd.Context(), brief, func(ctx context.Context, api *client.Client) error {
+			return a.withService(cmd.Context(), brief, a.newDisplay(""), func(ctx context.Context, api *client.Client) error {
 				first := &firstFailure{app: a}
 				for _, id := range ids {
+					// It may be deleted whether or not this is known.
+					projects, users, unknown := api.CountAttachments(ctx, id)
 					if err := api.DeleteLicense(ctx, id); err != nil {
 						first.take(failed(ctx, "delete license "+id+" at "+api.URL(), err))
 						continue
 					}
-					a.told(struct {
-						License string `json:"license_id"`
-						Result  string `json:"result"`
-					}{id, "deleted"}, "deleted "+id)
+					result, line := deletedLicense{License: id, Result: "deleted"}, "deleted "+id
+					if unknown == nil {
+						result.Projects, result.Users = &projects, &users
+						line += ", which " + countOf(projects, users) + " had"
+					}
+					a.told(result, line)
 				}
 				return first.error()
 			})
 		},
 	}
+}
+
+// deletedLicense is what is told of a license that was deleted: how many had it, nil for unknown.
+type deletedLicense struct {
+	License  string `json:"license_id"`
+	Result   string `json:"result"`
+	Projects *int   `json:"projects,omitempty"`
+	Users    *int   `json:"users,omitempty"`
+}
+
+// countOf is how many projects and users there are, in words.
+func countOf(projects, users int) string {
+	if projects+users == 0 {
+		return "nobody"
+	}
+	number := func(n int, one string) string {
+		if n == 1 {
+			return "1 " + one
+		}
+		return strconv.Itoa(n) + " " + one + "s"
+	}
+	return number(projects, "project") + " and " + number(users, "user")
 }
 
 // told writes a result, as JSON or as a line.
@@ -301,8 +315,20 @@ array.`,
 					}
 					all = append(all, u)
 				}
+				if len(all) == 0 {
+					// One that was deleted has a past; without one it may be a slip.
+					if _, err := api.License(ctx, id); client.NotFound(err) {
+						return failed(ctx, "read the usage of license "+id+" at "+api.URL()+": there is none since "+day(&from), err)
+					}
+				}
 				if a.json {
 					a.writeJSON(a.Stdout, all)
+					return nil
+				}
+				if len(all) == 0 {
+					if !a.quiet {
+						fmt.Fprintln(a.Stderr, "nobody has used it since", day(&from))
+					}
 					return nil
 				}
 				rows := make([][]string, len(all))
@@ -331,6 +357,55 @@ func pastTime(text string, now time.Time) (time.Time, error) {
 		return time.Time{}, usage("--since must be a time like 12h or 7d, of at most ten years")
 	}
 	return now.Add(-ago), nil
+}
+
+func (a *app) licenseAttachments() *cobra.Command {
+	var form output
+	cmd := &cobra.Command{
+		Use:   "attachments LICENSE_ID",
+		Short: "Show what a license is attached to",
+		Long: `Show which projects and users have a license: projects by id, with what became of it at
+their last start, then users. With --json or -o json stdout has an array of them.`,
+		Example: `  berth license attachments 8e03978e-40d5-43e8-bc93-6894a57f9324
+  berth license attachments 8e03978e-40d5-43e8-bc93-6894a57f9324 -o json | jq -r '.[] | select(.status == "exhausted").project_id'`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := form.check(a, "json"); err != nil {
+				return err
+			}
+			return a.aboutLicense(cmd, args[0], func(ctx context.Context, api *client.Client, id string) error {
+				all, users := []client.Attached{}, 0
+				for one, err := range api.Attachments(ctx, id) {
+					if err != nil {
+						return failed(ctx, "read what has license "+id+" at "+api.URL(), err)
+					}
+					all = append(all, one)
+				}
+				if a.json {
+					a.writeJSON(a.Stdout, all)
+					return nil
+				}
+				rows := make([][]string, len(all))
+				for i, one := range all {
+					kind := "project"
+					if one.User != "" {
+						kind = "user"
+						users++
+					}
+					rows[i] = []string{kind, holder(one.Project, one.User), one.Status, one.Reason}
+				}
+				if len(rows) > 0 {
+					fmt.Fprint(a.Stdout, progress.Table([]string{"KIND", "ID", "STATUS", "REASON"}, rows))
+				}
+				if !a.quiet {
+					fmt.Fprintln(a.Stderr, "it is attached to", countOf(len(all)-users, users))
+				}
+				return nil
+			})
+		},
+	}
+	form.flag(cmd, "json")
+	return cmd
 }
 
 func (a *app) licenseAttach() *cobra.Command {
@@ -365,16 +440,42 @@ func (a *app) attachment(verb, short string, project, user attach) *cobra.Comman
 				return usage("%q is neither the id of a project, a UUID, nor a user like alice@example.org; if it is the id of a user, add --user-id", args[1])
 			}
 			return a.aboutLicense(cmd, args[0], func(ctx context.Context, api *client.Client, id string) error {
+				result := verb + "ed"
+				if verb == "detach" && lacks(ctx, api, id, what, to) {
+					result = notAttached
+				}
 				if err := do(api, ctx, id, to); err != nil {
 					return failed(ctx, verb+" license "+id+" at "+api.URL(), err)
 				}
-				a.told(map[string]string{"license_id": id, what + "_id": to, "result": verb + "ed"}, verb+"ed license "+id+": "+what+" "+to)
+				line := result + " license " + id + ": " + what + " " + to
+				if result == notAttached {
+					line = "license " + id + " " + result + ": " + what + " " + to
+				}
+				a.told(map[string]string{"license_id": id, what + "_id": to, "result": result}, line)
 				return nil
 			})
 		},
 	}
 	cmd.Flags().BoolVar(&userID, "user-id", false, "the second argument is the id of a user, whatever it looks like")
 	return cmd
+}
+
+// notAttached is the result of a detach that had nothing to do.
+const notAttached = "was not attached"
+
+// lacks says whether a project, or a user, is known not to have a license.
+func lacks(ctx context.Context, api *client.Client, license, what, to string) bool {
+	if what == "project" {
+		p, err := api.Project(ctx, to)
+		row := p.Database.Project
+		return err == nil && row != nil && !slices.ContainsFunc(row.Licenses, func(l client.License) bool { return l.ID == license })
+	}
+	for one, err := range api.Attachments(ctx, license) {
+		if err != nil || one.User == to {
+			return false
+		}
+	}
+	return true
 }
 
 func (a *app) licenseApply() *cobra.Command {
@@ -385,12 +486,15 @@ func (a *app) licenseApply() *cobra.Command {
 		Short: "Save licenses from files",
 		Long: `Save the licenses in files: make those that are new, change those that differ, and
 leave the others alone. A folder stands for the files in it that end with .yaml, .yml
-or .json; - is stdin. Nothing is saved where a file has a fault. A license that
-somebody else changes at the same moment is not overwritten: apply it again.
+or .json and do not begin with a dot; - is stdin. All are checked first, by the service
+too: nothing is saved where one has a fault. A license that somebody else changes at
+the same moment is not overwritten: apply it again.
 
 For each license stdout has a line, created, changed or unchanged, and below it what
 changes. With --json it has an object each. The exit code is that of the first that
-failed. A license without activates is saved, with a warning: it is never valid.`,
+failed. A license without activates is saved, with a warning: it is never valid. So is
+one with which no pod would be started as things are, for a service account that is
+not there yet, say; one whose patch can never make a pod is refused.`,
 		Example: `  berth license apply -f physics.yaml
   berth license apply -f licenses/ --dry-run
   berth license get 8e03978e-40d5-43e8-bc93-6894a57f9324 | sed 's/^run_limit:.*/run_limit: 40/' | berth license apply -f -`,
@@ -400,14 +504,8 @@ failed. A license without activates is saved, with a warning: it is never valid.
 			if err != nil {
 				return err
 			}
-			return a.withLicenses(cmd.Context(), 0, func(ctx context.Context, api *client.Client) error {
-				first := &firstFailure{app: a}
-				for _, l := range licenses {
-					if err := a.apply(ctx, api, l, dryRun); err != nil {
-						first.take(err)
-					}
-				}
-				return first.error()
+			return a.withService(cmd.Context(), 0, a.newDisplay(""), func(ctx context.Context, api *client.Client) error {
+				return a.runApply(ctx, api, licenses, dryRun)
 			})
 		},
 	}
@@ -416,41 +514,99 @@ failed. A license without activates is saved, with a warning: it is never valid.
 	return completes(cmd, map[string]cobra.CompletionFunc{"file": completeFiles})
 }
 
-// apply saves one license where it differs.
-func (a *app) apply(ctx context.Context, api *client.Client, f licensefile.File, dryRun bool) *failure {
-	after := f.License
-	before, err := api.License(ctx, after.ID)
-	isNew := client.NotFound(err)
-	where := "license " + after.ID + " (" + f.Name + ":" + strconv.Itoa(f.Line) + ")"
-	if err != nil && !isNew {
-		return failed(ctx, "read "+where+" at "+api.URL(), err)
+// saving is one license on its way: what becomes of it, and how it is saved.
+type saving struct {
+	licensefile.File
+	// result is created, changed or unchanged.
+	result  string
+	changes []string
+	save    client.Save
+}
+
+func (s saving) where() string {
+	return "license " + s.License.ID + " (" + s.Name + ":" + strconv.Itoa(s.Line) + ")"
+}
+
+// runApply saves licenses where they differ, all that the service takes, or none.
+func (a *app) runApply(ctx context.Context, api *client.Client, licenses []licensefile.File, dryRun bool) error {
+	all := make([]saving, len(licenses))
+	for i, f := range licenses {
+		all[i] = saving{File: f}
 	}
-	result, save := "changed", client.Save{Revision: before.Revision, DryRun: dryRun}
-	changes := licensefile.Changes(before, after)
-	switch {
-	case isNew:
-		result, save.Revision, changes = "created", "*", nil
-	case len(changes) == 0:
-		result = "unchanged"
+	first := &firstFailure{app: a}
+	first.ofEach(ctx, all, func(s *saving) *failure { return a.compare(ctx, api, s) })
+	different := len(slices.DeleteFunc(slices.Clone(all), func(s saving) bool { return s.result == "unchanged" }))
+	if !dryRun && different > 1 && first.first == nil { // One alone is saved or not.
+		first.ofEach(ctx, all, func(s *saving) *failure { return a.store(ctx, api, s, true) })
 	}
-	if result != "unchanged" {
-		if _, err := api.SaveLicense(ctx, after, save); err != nil {
-			f := failed(ctx, "save "+where+" at "+api.URL(), err)
-			if client.Uncertain(err) {
-				f.message += "; it may have been saved all the same: apply it again to see"
+	if first.first != nil && (!dryRun || ctx.Err() != nil) {
+		if !a.json && !a.quiet && len(all) > 1 {
+			fmt.Fprintln(a.Stderr, "berth: nothing was saved")
+		}
+		return first.error()
+	}
+	// What could not be compared has been told.
+	all = slices.DeleteFunc(all, func(s saving) bool { return s.result == "" })
+	first.ofEach(ctx, all, func(s *saving) *failure {
+		err := a.store(ctx, api, s, dryRun)
+		if err == nil {
+			a.applied(s, dryRun)
+		}
+		return err
+	})
+	return first.error()
+}
+
+// ofEach does something with each license. Where the command is to end, one failure says so.
+func (f *firstFailure) ofEach(ctx context.Context, all []saving, do func(*saving) *failure) {
+	for i := range all {
+		if err := do(&all[i]); err != nil {
+			if f.take(err); ctx.Err() != nil {
+				return
 			}
-			return f
 		}
 	}
-	a.applied(f, result, changes, dryRun)
-	if after.Activates == nil && result != "unchanged" && !a.json && !a.quiet {
-		fmt.Fprintln(a.Stderr, "berth:", progress.Clean(where+" is never valid: it has no activates"))
+}
+
+// compare finds out what saving a license would change.
+func (a *app) compare(ctx context.Context, api *client.Client, s *saving) *failure {
+	before, err := api.License(ctx, s.License.ID)
+	isNew := client.NotFound(err)
+	if err != nil && !isNew {
+		return failed(ctx, "read "+s.where()+" at "+api.URL(), err)
+	}
+	s.result, s.save.Revision = "changed", before.Revision
+	if isNew {
+		s.result, s.save.Revision = "created", "*"
+		return nil
+	}
+	if s.changes = licensefile.Changes(before, s.License); len(s.changes) == 0 {
+		s.result = "unchanged"
 	}
 	return nil
 }
 
+// store saves a license that differs, or has it checked alone.
+func (a *app) store(ctx context.Context, api *client.Client, s *saving, dryRun bool) *failure {
+	if s.result == "unchanged" {
+		return nil
+	}
+	save := s.save
+	save.DryRun = dryRun
+	saved, err := api.SaveLicense(ctx, s.License, save)
+	if err == nil {
+		s.License.Warnings = saved.Warnings
+		return nil
+	}
+	f := failed(ctx, "save "+s.where()+" at "+api.URL(), err)
+	if client.Uncertain(err) && !dryRun {
+		f.message += "; it may have been saved all the same: apply it again to see"
+	}
+	return f
+}
+
 // applied tells what became of a license.
-func (a *app) applied(f licensefile.File, result string, changes []string, dryRun bool) {
+func (a *app) applied(s *saving, dryRun bool) {
 	if a.json {
 		a.writeJSON(a.Stdout, struct {
 			License string   `json:"license_id"`
@@ -460,15 +616,23 @@ func (a *app) applied(f licensefile.File, result string, changes []string, dryRu
 			Changes []string `json:"changes,omitempty"`
 			DryRun  bool     `json:"dry_run,omitempty"`
 			Never   bool     `json:"never_valid,omitempty"`
-		}{f.License.ID, f.License.Title, f.Name, result, changes, dryRun, f.License.Activates == nil})
+			Warns   []string `json:"warnings,omitempty"`
+		}{s.License.ID, s.License.Title, s.Name, s.result, s.changes, dryRun, s.License.Activates == nil, s.License.Warnings})
 		return
 	}
+	result := s.result
 	if dryRun && result != "unchanged" {
 		result = "would be " + result
 	}
-	fmt.Fprintln(a.Stdout, progress.Clean(strings.TrimSpace(result+" "+f.License.ID+" "+f.License.Title)))
-	for _, line := range changes {
+	fmt.Fprintln(a.Stdout, progress.Clean(strings.TrimSpace(result+" "+s.License.ID+" "+s.License.Title)))
+	for _, line := range s.changes {
 		fmt.Fprintln(a.Stdout, "  "+progress.Clean(line))
+	}
+	for _, warning := range s.License.Warnings {
+		fmt.Fprintln(a.Stderr, "berth:", progress.Clean(s.where()+": "+warning))
+	}
+	if s.License.Activates == nil && s.result != "unchanged" && !a.quiet {
+		fmt.Fprintln(a.Stderr, "berth:", progress.Clean(s.where()+" is never valid: it has no activates"))
 	}
 }
 
@@ -477,9 +641,9 @@ func (a *app) readLicenses(flag string, names []string) ([]licensefile.File, err
 	if len(names) == 0 {
 		return nil, usage("which licenses? Give a file or folder with %s", flag)
 	}
-	all, faults, err := licensefile.Load(names, func() ([]byte, error) { return limited(a.Stdin) })
+	all, faults, err := licensefile.Load(names, a.input)
 	if err != nil {
-		return nil, usage("%s: %s", flag, err)
+		return nil, unread(flag, err)
 	}
 	if len(faults) > 0 {
 		if !a.json {

@@ -59,22 +59,19 @@ func (a *app) runList(ctx context.Context, l list) error {
 	if l.ready {
 		q.Ready = &l.ready
 	}
-	api, err := a.client()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	ctx, cancel := withTimeout(ctx, defaultTimeout)
-	defer cancel()
-	a.busy(a.newDisplay(""))
 	pods := []shown{}
-	for pod, err := range api.Pods(ctx, q) {
-		if err != nil {
-			return failed(ctx, "list the pods at "+api.URL(), err)
+	err = a.withService(ctx, defaultTimeout, a.newDisplay(""), func(ctx context.Context, api *client.Client) error {
+		for pod, err := range api.Pods(ctx, q) {
+			if err != nil {
+				return failed(ctx, "list the pods at "+api.URL(), err)
+			}
+			pods = append(pods, shown{PodName: pod.Name, Pod: pod})
 		}
-		pods = append(pods, shown{PodName: pod.Name, Pod: pod})
-	}
+		return nil
+	})
 	switch {
+	case err != nil:
+		return err
 	case a.json:
 		a.writeJSON(a.Stdout, pods)
 	case len(pods) == 0 && !a.quiet && l.allUsers:

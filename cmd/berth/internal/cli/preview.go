@@ -151,7 +151,7 @@ func (a *app) runPreview(ctx context.Context, p preview) error {
 	if err != nil {
 		return err
 	}
-	return a.withLicenses(ctx, brief, func(ctx context.Context, api *client.Client) error {
+	return a.withService(ctx, brief, a.newDisplay(""), func(ctx context.Context, api *client.Client) error {
 		made, err := api.Preview(ctx, q)
 		if err != nil {
 			return failed(ctx, "preview at "+api.URL(), err)
@@ -181,6 +181,8 @@ func previewWords(p client.Previewed) string {
 		text.line("verdict", "not asked")
 	case v.Accepted:
 		text.line("verdict", "the API server would take the pod")
+	case v.Invalid:
+		text.line("verdict", "no start could use the pod: "+strings.TrimPrefix(v.Reason+": "+v.Message, ": "))
 	default:
 		text.line("verdict", "the API server would refuse the pod: "+strings.TrimPrefix(v.Reason+": "+v.Message, ": "))
 	}
@@ -226,9 +228,10 @@ func (a *app) licenseReplay() *cobra.Command {
 		Use:   "replay --since TIME --change FILE|--template FILE",
 		Short: "Show what a changed license or template would do to past starts",
 		Long: `Run the starts of projects since a time again, with a license or the template as it
-is and as it would be, and list those that would differ or fail. Nothing is made or
-changed; values of variables are not shown. Progress goes to stderr. With --json stdout
-has an object for each, as they are found.
+is and as it would be, and list those that would differ, fail, or work again. Nothing is
+made or changed; values that may be secret are not shown. Progress goes to stderr, and a
+warning where no start had the license. With --json stdout has an object for each, as
+they are found.
 
 The exit code is 0 where none would fail, also where some would differ, else 1.`,
 		Example: `  berth license replay --since 7d --change physics.yaml
@@ -249,9 +252,6 @@ func (a *app) runReplay(ctx context.Context, r replay) error {
 	if err != nil {
 		return err
 	}
-	if err := checkTimeout(r.timeout); err != nil {
-		return err
-	}
 	if r.change == "" && r.template == "" {
 		return usage("what would be different? Give --change or --template")
 	}
@@ -259,13 +259,16 @@ func (a *app) runReplay(ctx context.Context, r replay) error {
 	if q.Change, q.Template, err = a.changed(r.change, r.template); err != nil {
 		return err
 	}
-	return a.withLicenses(ctx, r.timeout, func(ctx context.Context, api *client.Client) error {
-		looked, different, failing := 0, 0, 0
+	return a.withService(ctx, r.timeout, a.newDisplay(""), func(ctx context.Context, api *client.Client) error {
+		looked, different, failing, concerned := 0, 0, 0, 0
 		for part, err := range api.Replay(ctx, q) {
 			if err != nil {
 				return failed(ctx, "replay at "+api.URL(), err)
 			}
 			looked += part.Looked
+			if part.Concerned == nil || *part.Concerned > 0 {
+				concerned++
+			}
 			for _, one := range part.Different {
 				different++
 				if fails(one) {
@@ -280,11 +283,27 @@ func (a *app) runReplay(ctx context.Context, r replay) error {
 		if !a.quiet && !a.json {
 			fmt.Fprintf(a.Stderr, "in all %d starts run again, %d differ, %d would fail\n", looked, different, failing)
 		}
+		a.warnUntried(q, looked, concerned)
 		if failing > 0 {
 			return &failure{code: ExitFailed, told: true}
 		}
 		return nil
 	})
+}
+
+// warnUntried says on stderr, with --json as an object, where no start was of a project that has the license which is changed.
+func (a *app) warnUntried(q client.Replay, looked, concerned int) {
+	if q.Change == nil || concerned > 0 {
+		return
+	}
+	text := fmt.Sprintf("none of the %d starts is of a project that has the license %s: its change was not tried; is that its id?", looked, q.Change.ID)
+	if a.json {
+		a.writeJSON(a.Stderr, struct {
+			Warning string `json:"warning"`
+		}{text})
+		return
+	}
+	fmt.Fprintln(a.Stderr, "berth:", progress.Clean(text))
 }
 
 // fails says whether a start would fail.
@@ -297,13 +316,23 @@ func replayedLine(r client.Replayed) string {
 	var what string
 	switch {
 	case r.Fault != nil:
-		what = "fails: " + progress.Cause(events.Reason(r.Fault.Reason), r.Fault.Message)
+		what = "fails: " + progress.Cause(events.Reason(r.Fault.Reason), r.Fault.Message) + todayWords(r)
 	case r.Verdict != nil && !r.Verdict.Accepted:
-		what = "is refused: " + r.Verdict.Message
+		what = "is refused: " + r.Verdict.Message + todayWords(r)
+	case r.Today != nil:
+		what = "would work again" + todayWords(r)
 	default:
 		what = "differs: " + strings.Join(pathsOf(r.Diff), ", ")
 	}
 	return r.StartedAt.UTC().Format(time.RFC3339) + "  " + holder(r.Project, r.User) + "  " + what
+}
+
+// todayWords say why a start fails today, where it does.
+func todayWords(r client.Replayed) string {
+	if r.Today == nil {
+		return ""
+	}
+	return " (today: " + progress.Cause(events.Reason(r.Today.Reason), r.Today.Message) + ")"
 }
 
 // pathsOf are the paths of the operations of a diff.

@@ -4,9 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -135,48 +133,38 @@ func (a *app) projectRequest(s projectStart) (client.StartProject, error) {
 }
 
 func (a *app) runProjectStart(ctx context.Context, s projectStart) error {
-	if err := checkTimeout(s.timeout); err != nil {
-		return err
-	}
 	request, err := a.projectRequest(s)
 	if err != nil {
 		return err
 	}
-	api, err := a.client()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	ctx, cancel := withTimeout(ctx, s.timeout)
-	defer cancel()
-
 	began, name := time.Now(), client.ProjectPod(request.ID)
 	d := a.newDisplay(name)
-	a.busy(d)
-	done := func() {}
-	if !s.noWait {
-		done = a.showProject(ctx, api, request.ID, d)
-	}
-	var pod client.Pod
-	what := "start"
-	if s.again {
-		what = "restart"
-		pod, err = api.RestartProject(ctx, request.ID, !s.noWait)
-	} else {
-		pod, err = api.StartProject(ctx, request)
-	}
-	done()
-	a.onRetry(nil)
-	if err != nil {
-		f := failed(ctx, what+" project "+request.ID+" at "+api.URL(), err)
-		f.pod = name
-		if client.Uncertain(err) || f.code == ExitTimeout || f.code == ExitInterrupted {
-			f.hint = a.again("project watch " + request.ID)
+	return a.withService(ctx, s.timeout, d, func(ctx context.Context, api *client.Client) error {
+		done := func() {}
+		if !s.noWait {
+			done = a.showProject(ctx, api, request.ID, d)
 		}
-		return f
-	}
-	a.tellProject(pod, time.Since(began), s.noWait)
-	return nil
+		var pod client.Pod
+		var err error
+		what := "start"
+		if s.again {
+			what = "restart"
+			pod, err = api.RestartProject(ctx, request.ID, !s.noWait)
+		} else {
+			pod, err = api.StartProject(ctx, request)
+		}
+		done()
+		if err != nil {
+			f := failed(ctx, what+" project "+request.ID+" at "+api.URL(), err)
+			f.pod = name
+			if client.Uncertain(err) || f.code == ExitTimeout || f.code == ExitInterrupted {
+				f.hint = a.again("project watch " + request.ID)
+			}
+			return f
+		}
+		a.tellProject(pod, time.Since(began), s.noWait)
+		return nil
+	})
 }
 
 // tellProject tells how a start has ended.
@@ -250,14 +238,8 @@ stdout has one object.`,
 }
 
 func (a *app) runProjectStop(ctx context.Context, text string, noWait bool, timeout time.Duration) error {
-	if err := checkTimeout(timeout); err != nil {
-		return err
-	}
-	return a.onProject(text, func(id string, api *client.Client) error {
-		ctx, cancel := withTimeout(ctx, timeout)
-		defer cancel()
+	return a.onProject(ctx, text, timeout, func(ctx context.Context, id string, api *client.Client) error {
 		began, name := time.Now(), client.ProjectPod(id)
-		d := a.newDisplay(name)
 		pod, err := api.StopProject(ctx, id, false)
 		switch {
 		case err != nil:
@@ -278,24 +260,18 @@ func (a *app) runProjectStop(ctx context.Context, text string, noWait bool, time
 			return nil
 		}
 		a.user = pod.User
-		w := &wait{app: a, api: api, display: d, user: pod.User, pod: pod.Name, known: *pod, goal: track.Gone, began: began}
+		w := &wait{app: a, api: api, display: a.newDisplay(name), user: pod.User, pod: pod.Name, known: *pod, goal: track.Gone, began: began}
 		return w.run(ctx)
 	})
 }
 
-// onProject does something about a project.
-func (a *app) onProject(text string, do func(id string, api *client.Client) error) error {
+// onProject does something about a project within a time, 0 for any.
+func (a *app) onProject(ctx context.Context, text string, timeout time.Duration, do func(ctx context.Context, id string, api *client.Client) error) error {
 	id, err := projectID("project", text)
 	if err != nil {
 		return err
 	}
-	api, err := a.client()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	a.busy(a.newDisplay(""))
-	return do(id, api)
+	return a.withService(ctx, timeout, a.newDisplay(""), func(ctx context.Context, api *client.Client) error { return do(ctx, id, api) })
 }
 
 func (a *app) projectGet() *cobra.Command {
@@ -308,11 +284,11 @@ its pod, and what the database knows. With --json stdout has one object.`,
   berth project get 8e03978e-40d5-43e8-bc93-6894a57f9324 --json | jq .last_start.quota`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.onProject(args[0], func(id string, api *client.Client) error {
-				p, err := api.Project(cmd.Context(), id)
+			return a.onProject(cmd.Context(), args[0], 0, func(ctx context.Context, id string, api *client.Client) error {
+				p, err := api.Project(ctx, id)
 				switch {
 				case err != nil:
-					return failed(cmd.Context(), "show project "+id+" at "+api.URL(), err)
+					return failed(ctx, "show project "+id+" at "+api.URL(), err)
 				case a.json:
 					a.writeJSON(a.Stdout, p)
 				default:
@@ -374,8 +350,11 @@ func projectDetails(p client.Project) string {
 
 // licenseWords says what became of a license.
 func licenseWords(l client.License) string {
-	words := strings.TrimSpace(l.ID + " " + l.Title + ": " + l.Status)
-	if l.Reason != "" {
+	words := strings.TrimSpace(l.ID + " " + l.Title)
+	if l.Status != "" {
+		words += ": " + l.Status
+	}
+	if l.Reason != "" && l.Reason != l.Status {
 		words += " (" + l.Reason + ")"
 	}
 	return words
@@ -415,9 +394,9 @@ func (a *app) projectActivity() *cobra.Command {
 		Example: `  berth project activity 8e03978e-40d5-43e8-bc93-6894a57f9324`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.onProject(args[0], func(id string, api *client.Client) error {
-				if err := api.ProjectActivity(cmd.Context(), id); err != nil {
-					return failed(cmd.Context(), "note that project "+id+" is used at "+api.URL(), err)
+			return a.onProject(cmd.Context(), args[0], 0, func(ctx context.Context, id string, api *client.Client) error {
+				if err := api.ProjectActivity(ctx, id); err != nil {
+					return failed(ctx, "note that project "+id+" is used at "+api.URL(), err)
 				}
 				return nil
 			})
@@ -427,7 +406,7 @@ func (a *app) projectActivity() *cobra.Command {
 
 // runWhyProject says why a project is as it is.
 func (a *app) runWhyProject(ctx context.Context, text string) error {
-	return a.onProject(text, func(id string, api *client.Client) error {
+	return a.onProject(ctx, text, 0, func(ctx context.Context, id string, api *client.Client) error {
 		p, err := api.Project(ctx, id)
 		if err != nil {
 			return failed(ctx, "look at project "+id+" at "+api.URL(), err)
@@ -467,7 +446,7 @@ func besides(p client.Project) []string {
 	licenses := p.Licenses
 	if row := p.Database.Project; row != nil {
 		if row.Error != "" {
-			lines = append(lines, "it does not run where it should: "+row.Error)
+			lines = append(lines, faultWords(p, row.Error))
 		}
 		if p.Pod == nil {
 			licenses = row.Licenses
@@ -490,28 +469,19 @@ func besides(p client.Project) []string {
 	return lines
 }
 
-// maxInput is the size of a file that a command reads, in bytes, at the most.
-const maxInput = 4 << 20
+// faultWords says what comes of it that no pod can be made of a project as its licenses, settings and template are.
+func faultWords(p client.Project, fault string) string {
+	if p.Pod == nil || events.Type(p.Event).Over() {
+		return "it does not run where it should: " + fault
+	}
+	return "no other pod can be made of it as its licenses and the template are now, so it keeps the one that it has: " + fault
+}
 
 // readFile reads a file whose name a flag gives; - is stdin.
 func (a *app) readFile(flag, name string) ([]byte, error) {
 	text, err := a.input(name)
 	if err != nil {
-		return nil, usage("%s: %s", flag, err)
+		return nil, unread(flag, err)
 	}
 	return text, nil
-}
-
-var errInput = errors.New("is larger than 4 MiB")
-
-func (a *app) input(name string) ([]byte, error) {
-	if name == "-" {
-		return limited(a.Stdin)
-	}
-	file, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	return limited(file)
 }

@@ -31,7 +31,7 @@ type Process struct {
 func Run(ctx context.Context, p Process) int {
 	out := &checked{to: p.Stdout}
 	p.Stdout = out
-	a := &app{Process: p, retried: &retried{}}
+	a := &app{Process: p, retried: &retried{}, interrupted: ctx.Done()}
 	root := a.root()
 	root.SetArgs(append([]string{}, p.Args...))
 	root.SetOut(p.Stdout)
@@ -72,6 +72,8 @@ type app struct {
 	tokenFile, ca, cert, key    string
 	json, quiet                 bool
 
+	// interrupted is closed when the run is to end early.
+	interrupted <-chan struct{}
 	// retried is told that a request is made again; see [app.onRetry].
 	retried *retried
 }

@@ -18,22 +18,14 @@ import (
 )
 
 // onePod is a command about one pod of the user.
-func (a *app) onePod(name string, do func(ctx context.Context, api *client.Client) error) func(ctx context.Context) error {
-	return func(ctx context.Context) error {
-		if _, err := a.userID(); err != nil {
-			return err
-		}
-		if err := checkPod(name); err != nil {
-			return err
-		}
-		api, err := a.client()
-		if err != nil {
-			return err
-		}
-		defer api.Close()
-		a.busy(a.newDisplay(""))
-		return do(ctx, api)
+func (a *app) onePod(ctx context.Context, name string, do func(ctx context.Context, api *client.Client) error) error {
+	if _, err := a.userID(); err != nil {
+		return err
 	}
+	if err := checkPod(name); err != nil {
+		return err
+	}
+	return a.withService(ctx, 0, a.newDisplay(""), do)
 }
 
 // missing is the failure of a command about a pod.
@@ -57,7 +49,7 @@ has one object.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completePods(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.onePod(args[0], func(ctx context.Context, api *client.Client) error {
+			return a.onePod(cmd.Context(), args[0], func(ctx context.Context, api *client.Client) error {
 				pod, err := api.Pod(ctx, a.user, args[0])
 				switch {
 				case err != nil:
@@ -68,50 +60,40 @@ has one object.`,
 					fmt.Fprint(a.Stdout, podDetails(pod))
 				}
 				return nil
-			})(cmd.Context())
+			})
 		},
 	}
 }
 
 // podDetails is a pod, a line for each thing that is known of it.
 func podDetails(p client.Pod) string {
-	var text strings.Builder
-	line := func(name, value string) {
-		if value != "" {
-			fmt.Fprintf(&text, "%-11s %s\n", name, progress.Clean(value))
-		}
-	}
-	moment := func(name string, t time.Time) {
-		if !t.IsZero() {
-			line(name, t.UTC().Format(time.RFC3339))
-		}
-	}
-	line("name", p.Name)
-	line("user", p.User)
-	line("generation", p.Generation)
-	line("status", strings.TrimSuffix(p.Event+"  "+progress.Cause(events.Reason(p.Reason), p.Message), "  "))
+	text := &details{}
+	text.line("name", p.Name)
+	text.line("user", p.User)
+	text.line("generation", p.Generation)
+	text.line("status", strings.TrimSuffix(p.Event+"  "+progress.Cause(events.Reason(p.Reason), p.Message), "  "))
 	for _, warning := range p.Warnings {
-		line("warning", warning)
+		text.line("warning", warning)
 	}
-	line("url", p.URL)
-	line("ssh", p.SSH)
-	line("image", p.Image)
-	line("manifest", p.Manifest)
-	line("silo", p.Silo)
-	line("addresses", strings.Join(p.Addresses, " "))
-	line("node", p.Node)
+	text.line("url", p.URL)
+	text.line("ssh", p.SSH)
+	text.line("image", p.Image)
+	text.line("manifest", p.Manifest)
+	text.line("silo", p.Silo)
+	text.line("addresses", strings.Join(p.Addresses, " "))
+	text.line("node", p.Node)
 	if p.Restarts > 0 {
-		line("restarts", strconv.Itoa(p.Restarts))
+		text.line("restarts", strconv.Itoa(p.Restarts))
 	}
 	for _, l := range p.Licenses {
-		line("license", strings.TrimSpace(l.ID+" "+l.Status+" "+l.Reason))
+		text.line("license", strings.TrimSpace(l.ID+" "+l.Status+" "+l.Reason))
 	}
-	moment("created", p.CreatedAt)
-	moment("launched", p.LaunchedAt)
-	moment("started", p.StartedAt)
-	moment("ready", p.ReadyAt)
-	moment("deleting", p.DeletingAt)
-	moment("updated", p.UpdatedAt)
+	text.moment("created", p.CreatedAt)
+	text.moment("launched", p.LaunchedAt)
+	text.moment("started", p.StartedAt)
+	text.moment("ready", p.ReadyAt)
+	text.moment("deleting", p.DeletingAt)
+	text.moment("updated", p.UpdatedAt)
 	return text.String()
 }
 
@@ -125,7 +107,7 @@ each: key and content. They are secrets. With --json stdout has one object.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completePods(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.onePod(args[0], func(ctx context.Context, api *client.Client) error {
+			return a.onePod(cmd.Context(), args[0], func(ctx context.Context, api *client.Client) error {
 				tokens, err := api.Tokens(ctx, a.user, args[0])
 				if err != nil {
 					return a.missing(ctx, "read the tokens of", args[0], api, err)
@@ -138,7 +120,7 @@ each: key and content. They are secrets. With --json stdout has one object.`,
 					fmt.Fprintf(a.Stdout, "%s\t%s\n", progress.Clean(key), progress.Clean(tokens[key]))
 				}
 				return nil
-			})(cmd.Context())
+			})
 		},
 	}
 }
@@ -155,7 +137,7 @@ keeps it. With --json stdout has one object.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completePods(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.onePod(args[0], func(ctx context.Context, api *client.Client) error {
+			return a.onePod(cmd.Context(), args[0], func(ctx context.Context, api *client.Client) error {
 				timeline, err := api.Timeline(ctx, a.user, args[0], generation)
 				switch {
 				case err != nil:
@@ -166,7 +148,7 @@ keeps it. With --json stdout has one object.`,
 					fmt.Fprint(a.Stdout, phaseTable(timeline))
 				}
 				return nil
-			})(cmd.Context())
+			})
 		},
 	}
 	cmd.Flags().StringVar(&generation, "generation", "", "the pod of this generation, not the newest of the name")
@@ -203,7 +185,7 @@ message and duration_seconds.`,
 			if matches(projectForm, args[0]) {
 				return a.runWhyProject(cmd.Context(), args[0])
 			}
-			return a.onePod(args[0], func(ctx context.Context, api *client.Client) error {
+			return a.onePod(cmd.Context(), args[0], func(ctx context.Context, api *client.Client) error {
 				timeline, err := api.Timeline(ctx, a.user, args[0], "")
 				if err != nil {
 					return a.missing(ctx, "read the timeline of", args[0], api, err)
@@ -218,7 +200,7 @@ message and duration_seconds.`,
 				}
 				fmt.Fprintln(a.Stdout, sentence(timeline.Name, decisive, now))
 				return nil
-			})(cmd.Context())
+			})
 		},
 	}
 }
@@ -319,7 +301,7 @@ func (a *app) runPodsEvents(ctx context.Context, s client.Stream) error {
 	d := a.newDisplay("")
 	following, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	away := &outage{app: a, display: d, giveUp: cancel, began: time.Now()}
+	away := &outage{app: a, url: api.URL(), display: d, giveUp: cancel, began: time.Now()}
 	a.onRetry(away.retry)
 	defer a.onRetry(nil)
 	for e, err := range api.Events(following, s) {
@@ -343,6 +325,7 @@ func (a *app) runPodsEvents(ctx context.Context, s client.Stream) error {
 type outage struct {
 	*app
 
+	url     string
 	display *display
 	// giveUp ends the command.
 	giveUp func(why error)
@@ -368,22 +351,30 @@ func (o *outage) over(err error) {
 // retry is called before a stream is asked for again. One that has never been there is not
 // waited for longer than any other answer; one that breaks is, for as long as it takes.
 func (o *outage) retry(err error, wait time.Duration) {
-	if !o.heard {
-		if errors.Is(err, client.ErrStreamEnded) {
-			err = fmt.Errorf("%w: %w", client.ErrNoAnswer, err)
-		}
-		if o.tries++; client.Unsent(err) || o.tries >= firstTries || time.Since(o.began) > patience {
-			o.giveUp(err)
-			return
-		}
+	switch {
+	case !o.heard:
+		o.first(err, wait)
+	case !o.told && !o.quiet && !errors.Is(err, client.ErrStreamEnded):
+		o.told = true
+		fmt.Fprintln(o.Stderr, "berth:", progress.Clean(fmt.Sprintf("the service is not available (%v); waiting for it", err)))
+	}
+}
+
+// first is retry before there was a stream.
+func (o *outage) first(err error, wait time.Duration) {
+	if errors.Is(err, client.ErrStreamEnded) {
+		err = fmt.Errorf("%w: %w", client.ErrNoAnswer, err)
+	}
+	o.tries++
+	switch {
+	case o.tries >= firstTries || time.Since(o.began) > patience:
+		o.giveUp(err)
+	case !client.Unsent(err):
 		o.display.notice(fmt.Sprintf("the service is not available (%v); trying again in %s", err, progress.Duration(wait)))
-		return
+	case !o.told:
+		o.told = true
+		o.display.notice(unreached(o.url, err))
 	}
-	if o.told || o.quiet || errors.Is(err, client.ErrStreamEnded) {
-		return
-	}
-	o.told = true
-	fmt.Fprintln(o.Stderr, "berth:", progress.Clean(fmt.Sprintf("the service is not available (%v); waiting for it", err)))
 }
 
 // writeChange writes one event of the stream.

@@ -116,8 +116,9 @@ func TestOutage(t *testing.T) {
 		code        int // 0 for not given up.
 		lines       int
 	}{
-		"nobody there":              {retries(1, refused), false, false, ExitUnavailable, 0},
-		"nobody there, as JSON":     {retries(1, refused), true, false, ExitUnavailable, 0},
+		"nobody there":              {retries(firstTries, refused), false, false, ExitUnavailable, 1},
+		"nobody there, as JSON":     {retries(firstTries, refused), true, false, ExitUnavailable, 0},
+		"nobody there yet":          {slices.Concat(retries(firstTries-1, refused), heard, retries(2, refused)), false, false, 0, 2},
 		"lost and lost":             {retries(firstTries, reset), false, false, ExitUnavailable, firstTries - 1},
 		"ends and ends":             {retries(firstTries, client.ErrStreamEnded), true, false, ExitUnavailable, 0},
 		"busy":                      {retries(firstTries, &client.Problem{Status: 503, Reason: "UNAVAILABLE"}), true, false, ExitUnavailable, 0},

@@ -57,14 +57,6 @@ func withTimeout(ctx context.Context, timeout time.Duration) (context.Context, c
 	return limited, func() { over(); stop() }
 }
 
-// checkTimeout refuses a --timeout that nothing can come before.
-func checkTimeout(timeout time.Duration) error {
-	if timeout < 0 {
-		return usage("--timeout must not be negative: give a time like 5m, or 0 for ever")
-	}
-	return nil
-}
-
 // patience is how long the service may be away while something is waited for.
 const patience = 30 * time.Second
 

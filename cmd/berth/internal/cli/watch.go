@@ -2,14 +2,12 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"berth/cmd/berth/internal/track"
 	"berth/pkg/client"
-	"berth/pkg/events"
 )
 
 func (a *app) podsWatch() *cobra.Command {
@@ -42,33 +40,21 @@ func (a *app) runWatch(ctx context.Context, name string, goal track.Goal, timeou
 	if err != nil {
 		return err
 	}
-	if err := checkTimeout(timeout); err != nil {
-		return err
-	}
 	if err := checkPod(name); err != nil {
 		return err
 	}
-	api, err := a.client()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	ctx, cancel := withTimeout(ctx, timeout)
-	defer cancel()
-	w := &wait{app: a, api: api, display: a.newDisplay(name), user: user, pod: name, goal: goal, began: time.Now()}
-	a.busy(w.display)
-	w.known, err = api.Pod(ctx, user, name)
-	switch {
-	case client.NotFound(err) && goal == track.Ready:
-		return &failure{
-			code: ExitNotFound, reason: string(events.NotFound), pod: name,
-			message: fmt.Sprintf("%s has no pod %s", user, name),
+	w := &wait{app: a, display: a.newDisplay(name), user: user, pod: name, goal: goal, began: time.Now()}
+	return a.withService(ctx, timeout, w.display, func(ctx context.Context, api *client.Client) error {
+		var err error
+		w.api = api
+		w.known, err = api.Pod(ctx, user, name)
+		switch {
+		case client.NotFound(err) && goal == track.Gone:
+			// A pod that does not exist is gone.
+			w.known = client.Pod{Name: name, User: user}
+		case err != nil:
+			return a.missing(ctx, "look for", name, api, err)
 		}
-	case client.NotFound(err):
-		// A pod that does not exist is gone.
-		w.known = client.Pod{Name: name, User: user}
-	case err != nil:
-		return failed(ctx, "look for "+name+" at "+api.URL(), err)
-	}
-	return w.run(ctx)
+		return w.run(ctx)
+	})
 }

@@ -12,6 +12,11 @@ import (
 	"berth/pkg/events/natsbus"
 )
 
+const (
+	project    = "0190f3e0-0000-7000-8000-000000000001"
+	noTemplate = `the template of the projects' pods is missing: make the ConfigMap "project-pod"`
+)
+
 var now = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 func ago(d time.Duration) time.Time { return now.Add(-d) }
@@ -168,6 +173,42 @@ func TestHTTPFindings(t *testing.T) {
 			finding{doctor.Notice, "licenses", "has no database", "if the site is to have projects"},
 			true,
 		},
+		"a broken template": {
+			func(e *doctor.Evidence) {
+				e.API.Licenses, e.API.Template, e.API.TemplateReason, e.API.TemplateFault = 200, 200, events.TemplateInvalid, "it is no Pod as JSON"
+			},
+			finding{doctor.Problem, "template", "it is no Pod as JSON", "Mend the ConfigMap"},
+			true,
+		},
+		"no template, and no projects": {
+			func(e *doctor.Evidence) {
+				e.API.Licenses, e.API.Template, e.API.TemplateReason, e.API.TemplateFault = 200, 200, events.TemplateInvalid, noTemplate
+			},
+			finding{doctor.Notice, "template", "is missing", "if the site is to have projects"},
+			true,
+		},
+		"no template, with projects": {
+			func(e *doctor.Evidence) {
+				e.API.Licenses, e.API.Template, e.API.TemplateReason, e.API.TemplateFault = 200, 200, events.TemplateInvalid, noTemplate
+				e.NATS.Pods.Records = append(e.NATS.Pods.Records, doctor.Record{Pod: events.ProjectPod(project), Event: events.Gone, At: ago(time.Hour)})
+			},
+			finding{doctor.Problem, "template", "is missing", "Mend the ConfigMap"},
+			true,
+		},
+		"settings that nothing can be started with": {
+			func(e *doctor.Evidence) {
+				e.API.Licenses, e.API.Template, e.API.TemplateReason, e.API.TemplateFault = 200, 200, events.SettingsInvalid, "out of range"
+			},
+			finding{doctor.Problem, "template", "SETTINGS_INVALID: out of range", "the site's settings"},
+			true,
+		},
+		"a template that nobody says anything of": {
+			func(e *doctor.Evidence) {
+				e.API.Licenses, e.API.Template, e.API.TemplateFault = 200, 503, "no creator answers"
+			},
+			finding{doctor.Notice, "template", "answers 503 at /v1/preview: no creator answers", "creator"},
+			true,
+		},
 		"not ready": {
 			func(e *doctor.Evidence) { e.API.Ready, e.API.Failing = 503, []string{"log: is read", "nats: away"} },
 			finding{doctor.Problem, "api ready", "log: is read; nats: away", "api's log"},
@@ -274,8 +315,9 @@ func TestQueueFindings(t *testing.T) {
 			e.NATS.Pods.Records[1].Claimed, e.NATS.Pods.Records[1].Reason = ago(time.Hour), events.Unschedulable
 		}, finding{doctor.Problem, "pods", "b (UNSCHEDULABLE)", "timers"}, true},
 		"projects wait": {func(e *doctor.Evidence) {
-			e.NATS.Pods.Records[1].User, e.NATS.Pods.Records[1].Event = "project:x", events.Claimed
-		}, finding{doctor.Problem, "projects", "starts of projects wait: b", "PostgreSQL"}, true},
+			r := &e.NATS.Pods.Records[1]
+			r.User, r.Unlicensed, r.Message = "project:x", true, "its row is locked"
+		}, finding{doctor.Problem, "projects", "starts of projects wait: b (its row is locked)", "PostgreSQL"}, true},
 		"deleting too long": {func(e *doctor.Evidence) { e.NATS.Pods.Records[2].Deleting = ago(time.Hour) }, finding{doctor.Problem, "pods", "5m00s: c", "describe"}, true},
 		"failed and left":   {func(e *doctor.Evidence) { e.NATS.Pods.Records[0].Event = events.Failed }, finding{doctor.Problem, "pods", "5m00s: a", "deleter"}, true},
 		"a newer version":   {func(e *doctor.Evidence) { e.NATS.Pods.Unreadable = 1 }, finding{doctor.Notice, "pods", "1 pod with records", "version"}, true},
@@ -367,5 +409,33 @@ Not looked at:
 	}
 	if got := doctor.Text(findings[2:3], true, true); !strings.HasPrefix(got, "\x1b[31m✗\x1b[0m nats  a b") {
 		t.Errorf("in colour: %q", got)
+	}
+}
+
+// TestTemplateOfASite: nothing is said of a template that nobody was asked for; of one that can be used that it can.
+func TestTemplateOfASite(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		api  doctor.API
+		want string
+	}{
+		"not asked":        {doctor.API{}, ""},
+		"no database":      {doctor.API{Licenses: 503, Template: 200, TemplateReason: events.TemplateInvalid}, ""},
+		"usable":           {doctor.API{Licenses: 200, Template: 200}, "projects can be started from it"},
+		"a hub's database": {doctor.API{Licenses: 200, Template: 200, TemplateReason: events.ProjectUnknown, TemplateFault: "no such project"}, "projects can be started from it"},
+		"an older api":     {doctor.API{Licenses: 200, Template: 404}, ""},
+	} {
+		e := healthy()
+		tt.api.Live, tt.api.Ready = 200, 200
+		e.API = tt.api
+		got := ""
+		for _, f := range doctor.Diagnose(e) {
+			if f.Check == "template" {
+				got = f.What
+			}
+		}
+		if got != tt.want {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
 	}
 }

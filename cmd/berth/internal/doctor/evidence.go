@@ -44,6 +44,11 @@ type API struct {
 	// token to ask with. LicensesFault says why it is none.
 	Licenses      int    `json:"licenses_status,omitempty"`
 	LicensesFault string `json:"licenses_fault,omitempty"`
+	// Template is the answer's status to the preview of a project that nobody has, which the template of projects is needed for; 0
+	// where that was not asked. TemplateReason is why a start of it would fail, and TemplateFault the same, or the lack of an answer, for people.
+	Template       int           `json:"template_status,omitempty"`
+	TemplateReason events.Reason `json:"template_reason,omitempty"`
+	TemplateFault  string        `json:"template_fault,omitempty"`
 }
 
 // NATS is the server that keeps the log, with all that it knows.
@@ -194,6 +199,9 @@ type Record struct {
 	// Timer is the id that its timers are set under.
 	Timer  string
 	Reason events.Reason
+	// Unlicensed says that its licenses have not been looked at yet, Message what it waits for.
+	Unlicensed bool
+	Message    string
 	// UID is the pod's in Kubernetes; empty where it is unknown.
 	UID string
 }

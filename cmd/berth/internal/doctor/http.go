@@ -3,10 +3,12 @@ package doctor
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
 	"berth/cmd/berth/internal/progress"
+	"berth/pkg/events"
 )
 
 // What differences between clocks matter, in seconds. The deadline of a create
@@ -38,6 +40,7 @@ func (d *diagnosis) api() {
 	d.ok(check, text)
 	d.ready()
 	d.licenses()
+	d.template()
 	d.clock("api clock", "The api's clock", a.Skew)
 }
 
@@ -74,8 +77,36 @@ func (d *diagnosis) licenses() {
 	}
 }
 
+// template judges whether a project could be started. Nothing is said where the licenser, which asks the creator, does not answer.
+func (d *diagnosis) template() {
+	const check, mend = "template", "The next start takes what is there then; nothing has to be restarted."
+	a := d.API
+	switch {
+	case a.Licenses != http.StatusOK:
+	case a.Template == http.StatusOK && (a.TemplateReason == "" || a.TemplateReason == events.ProjectUnknown):
+		d.ok(check, "projects can be started from it")
+	case a.Template == http.StatusOK && strings.Contains(a.TemplateFault, "is missing: make the ConfigMap") && !d.hasProjects():
+		d.found(Notice, check, a.TemplateFault, "Projects cannot be started; pods of manifests can.",
+			"Make the ConfigMap, if the site is to have projects. "+mend)
+	case a.Template == http.StatusOK && a.TemplateReason == events.TemplateInvalid:
+		d.found(Problem, check, a.TemplateFault, "No project can be started or restarted; those that run go on.", "Mend the ConfigMap. "+mend)
+	case a.Template == http.StatusOK:
+		d.found(Problem, check, string(a.TemplateReason)+": "+a.TemplateFault, "No project can be started.",
+			"Mend what the reason names: the site's settings, or the template. "+mend)
+	case a.Template >= http.StatusInternalServerError:
+		d.found(Notice, check, fmt.Sprintf("answers %d at /v1/preview: %s", a.Template, a.TemplateFault),
+			"Whether projects can be started is not known.", "See that a creator runs, and its log.")
+	}
+}
+
+// hasProjects says whether the log has pods of projects.
+func (d *diagnosis) hasProjects() bool {
+	return slices.ContainsFunc(d.NATS.Pods.Records, func(r Record) bool { return events.IsProjectPod(r.Pod) })
+}
+
 // licenserRemedy is where to look when licenses are not looked at.
-const licenserRemedy = "See that the licenser runs and its PostgreSQL answers: the licenser's /readyz and log say why not. What waits is done then."
+const licenserRemedy = "See that the licenser runs and its PostgreSQL answers: the licenser's log says why not, " +
+	"and its /readyz where it is more than one row. What waits is done then."
 
 // unreadyRemedy says where to look for the reason why the api is not ready.
 func (d *diagnosis) unreadyRemedy() string {

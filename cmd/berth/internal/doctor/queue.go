@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -121,13 +122,19 @@ func (r Record) making() bool {
 // projects finds starts of projects that no licenser has looked at.
 func (d *diagnosis) projects() {
 	var waiting []string
+	why := ""
 	for _, r := range d.NATS.Pods.Records {
-		if _, project := events.ProjectOf(r.User); project && r.Event == events.Claimed && d.At.Sub(r.At) > longWait {
+		if _, project := events.ProjectOf(r.User); project && r.Unlicensed && d.At.Sub(r.Claimed) > longWait {
 			waiting = append(waiting, r.Pod)
+			why = cmp.Or(why, r.Message)
 		}
 	}
 	if len(waiting) > 0 {
-		d.found(Problem, "projects", "starts of projects wait: "+names(waiting),
+		text := "starts of projects wait: " + names(waiting)
+		if why != "" {
+			text += " (" + why + ")"
+		}
+		d.found(Problem, "projects", text,
 			"Their licenses have not been looked at; without that there is no pod.", licenserRemedy)
 	}
 }

@@ -46,7 +46,8 @@ func moment(t *time.Time) string {
 	if t == nil {
 		return "never"
 	}
-	return t.UTC().Format(time.RFC3339Nano)
+	// A database keeps no more than microseconds.
+	return t.UTC().Truncate(time.Microsecond).Format(time.RFC3339Nano)
 }
 
 func limit(n *int) string {

@@ -2,7 +2,10 @@ package licensefile_test
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -29,6 +32,10 @@ func TestRead(t *testing.T) {
 				ID: id, Title: "T", Description: "two\nlines\n", Activates: &from, Expires: new(from), RunLimit: &limit, Managers: []string{"a", "b"},
 				Quota: json.RawMessage(`{"cpu":0.5,"gpu":{"num":1},"member":true}`), Upgrades: json.RawMessage(`{"memory":1000}`),
 			},
+		},
+		"as it is told": {
+			`{"id":"` + id + `","title":"T","created":"2026-01-02T15:04:05Z","last_used":null,"seats_used":1,"revision":"d41d8cd9"}`,
+			client.SiteLicense{ID: id, Title: "T"},
 		},
 		"JSON": {`{"id": "` + strings.ToUpper(id) + `", "quota": {"ram": 1e1}, "expires": null}`, client.SiteLicense{ID: id, Quota: json.RawMessage(`{"ram":1e1}`)}},
 		"a patch as a list": {
@@ -92,6 +99,90 @@ func TestFaults(t *testing.T) {
 			}
 			t.Errorf("%v, want %q", faults, tt.want)
 		})
+	}
+}
+
+// TestLists: a list has licenses as several documents have.
+func TestLists(t *testing.T) {
+	t.Parallel()
+	const other = "bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb"
+	tests := map[string]struct {
+		text  string
+		lines []int
+		fault string
+	}{
+		"JSON":               {`[{"id":"` + id + `","seats_used":0},` + "\n" + `{"id":"` + other + `"}]`, []int{1, 2}, ""},
+		"YAML":               {"- id: " + id + "\n- id: " + other + "\n", []int{1, 2}, ""},
+		"a list and another": {"[]\n---\n- id: " + id + "\n---\nid: " + other + "\n", []int{3, 5}, ""},
+		"none":               {"[]\n", nil, "f: has no license"},
+		"a list in a list":   {"- - id: " + id + "\n", nil, "f:1: a license must be a mapping"},
+		"a fault":            {"- id: " + id + "\n- id: x\n", nil, "f:2: id must be a UUID"},
+		"too many":           {"[" + strings.Repeat("{},", 1001) + "]", nil, "f:1: has more than 1000 licenses"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			files, faults := licensefile.Read("f", []byte(tt.text))
+			var lines []int
+			for _, f := range files {
+				lines = append(lines, f.Line)
+			}
+			if d := cmp.Diff(tt.lines, lines); d != "" {
+				t.Errorf("lines (-want +got):\n%s", d)
+			}
+			if (len(faults) > 0) != (tt.fault != "") || len(faults) > 0 && !strings.HasPrefix(faults[0].String(), tt.fault) {
+				t.Errorf("faults %v, want %q", faults, tt.fault)
+			}
+		})
+	}
+}
+
+// TestLoad: a folder stands for its license files that are not hidden; all is read by the one function.
+func TestLoad(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	for _, name := range []string{"a.yaml", "b.json", ".hidden.yaml", ".yaml", "README"} {
+		if err := os.WriteFile(filepath.Join(folder, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var names []string
+	n := 0
+	files, faults, err := licensefile.Load([]string{"-", folder, filepath.Join(folder, ".hidden.yaml")}, func(name string) ([]byte, error) {
+		names = append(names, filepath.Base(name))
+		n++
+		return fmt.Appendf(nil, "id: aaaaaaaa-aaaa-4aaa-8aaa-%012d\n", n), nil
+	})
+	if err != nil || len(faults) > 0 || len(files) != 4 {
+		t.Fatalf("%d files, %v, %v", len(files), faults, err)
+	}
+	if d := cmp.Diff([]string{"-", "a.yaml", "b.json", ".hidden.yaml"}, names); d != "" {
+		t.Errorf("read (-want +got):\n%s", d)
+	}
+	if files[0].Name != "stdin" {
+		t.Errorf("stdin is called %s", files[0].Name)
+	}
+	broken := errors.New("broken")
+	if _, _, err := licensefile.Load([]string{"-"}, func(string) ([]byte, error) { return nil, broken }); !errors.Is(err, broken) {
+		t.Errorf("Load = %v, want %v", err, broken)
+	}
+}
+
+// TestTimes: two times are the same where a database cannot tell them apart.
+func TestTimes(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 1, 2, 15, 4, 5, 123456789, time.UTC)
+	for name, tt := range map[string]struct {
+		before time.Time
+		want   []string
+	}{
+		"in microseconds": {at.Truncate(time.Microsecond), nil},
+		"in another zone": {at.In(time.FixedZone("", 3600)), nil},
+		"one less":        {at.Add(-time.Microsecond), []string{"activates: 2026-01-02T15:04:05.123455Z → 2026-01-02T15:04:05.123456Z"}},
+	} {
+		if d := cmp.Diff(tt.want, licensefile.Changes(client.SiteLicense{ID: id, Activates: &tt.before}, client.SiteLicense{ID: id, Activates: &at})); d != "" {
+			t.Errorf("%s (-want +got):\n%s", name, d)
+		}
 	}
 }
 

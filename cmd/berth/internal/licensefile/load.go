@@ -2,19 +2,20 @@ package licensefile
 
 import (
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // maxFiles is how many files are read at the most.
 const maxFiles = 2000
 
 // Load reads the licenses of files, in their order, or all that is wrong with them. A folder stands for
-// the files in it that end with .yaml, .yml or .json, "-" for what stdin returns. An id that is there twice is a fault.
-func Load(names []string, stdin func() ([]byte, error)) ([]File, []Fault, error) {
+// the files in it that end with .yaml, .yml or .json and do not begin with a dot, "-" for stdin. read reads what has a
+// name, also "-". An id that is there twice is a fault.
+func Load(names []string, read func(name string) ([]byte, error)) ([]File, []Fault, error) {
 	paths, err := expand(names)
 	if err != nil {
 		return nil, nil, err
@@ -23,9 +24,9 @@ func Load(names []string, stdin func() ([]byte, error)) ([]File, []Fault, error)
 	var faults []Fault
 	first := map[string]File{}
 	for _, path := range paths {
-		text, err := read(path, stdin)
+		text, err := read(path)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, fmt.Errorf("read licenses: %w", err)
 		}
 		if path == "-" {
 			path = "stdin"
@@ -83,21 +84,5 @@ func expand(names []string) ([]string, error) {
 }
 
 func isLicense(entry fs.DirEntry) bool {
-	return !entry.IsDir() && slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(entry.Name()))
-}
-
-func read(path string, stdin func() ([]byte, error)) ([]byte, error) {
-	if path == "-" {
-		return stdin()
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("read licenses: %w", err)
-	}
-	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, MaxFile+1))
-	if err != nil {
-		return nil, fmt.Errorf("read licenses: %w", err)
-	}
-	return text, nil
+	return !entry.IsDir() && !strings.HasPrefix(entry.Name(), ".") && slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(entry.Name()))
 }

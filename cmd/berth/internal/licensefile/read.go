@@ -1,7 +1,8 @@
 // Package licensefile reads and writes licenses of a site as YAML files, and says what a change of a license is.
 //
-// A file has one license, or several as documents with --- between. Each is as the HTTP API has it, but
-// that the patch may be a list instead of the text that is stored. Whatever is not known is a fault with its line.
+// A file has one license, or several as documents with --- between, or in a list. Each is as the HTTP API has it, but
+// that the patch may be a list instead of the text that is stored; what the API tells and does not take is left out.
+// Whatever is not known is a fault with its line.
 package licensefile
 
 import (
@@ -72,14 +73,20 @@ func Read(name string, text []byte) ([]File, []Fault) {
 			r.fault(lineOf(err), "is no YAML: "+withoutLine(err))
 			break
 		}
-		if len(files) == maxDocuments {
-			r.fault(document.Line, "has more than "+strconv.Itoa(maxDocuments)+" licenses: use more files")
-			break
-		}
 		if len(document.Content) != 1 || isNull(document.Content[0]) {
 			continue // An empty document, as after a last ---.
 		}
-		files = append(files, r.license(document.Content[0]))
+		licenses := []*yaml.Node{document.Content[0]}
+		if licenses[0].Kind == yaml.SequenceNode {
+			licenses = licenses[0].Content
+		}
+		if len(files)+len(licenses) > maxDocuments {
+			r.fault(document.Line, "has more than "+strconv.Itoa(maxDocuments)+" licenses: use more files")
+			break
+		}
+		for _, license := range licenses {
+			files = append(files, r.license(license))
+		}
 	}
 	if len(files)+len(r.faults) == 0 {
 		r.fault(0, "has no license")
@@ -147,6 +154,7 @@ func (r *reader) license(node *yaml.Node) File {
 		key, value := node.Content[i], node.Content[i+1]
 		read, ok := known[key.Value]
 		switch {
+		case slices.Contains(toldFields(), key.Value):
 		case !ok:
 			r.fault(key.Line, fmt.Sprintf("there is no %.40q in a license; there are %s", key.Value, fieldNames))
 		case seen[key.Value]:
@@ -163,6 +171,11 @@ func (r *reader) license(node *yaml.Node) File {
 	}
 	r.check(l, places, node.Line)
 	return f
+}
+
+// toldFields are in what the service tells of a license, and are not saved.
+func toldFields() []string {
+	return []string{"created", "last_used", "seats_used", "revision", "warnings"}
 }
 
 const fieldNames = "id, title, description, activates, expires, quota, upgrades, run_limit, managers"

@@ -15,6 +15,7 @@ import (
 
 	"berth/cmd/berth/internal/doctor"
 	"berth/cmd/berth/internal/progress"
+	"berth/pkg/events"
 )
 
 // maxAnswer is how much of an answer is read, in bytes: that of /metrics is the largest.
@@ -53,7 +54,9 @@ func askAPI(ctx context.Context, s Site) doctor.API {
 		a.Ready, a.Failing = ready.status, failingChecks(ready.body)
 	}
 	if s.Token != "" && a.Ready == http.StatusOK {
-		a.Licenses, a.LicensesFault = askLicenses(ctx, client, s)
+		if a.Licenses, a.LicensesFault = askLicenses(ctx, client, s); a.Licenses == http.StatusOK {
+			a.Template, a.TemplateReason, a.TemplateFault = askTemplate(ctx, client, s)
+		}
 	}
 	// A proxy may keep the metrics from strangers; then the version is unknown.
 	if metrics, err := get(ctx, client, s, "metrics"); err == nil && metrics.status == http.StatusOK {
@@ -67,31 +70,61 @@ const licensesTimeout = 8 * time.Second
 
 // askLicenses asks for what the database answers: one license. It returns the status, and of a problem its detail.
 func askLicenses(ctx context.Context, client *http.Client, s Site) (status int, fault string) {
+	address := s.API.JoinPath("v1", "licenses")
+	address.RawQuery = "limit=1"
+	got, fault := askLicenser(ctx, client, s, http.MethodGet, address.String(), "")
+	return got.status, fault
+}
+
+// nobodysProject asks for the pod of a project that nobody has, without a word to the API server.
+const nobodysProject = `{"project_id":"00000000-0000-4000-8000-000000000000","licenses":[],"no_dry_run":true}`
+
+// askTemplate asks which pod a project would get. It returns the status, and why there would be none.
+func askTemplate(ctx context.Context, client *http.Client, s Site) (status int, reason events.Reason, fault string) {
+	got, fault := askLicenser(ctx, client, s, http.MethodPost, s.API.JoinPath("v1", "preview").String(), nobodysProject)
+	var preview struct {
+		Fault struct {
+			Reason  events.Reason `json:"reason"`
+			Message string        `json:"message"`
+		} `json:"fault"`
+	}
+	if got.status == http.StatusOK && json.Unmarshal([]byte(got.body), &preview) == nil {
+		reason, fault = events.Reason(short(string(preview.Fault.Reason))), short(preview.Fault.Message)
+	}
+	return got.status, reason, fault
+}
+
+// askLicenser asks the api for what it asks the licenser for. The status is that of a gateway where there is no answer; of
+// a problem fault is the detail.
+func askLicenser(ctx context.Context, client *http.Client, s Site, method, address, body string) (got answer, fault string) {
 	patient := *client
 	patient.Timeout = licensesTimeout
 	ctx, cancel := context.WithTimeout(ctx, licensesTimeout)
 	defer cancel()
-	address := s.API.JoinPath("v1", "licenses")
-	address.RawQuery = "limit=1"
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address.String(), http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, method, address, strings.NewReader(body))
 	if err != nil {
-		return 0, plain(err)
+		return answer{}, plain(err)
 	}
 	req.Header.Set("User-Agent", "berth/"+s.Version)
 	req.Header.Set("Authorization", "Bearer "+s.Token)
-	got, err := do(&patient, req)
-	if err != nil {
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if got, err = do(&patient, req); err != nil {
 		// The api has just answered: what does not is behind it.
-		return http.StatusGatewayTimeout, plain(err)
+		return answer{status: http.StatusGatewayTimeout}, plain(err)
 	}
 	var problem struct {
 		Detail string `json:"detail"`
 	}
 	if got.status != http.StatusOK && json.Unmarshal([]byte(got.body), &problem) == nil {
-		fault = progress.Clip(progress.Clean(problem.Detail), maxFault)
+		fault = short(problem.Detail)
 	}
-	return got.status, fault
+	return got, fault
 }
+
+// short is what a server says, as far as it is shown.
+func short(text string) string { return progress.Clip(progress.Clean(text), maxFault) }
 
 type answer struct {
 	status int

@@ -51,6 +51,7 @@ func (b *broker) pods(ctx context.Context) doctor.Pods {
 		p.Records = append(p.Records, doctor.Record{
 			Pod: name, User: r.User, Event: r.Event, At: m.at, Claimed: r.ClaimedAt, Deleting: r.DeletingAt, Progress: r.ProgressAt,
 			Launched: !r.LaunchedAt.IsZero(), WasReady: !r.ReadyAt.IsZero(), Timer: timer, Reason: r.Reason, UID: r.Observed.UID,
+			Unlicensed: r.Unlicensed(), Message: r.Message,
 		})
 	}
 	return p

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -500,6 +501,13 @@ func TestLicenses(t *testing.T) {
 			t.Parallel()
 			u := api(t, func(w http.ResponseWriter, r *http.Request) bool {
 				switch {
+				case r.URL.Path == "/v1/preview" && tt.want == http.StatusOK:
+					body, err := io.ReadAll(r.Body)
+					if err != nil || r.Method != http.MethodPost || r.Header.Get("Authorization") != "Bearer "+token || !strings.Contains(string(body), `"no_dry_run":true`) {
+						t.Errorf("%s %s %q (%v)", r.Method, r.URL, body, err)
+					}
+					fmt.Fprintln(w, `{"licenses":[],"fault":{"reason":"TEMPLATE_INVALID","message":"it is no Pod"}}`)
+					return true
 				case r.URL.Path != "/v1/licenses":
 					if r.Header.Get("Authorization") != "" {
 						t.Errorf("%s gets the token", r.URL.Path)
@@ -519,6 +527,13 @@ func TestLicenses(t *testing.T) {
 			e := probe.Gather(t.Context(), probe.Site{API: u, Token: tt.token, Version: "test"})
 			if e.API.Licenses != tt.want || e.API.LicensesFault != tt.fault {
 				t.Errorf("%d %q", e.API.Licenses, e.API.LicensesFault)
+			}
+			template := doctor.API{}
+			if tt.want == http.StatusOK {
+				template = doctor.API{Template: http.StatusOK, TemplateReason: events.TemplateInvalid, TemplateFault: "it is no Pod"}
+			}
+			if got := (doctor.API{Template: e.API.Template, TemplateReason: e.API.TemplateReason, TemplateFault: e.API.TemplateFault}); !cmp.Equal(got, template) {
+				t.Errorf("template: %+v, want %+v", got, template)
 			}
 		})
 	}

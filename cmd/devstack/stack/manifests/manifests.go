@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 )
 
 // Files are the samples, by the names of their files.
@@ -18,17 +19,30 @@ var Files embed.FS
 // in a simulated pod runs on this machine, so that this is where it looks.
 const token = "/tmp/berth-sample.token" //nolint:gosec // A name, no credential.
 
-// WriteToken writes that file. Without it pods of that sample wait 10 s for it.
+// WriteToken writes that file. Without it pods of that sample wait 10 s for it. It may be called while pods read the
+// file, and by several processes at once.
 func WriteToken() error {
-	_ = os.Remove(token)
-	// Exclusively: somebody else's link in this folder must not lead elsewhere.
-	file, err := os.OpenFile(token, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // The commands run as nobody.
-	if err == nil {
-		_, err = file.WriteString("a-token-that-the-notebook-made\n")
-		err = errors.Join(err, file.Close())
-	}
-	if err != nil {
+	if err := replace(token, "a-token-that-the-notebook-made\n"); err != nil {
 		return fmt.Errorf("write the token of the sample full.yaml: %w", err)
 	}
 	return nil
+}
+
+// replace gives a file another content at once. Somebody else's link of that name leads nowhere: it is replaced, too.
+func replace(path, text string) (err error) {
+	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+"-")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(file.Name()))
+		}
+	}()
+	_, err = file.WriteString(text)
+	// The commands run as nobody.
+	if err = errors.Join(err, file.Chmod(0o644), file.Close()); err != nil {
+		return err
+	}
+	return os.Rename(file.Name(), path)
 }

@@ -81,6 +81,7 @@ func verdicts() []row {
 		{string(events.Refused), "creator", "no pod is made; `reason` and `message` say why"},
 		{string(events.Done), "deleter", "a command that makes no pod has been carried out; a sweep's `report` says what was found"},
 		{string(events.Expiry), "api, or the creator that finds it too late", "the deadline passed before anybody took the command; nothing is made"},
+		{string(events.Stopped), "api, licenser", "of the command `stop-<project>`: a project was stopped; starts that were asked for before are called off"},
 	}
 }
 

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"berth/pkg/license/jsontext"
 )
 
 // Limits of a document.
@@ -28,17 +30,22 @@ var (
 	ErrTooLarge = fmt.Errorf("longer than %d bytes", MaxBytes)
 	ErrTooDeep  = fmt.Errorf("nested deeper than %d levels", MaxDepth)
 	ErrNumber   = errors.New("a number is too large: a 64-bit floating-point number cannot hold it")
+	// ErrCharacter is for a text with a part of a character: two that differ would be read as the same.
+	ErrCharacter = errors.New("a text has what is no character")
 )
 
 // Decode reads one JSON value. Of members with one name the last counts. A number
 // with a fraction or an exponent, and -0, becomes what a 64-bit floating-point
 // number makes of it (1e3 is 1000, 60.0 is 60); other integers keep every digit.
 //
-// The error is one of the three above, or says where the text is no JSON; it
+// The error is one of those above, or says where the text is no JSON; it
 // quotes no value.
 func Decode(text []byte) (any, error) {
 	if len(text) > MaxBytes {
 		return nil, ErrTooLarge
+	}
+	if wrong := jsontext.Broken(text); wrong != "" {
+		return nil, fmt.Errorf("%w: %s", ErrCharacter, wrong)
 	}
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.UseNumber()

@@ -48,6 +48,7 @@ func TestCleanAllUnused(t *testing.T) {
 		"a body of what":   {token: "*", body: `{"dry_run":true}`, status: 415, code: events.RequestInvalid},
 		"no JSON":          {token: "*", kind: "application/json", body: "dry", status: 400, code: events.RequestInvalid},
 		"maybe":            {token: "*", query: "?dry_run=maybe", status: 400, code: events.RequestInvalid},
+		"null":             {token: "*", kind: "application/json", body: `null`, status: 400, code: events.RequestInvalid},
 		"a slip":           {token: "*", kind: "application/json", body: `{"dryrun":true}`, status: 400, code: events.RequestInvalid},
 		"a number":         {token: "*", kind: "application/json", body: `{"dry_run":1}`, status: 400, code: events.RequestInvalid},
 		"it fails":         {token: "*", backend: backend{err: errors.New("x")}, status: 503, code: events.Unavailable, asked: []string{"sweep, dry run false"}},

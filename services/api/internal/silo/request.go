@@ -1,6 +1,7 @@
 package silo
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"strconv"
 
 	"berth/pkg/events"
+	"berth/pkg/license/jsontext"
 	"berth/services/api/internal/access"
 )
 
@@ -61,22 +63,34 @@ var errType = &Error{Status: http.StatusUnsupportedMediaType, Reason: events.Req
 // decode reads the body of a request, one JSON value of bounded size. Members that
 // nobody knows are ignored, as the old backend did.
 func decode(q *query, into any) error {
-	return decodeFrom(json.NewDecoder(http.MaxBytesReader(q.w, q.r.Body, maxBody)), into)
+	return decodeFrom(q, into, false)
 }
 
 // decodeStrictly is decode for a request that must not be misunderstood.
 func decodeStrictly(q *query, into any) error {
-	decoder := json.NewDecoder(http.MaxBytesReader(q.w, q.r.Body, maxBody))
-	decoder.DisallowUnknownFields()
-	return decodeFrom(decoder, into)
+	return decodeFrom(q, into, true)
 }
 
-func decodeFrom(decoder *json.Decoder, into any) error {
+func decodeFrom(q *query, into any, strictly bool) error {
+	text, err := io.ReadAll(http.MaxBytesReader(q.w, q.r.Body, maxBody))
+	if err != nil {
+		return bodyFault(err)
+	}
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	if strictly {
+		decoder.DisallowUnknownFields()
+	}
 	if err := decoder.Decode(into); err != nil {
 		return bodyFault(err)
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return Fault(events.RequestInvalid, "the body has more than one JSON value")
+	}
+	if string(bytes.TrimSpace(text)) == "null" { // It decodes into anything, and changes nothing.
+		return errNoObject
+	}
+	if wrong := jsontext.Broken(text); wrong != "" {
+		return Fault(events.RequestInvalid, "the body has "+wrong+": leave it out")
 	}
 	return nil
 }
@@ -88,7 +102,7 @@ func bodyFault(err error) error {
 	case errors.As(err, &large):
 		return &Error{Status: http.StatusRequestEntityTooLarge, Reason: events.RequestInvalid, Message: "the body is larger than " + strconv.Itoa(maxBody) + " bytes"}
 	case errors.As(err, &kind) && kind.Field == "":
-		return Fault(events.RequestInvalid, "the body must be a JSON object")
+		return errNoObject
 	case errors.As(err, &kind):
 		return Fault(events.RequestInvalid, kind.Field+" must not be a JSON "+kind.Value)
 	case errors.Is(err, io.EOF):
@@ -98,7 +112,10 @@ func bodyFault(err error) error {
 	}
 }
 
-var errEmpty = Fault(events.RequestInvalid, "the body is empty; it must be a JSON object")
+var (
+	errEmpty    = Fault(events.RequestInvalid, "the body is empty; it must be a JSON object")
+	errNoObject = Fault(events.RequestInvalid, "the body must be a JSON object")
+)
 
 func checkCreate(r podRequest) error {
 	switch {

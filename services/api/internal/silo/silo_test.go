@@ -255,7 +255,9 @@ func TestRefusedRequests(t *testing.T) {
 		"something behind":    {body(good + "x"), "", 400, events.RequestInvalid, "more than one JSON value"},
 		"too large":           {body(`{"user_id":"` + strings.Repeat("a", 256<<10) + `"}`), "", 413, events.RequestInvalid, "larger than 262144 bytes"},
 		"no user":             {body(`{"pod_name":"n"}`), "", 400, events.RequestInvalid, "user_id must match"},
-		"null":                {body(`null`), "", 400, events.RequestInvalid, "user_id must match"},
+		"null":                {body(`null`), "", 400, events.RequestInvalid, "must be a JSON object"},
+		"half a character":    {body(`{"user_id":"alice","settings":{"c":{"A":"\ud800"}}}`), "", 400, events.RequestInvalid, "half a character"},
+		"a byte":              {body("{\"user_id\":\"alice\",\"settings\":{\"c\":{\"A\":\"\xff\"}}}"), "", 400, events.RequestInvalid, "not UTF-8"},
 		"no URL":              {body(`{"user_id":"alice"}`), "/create_pod", 400, events.RequestInvalid, "yaml_url is missing"},
 		"a long URL": {
 			body(`{"user_id":"alice","yaml_url":"https://example.org/` + strings.Repeat("a", 2048) + `"}`), "/create_pod", 400, events.RequestInvalid, "longer than 2048 bytes",

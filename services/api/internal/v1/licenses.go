@@ -22,8 +22,9 @@ const (
 	maxPreview = 768 << 10
 	// maxSet is how many licenses a preview may be asked for with.
 	maxSet = 200
-	// noRevision stands for: there must be no such license yet.
-	noRevision = "none"
+	// noRevision stands for: there must be no such license yet; anyRevision for: there must be one.
+	noRevision  = "none"
+	anyRevision = "any"
 )
 
 // admin refuses whoever is no administrator: licenses and previews are of the whole site.
@@ -169,11 +170,13 @@ func revisionOf(header http.Header) (string, error) {
 		return noRevision, nil
 	case len(none) == 1:
 		return "", invalid("If-None-Match must be *: the license must be new")
+	case match[0] == "*":
+		return anyRevision, nil
 	}
 	const most = 128
 	text := match[0]
 	if len(text) < 3 || len(text) > most || text[0] != '"' || text[len(text)-1] != '"' || strings.ContainsAny(text[1:len(text)-1], `"\`) {
-		return "", invalid(`If-Match must be the ETag of the license as it was read, like "d41d8cd9"`)
+		return "", invalid(`If-Match must be the ETag of the license as it was read, like "d41d8cd9", or * for any`)
 	}
 	return text[1 : len(text)-1], nil
 }
@@ -190,7 +193,7 @@ func (h *Handler) saveLicense(x *exchange, put wire.PutLicense) (answer, error) 
 		switch {
 		case f.Reason == events.Conflict && put.Revision != "":
 			f.Status = http.StatusPreconditionFailed
-		case f.Reason == events.Unavailable && put.Revision != "" && !put.DryRun:
+		case f.Reason == events.Unavailable && put.Revision != "" && put.Revision != anyRevision && !put.DryRun:
 			// The same again would be refused where it was saved; so it is no 503, which promises that nothing was done.
 			f.Status = http.StatusGatewayTimeout
 			f.Message += "; it is not known whether the license was saved: look before you ask again"
@@ -207,11 +210,6 @@ func (h *Handler) saveLicense(x *exchange, put wire.PutLicense) (answer, error) 
 
 // checkStorable refuses what of a license no database can keep.
 func checkStorable(l wire.License) error {
-	for _, part := range []struct{ name, text string }{{"title", l.Title}, {"description", l.Description}} {
-		if strings.ContainsRune(part.text, 0) {
-			return invalid(part.name + " has a NUL character, which cannot be kept: leave it out")
-		}
-	}
 	for _, part := range []struct {
 		name string
 		text json.RawMessage
@@ -232,8 +230,11 @@ func (h *Handler) deleteLicense(x *exchange) (answer, error) {
 	if ref.Revision, err = revisionOf(x.r.Header); err != nil {
 		return answer{}, err
 	}
-	if ref.Revision == noRevision {
+	switch ref.Revision {
+	case noRevision:
 		return answer{}, invalid("If-None-Match is for saving a license: send If-Match, or neither")
+	case anyRevision:
+		ref.Revision = "" // It is looked for anyway.
 	}
 	if err := h.Asks.Ask(x.r.Context(), wire.MethodDelete, ref, nil); err != nil {
 		f := faultOf(err)
@@ -278,6 +279,22 @@ func (h *Handler) listUsage(x *exchange) (answer, error) {
 	}
 	if list.Usage == nil {
 		list.Usage = []wire.Usage{}
+	}
+	return answer{status: http.StatusOK, body: list}, nil
+}
+
+func (h *Handler) listAttachments(x *exchange) (answer, error) {
+	id, err := licenseID(x)
+	if err != nil {
+		return answer{}, err
+	}
+	q := wire.AttachedQuery{ID: id, After: x.params["page_token"], Limit: limitOf(x.params)}
+	var list wire.AttachedList
+	if err := h.Asks.Ask(x.r.Context(), wire.MethodAttached, q, &list); err != nil {
+		return answer{}, err
+	}
+	if list.Attached == nil {
+		list.Attached = []wire.Attached{}
 	}
 	return answer{status: http.StatusOK, body: list}, nil
 }

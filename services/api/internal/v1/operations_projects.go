@@ -81,7 +81,8 @@ func projectOperations() []operation {
 		},
 		{
 			method: http.MethodPost, path: "/v1/projects/{id}/stop", id: "stopProject", summary: "Stop a project",
-			description: who + "Answers when it is certain that its pod will go, and that none follows; with `wait=gone` when nothing of it is left.",
+			description: who + "Answers when it is certain that its pod will go, and that none follows of what was asked for before, by whomever; " +
+				"with `wait=gone` when nothing of it is left.",
 			parameters: []parameter{
 				idParameter("id", whichOne), waitParameter("gone", "Wait until the pod is gone, for as long as the site lets a delete take."),
 			},
@@ -155,7 +156,10 @@ func licenseOperations() []operation {
 				"Projects whose result changes are restarted, some at a time.",
 			parameters: []parameter{
 				whichOne, dryRunParameter(),
-				{name: "If-Match", in: "header", description: "Save only if the license still has this ETag.", schema: text(128), example: `"d41d8cd9"`},
+				{
+					name: "If-Match", in: "header", schema: text(128), example: `"d41d8cd9"`,
+					description: "Save only if the license still has this ETag; * is for any, so that no license is made.",
+				},
 				{name: "If-None-Match", in: "header", description: "With *: save only if there is no license of this id.", schema: text(128), example: "*"},
 			},
 			body:    license,
@@ -187,6 +191,13 @@ func licenseOperations() []operation {
 			answers: []success{{status: http.StatusOK, body: typeOf[wire.UsageList](), description: "A page of uses."}},
 			fails:   missing,
 			serve:   (*Handler).listUsage,
+		},
+		{
+			method: http.MethodGet, path: "/v1/licenses/{id}/attachments", id: "listAttachments", summary: "What a license is attached to",
+			description: who + "Projects by id, then users. One that was deleted may be attached still.",
+			parameters:  []parameter{whichOne, limitParameter("How many of them a page has at the most."), pageParameter()},
+			answers:     []success{{status: http.StatusOK, body: typeOf[wire.AttachedList](), description: "A page of projects and users."}},
+			serve:       (*Handler).listAttachments,
 		},
 		{
 			method: http.MethodPut, path: "/v1/licenses/{id}/projects/{project}", id: "attachProject", summary: "Have a project use a license", description: who,

@@ -305,20 +305,27 @@ func readBody(w http.ResponseWriter, r *http.Request, into any) error {
 }
 
 // readLimited is readBody for a body of at most so many bytes. into is a pointer to a struct.
+// Every text in it can be kept as it is.
 func readLimited(w http.ResponseWriter, r *http.Request, most int64, into any) error {
 	if !access.IsJSON(r) {
 		return &Fault{Status: http.StatusUnsupportedMediaType, Reason: events.RequestInvalid, Message: "Content-Type must be application/json"}
 	}
-	var text bytes.Buffer
-	decoder := json.NewDecoder(io.TeeReader(http.MaxBytesReader(w, r.Body, most), &text))
+	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
+	if err != nil {
+		return bodyFault(err, into, text)
+	}
+	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(into); err != nil {
-		return bodyFault(err, into, text.Bytes())
+		return bodyFault(err, into, text)
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return invalid("the body has more than one JSON value")
 	}
-	return nil
+	if isNull(text) { // It decodes into anything, and changes nothing.
+		return invalid("the body must be a JSON object")
+	}
+	return checkTexts(text)
 }
 
 func bodyFault(err error, into any, text []byte) error {

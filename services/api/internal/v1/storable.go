@@ -3,10 +3,12 @@ package v1
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf16"
-	"unicode/utf8"
+
+	"berth/pkg/license/jsontext"
 )
 
 // The limits of a number in a document that is kept: PostgreSQL's jsonb takes a few more
@@ -19,10 +21,7 @@ const (
 // unstorable says what of a valid JSON value cannot be kept in a database, or would be another one when it is
 // read again: empty for nothing.
 func unstorable(text json.RawMessage) string {
-	if !utf8.Valid(text) {
-		return "a byte that is not UTF-8"
-	}
-	if wrong := badEscape(text); wrong != "" {
+	if wrong := badText(text); wrong != "" {
 		return wrong
 	}
 	decoder := json.NewDecoder(bytes.NewReader(text))
@@ -38,37 +37,30 @@ func unstorable(text json.RawMessage) string {
 	}
 }
 
-// badEscape looks for escapes that stand for no character.
-func badEscape(text []byte) string {
-	for i := 0; i < len(text); i++ {
-		if text[i] != '\\' {
-			continue
-		}
-		i++
-		unit, ok := escaped(text[i-1:])
-		switch {
-		case !ok: // It is one of the others, like \n.
-		case unit == 0:
-			return "a NUL character"
-		case utf16.IsSurrogate(unit):
-			next, paired := escaped(text[min(i+5, len(text)):])
-			if !paired || utf16.DecodeRune(unit, next) == utf8.RuneError {
-				return "half a character (a lone surrogate)"
-			}
-			i += 10
-		}
+// badText says which character of a JSON text cannot be kept, empty for none.
+func badText(text []byte) string {
+	switch wrong := jsontext.Broken(text); {
+	case wrong != "":
+		return wrong
+	case jsontext.HasNUL(text):
+		return "a NUL character"
 	}
 	return ""
 }
 
-// escaped is the code unit that a text begins with as \uXXXX.
-func escaped(text []byte) (rune, bool) {
-	const digits = 6
-	if len(text) < digits || text[0] != '\\' || text[1] != 'u' {
-		return 0, false
+// checkTexts refuses a body with a text that cannot be kept, and names the member that has it. The body is a JSON object.
+func checkTexts(body []byte) error {
+	if badText(body) == "" {
+		return nil
 	}
-	unit, err := strconv.ParseUint(string(text[2:digits]), 16, 16)
-	return rune(unit), err == nil
+	var members map[string]json.RawMessage
+	_ = json.Unmarshal(body, &members) // It has been read before.
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		if wrong := badText(members[name]); wrong != "" {
+			return invalid(name + " has " + wrong + ", which cannot be kept: leave it out")
+		}
+	}
+	return invalid("the body has a character that cannot be kept: leave it out")
 }
 
 // storable says whether a JSON number is within the limits.

@@ -31,6 +31,8 @@ type RejectedError struct {
 	Object string
 	// Message is the API server's own.
 	Message string
+	// Invalid is told by [Cluster.DryRun] alone: the object itself is wrong, whatever else the namespace has.
+	Invalid bool
 }
 
 // Error returns the API server's message, and what it is about.

@@ -120,6 +120,51 @@ func TestDryRunRefused(t *testing.T) {
 	}
 }
 
+// TestDryRunTells: a refusal names the pod, not its trial, and says whether the pod itself is at fault.
+func TestDryRunTells(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		code    int
+		message string
+		want    error // Nil where the pod is taken, with a warning.
+	}{
+		"invalid": {
+			http.StatusUnprocessableEntity, `Pod "project-1-trial-x7k2p" is invalid: spec.containers: Required value`,
+			&cluster.RejectedError{Reason: kube.ReasonPodRejected, Message: `Pod "project-1" is invalid: spec.containers: Required value`, Invalid: true},
+		},
+		"forbidden": {
+			http.StatusForbidden, `pods "project-1-trial-" is forbidden: serviceaccount "x" not found`,
+			&cluster.RejectedError{Reason: kube.ReasonPodRejected, Message: `pods "project-1" is forbidden: serviceaccount "x" not found`},
+		},
+		"unreadable": {
+			http.StatusBadRequest, `Pod in version "v1" cannot be handled as a Pod`,
+			&cluster.RejectedError{Reason: kube.ReasonPodRejected, Message: `Pod in version "v1" cannot be handled as a Pod`, Invalid: true},
+		},
+		"a webhook": {
+			http.StatusBadRequest, `admission webhook "policy.example" denied the request: no`,
+			&cluster.RejectedError{Reason: kube.ReasonPodRejected, Message: `admission webhook "policy.example" denied the request: no`},
+		},
+		"no trials": {http.StatusBadRequest, `admission webhook "old.example" does not support dry run`, nil},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			reason := map[int]string{http.StatusUnprocessableEntity: "Invalid", http.StatusForbidden: "Forbidden", http.StatusBadRequest: "BadRequest"}[tt.code]
+			c, _ := trialServer(t, tt.code, refusal(tt.code, reason, tt.message))
+			warnings, err := c.DryRun(t.Context(), json.RawMessage(`{"metadata":{"name":"project-1"}}`))
+			if tt.want == nil {
+				if err != nil || len(warnings) != 1 || !strings.Contains(warnings[0], "old.example") {
+					t.Errorf("%v, warnings %q; want one", err, warnings)
+				}
+				return
+			}
+			if d := cmp.Diff(tt.want, err); d != "" {
+				t.Errorf("refusal (-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
 // TestDryRunBounds: neither long names nor many warnings are in the way.
 func TestDryRunBounds(t *testing.T) {
 	t.Parallel()

@@ -32,6 +32,8 @@ var ErrUnknown = errors.New("the template of the projects' pods is not known yet
 type Error struct {
 	// Message names ConfigMap, key and namespace.
 	Message string
+	// Missing says that there is no ConfigMap: what a site has that has no projects.
+	Missing bool
 }
 
 func (e *Error) Error() string { return e.Message }
@@ -40,6 +42,7 @@ func (e *Error) Error() string { return e.Message }
 type Watch struct {
 	client               kubernetes.Interface
 	namespace, name, key string
+	told                 func(error)
 
 	// now is what the API server said last, nil before it has said anything.
 	now atomic.Pointer[state]
@@ -53,9 +56,13 @@ type state struct {
 	err  error
 }
 
-// New returns a Watch of a key of the ConfigMap of a name.
-func New(client kubernetes.Interface, namespace, name, key string) *Watch {
-	return &Watch{client: client, namespace: namespace, name: name, key: key}
+// New returns a Watch of a key of the ConfigMap of a name. told, which may be nil, is called by Run with the error that [Watch.Text]
+// has from then on, nil for none, first of all and whenever that is another one; it must not wait for anything.
+func New(client kubernetes.Interface, namespace, name, key string, told func(error)) *Watch {
+	if told == nil {
+		told = func(error) {}
+	}
+	return &Watch{client: client, namespace: namespace, name: name, key: key, told: told}
 }
 
 // Text returns the template as it is now: a Pod as JSON, whose placeholders are not
@@ -126,18 +133,24 @@ func (w *Watch) noted(err error) error {
 
 // take keeps what the API server says; nil means that there is no ConfigMap.
 func (w *Watch) take(config *corev1.ConfigMap) {
+	now := &state{}
 	if config == nil {
-		w.now.Store(&state{err: &Error{Message: fmt.Sprintf(
+		now.err = &Error{Missing: true, Message: fmt.Sprintf(
 			"the template of the projects' pods is missing: make the ConfigMap %q in namespace %q, with a Pod as JSON under the key %q",
-			w.name, w.namespace, w.key)}})
-		return
+			w.name, w.namespace, w.key)}
+	} else if err := check(config.Data[w.key]); err != nil {
+		now.err = &Error{Message: fmt.Sprintf("the template of the projects' pods (%s) cannot be used: %s", w.Source(), err)}
+	} else {
+		now.text = json.RawMessage(config.Data[w.key])
 	}
-	text := config.Data[w.key]
-	if err := check(text); err != nil {
-		w.now.Store(&state{err: &Error{Message: fmt.Sprintf("the template of the projects' pods (%s) cannot be used: %s", w.Source(), err)}})
-		return
+	if before := w.now.Swap(now); before == nil || !same(before.err, now.err) {
+		w.told(now.err)
 	}
-	w.now.Store(&state{text: json.RawMessage(text)})
+}
+
+// same says that two errors tell the same.
+func same(a, b error) bool {
+	return a == nil && b == nil || a != nil && b != nil && a.Error() == b.Error()
 }
 
 // check says what keeps a text from being a template.

@@ -3,12 +3,15 @@ package template_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -37,7 +40,12 @@ func config(text string) *corev1.ConfigMap {
 // run follows the template of an API server until the test ends.
 func run(t *testing.T, client *fake.Clientset) *template.Watch {
 	t.Helper()
-	w := template.New(client, namespace, name, key)
+	return runTelling(t, client, nil)
+}
+
+func runTelling(t *testing.T, client *fake.Clientset, told func(error)) *template.Watch {
+	t.Helper()
+	w := template.New(client, namespace, name, key, told)
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- w.Run(ctx) }()
@@ -66,6 +74,23 @@ func becomes(t *testing.T, w *template.Watch, text, says string) {
 		case <-tick.C:
 		case <-ctx.Done():
 			t.Fatalf("the template is %q, %v; want %q, %q", got, err, text, says)
+		}
+	}
+}
+
+// watched waits until the template is watched: unlike an API server, the made-up one forgets what has changed since the
+// list.
+func watched(t *testing.T, client *fake.Clientset) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !slices.ContainsFunc(client.Actions(), func(a clienttesting.Action) bool { return a.GetVerb() == "watch" }) {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatal("the template is not watched")
 		}
 	}
 }
@@ -114,8 +139,19 @@ func TestText(t *testing.T) {
 func TestChanges(t *testing.T) {
 	t.Parallel()
 	client := fake.NewClientset()
-	w := run(t, client)
+	var mu sync.Mutex
+	var told []string
+	w := runTelling(t, client, func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		what := "usable"
+		if fault := (*template.Error)(nil); errors.As(err, &fault) {
+			what = fmt.Sprintf("missing %t", fault.Missing)
+		}
+		told = append(told, what)
+	})
 	becomes(t, w, "", "is missing")
+	watched(t, client)
 	maps := client.CoreV1().ConfigMaps(namespace)
 	for _, step := range []struct {
 		change     func() error
@@ -131,6 +167,11 @@ func TestChanges(t *testing.T) {
 			t.Fatal(err)
 		}
 		becomes(t, w, step.text, step.says)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if diff := cmp.Diff([]string{"missing true", "usable", "missing false", "missing true", "usable"}, told); diff != "" {
+		t.Errorf("told (-want +got):\n%s", diff)
 	}
 }
 

@@ -43,7 +43,7 @@ func Expire(r events.Record, now time.Time, limits Limits) Expiry {
 		last = r.ProgressAt
 	}
 	_, project := events.ProjectOf(r.User)
-	if r.Reason == events.Pulling || r.Reason == events.StoragePending || project && r.Event == events.Claimed {
+	if r.Reason == events.Pulling || r.Reason == events.StoragePending || project && r.Unlicensed() {
 		last = now
 	}
 	end, most := last.Add(limits.Create), begun.Add(limits.CreateMax)

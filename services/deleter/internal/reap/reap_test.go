@@ -61,6 +61,10 @@ func TestExpire(t *testing.T) {
 		"waits for the database": {
 			record(events.Claimed, func(r *events.Record) { r.User = "project:x" }), 5 * time.Minute, again(6*time.Minute + 30*time.Second),
 		},
+		"says that it waits for the database": {
+			record(events.Waiting, because(events.Unavailable, "x"), func(r *events.Record) { r.User = "project:x" }), 5 * time.Minute,
+			again(6*time.Minute + 30*time.Second),
+		},
 		"waits for the database for too long": {
 			record(events.Claimed, func(r *events.Record) { r.User = "project:x" }), 15 * time.Minute, failed("not ready after 15m0s; it was claimed"),
 		},

@@ -258,6 +258,43 @@ func TestFaults(t *testing.T) {
 				return in
 			}(), events.SettingsInvalid, []string{"settings"},
 		},
+		"the project's own settings": {
+			func() licensing.Input {
+				in := input()
+				in.Check.Settings = json.RawMessage(`{"memory":1e400}`)
+				return in
+			}(), events.SettingsInvalid, []string{"the project's settings give", "quota.memory_limit"},
+		},
+		"settings beside a license": {
+			func() licensing.Input {
+				in := input(row(first, `{"ram":1}`))
+				in.Check.Settings = json.RawMessage(`{"cpu_shares":1e300}`)
+				return in
+			}(), events.SettingsInvalid, []string{"the project's settings give", "quota.cpu_request"},
+		},
+		"an upgrade of a user": {
+			func() licensing.Input {
+				in := input()
+				in.Check.Users = json.RawMessage(`{"09c119f5-6f0d-4c2b-9a53-1f0a6a7c2d11":{"upgrades":{"memory":1e300}}}`)
+				in.Check.Site = json.RawMessage(`{"max_upgrades":"{\"memory\":1e300}"}`)
+				return in
+			}(), events.SettingsInvalid, []string{"the upgrade of 09c119f5-6f0d-4c2b-9a53-1f0a6a7c2d11 gives", "quota.memory_limit"},
+		},
+		"the site's defaults": {
+			func() licensing.Input {
+				in := input()
+				in.Check.Site = json.RawMessage(`{"default_quotas":"{\"mem\":1e300}","max_upgrades":"{\"memory\":1e300}"}`)
+				return in
+			}(), events.SettingsInvalid, []string{"the site's default_quotas give", "quota.memory_limit"},
+		},
+		"a license that gives too much": {
+			func() licensing.Input {
+				in := input(row(first, `{"ram":1e300}`))
+				in.Check.Settings = json.RawMessage(`{"memory":1}`)
+				in.Check.Site = json.RawMessage(`{"max_upgrades":"{\"memory\":1e300}"}`)
+				return in
+			}(), events.LicenseInvalid, []string{who, "quota.memory_limit"},
+		},
 		"too many": {
 			func() licensing.Input {
 				in := input()

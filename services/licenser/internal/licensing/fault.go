@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"unicode/utf8"
 
@@ -23,8 +24,8 @@ type Fault struct { //nolint:errname // What the log and callers are told, not o
 // Error implements error.
 func (f *Fault) Error() string { return f.Message }
 
-// refused says for a user what the packages of licenses have refused.
-func (in Input) refused(err error) error {
+// refused says for a user what the packages of licenses have refused. findings, where there are any, are those of the quota.
+func (in Input) refused(err error, findings ...quota.Finding) error {
 	var (
 		patch *patchset.Error
 		shape *pod.Error
@@ -38,11 +39,53 @@ func (in Input) refused(err error) error {
 	case errors.As(err, &field), errors.Is(err, quota.ErrUnknownMachine):
 		return &Fault{events.LicenseInvalid, in.named(err.Error())}
 	case errors.As(err, &shape) && shape.Field != "":
-		return &Fault{events.LicenseInvalid, "quota." + shape.Field + " of the licenses" + in.sources(shape.Field) + ": " + shape.Err.Error()}
+		return in.amountFault(shape, findings)
 	case in.Fill == nil:
 		return &Fault{events.ManifestInvalid, err.Error()}
 	default:
 		return &Fault{events.TemplateInvalid, err.Error()}
+	}
+}
+
+// amountFault blames what gives most of an amount that is no good: a license, or settings that no license is about.
+func (in Input) amountFault(shape *pod.Error, findings []quota.Finding) error {
+	field, _, _ := strings.Cut(shape.Field, ".")
+	blamed, most := quota.Source{Kind: quota.KindLicense}, 0.0
+	for _, finding := range findings {
+		if finding.Field != field {
+			continue
+		}
+		for _, source := range finding.Sources {
+			// What is made of another amount, by a rule, gives nothing of its own.
+			amount, ok := source.Amount.(float64)
+			if ok && settingOf(source)+source.License != "" && math.Abs(amount) > most {
+				blamed, most = source, math.Abs(amount)
+			}
+		}
+	}
+	switch setting := settingOf(blamed); {
+	case setting != "":
+		return &Fault{events.SettingsInvalid, fmt.Sprintf("quota.%s, which %s, is no good: %s", shape.Field, setting, shape.Err)}
+	case blamed.License != "":
+		return &Fault{events.LicenseInvalid, fmt.Sprintf("%s: quota.%s: %s", in.name(blamed.License), shape.Field, shape.Err)}
+	default:
+		return &Fault{events.LicenseInvalid, "quota." + shape.Field + " of the licenses" + in.sources(field) + ": " + shape.Err.Error()}
+	}
+}
+
+// settingOf is what of an amount is no license's, for a message; empty for a license, and for what a rule makes.
+func settingOf(source quota.Source) string {
+	switch source.Kind {
+	case quota.KindSettings:
+		return "the project's settings give"
+	case quota.KindUser:
+		return "the " + source.Rule + " gives" // upgrade of <id>
+	case quota.KindSiteDefault:
+		return "the site's default_quotas give"
+	case quota.KindPayAsYouGo:
+		return "the project's purchase gives"
+	default:
+		return ""
 	}
 }
 

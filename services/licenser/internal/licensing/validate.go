@@ -102,6 +102,11 @@ func quotaFault(l, saved wire.License) error {
 	return nil
 }
 
+// PatchFault says that a license's patch makes a pod that cannot be used.
+func PatchFault(l wire.License, wrong string) error {
+	return &Fault{events.PatchInvalid, "license " + naming(l) + ": patch: " + wrong}
+}
+
 // SameContent says that two licenses give the same: a license is not examined again for another title, time or limit.
 func SameContent(l, saved wire.License) bool {
 	return sameJSON(l.Quota, saved.Quota) && sameJSON(l.Upgrades, saved.Upgrades)

@@ -43,7 +43,7 @@ func away(ctx context.Context, err error) error {
 		if code.Code == "55P03" {
 			kind = ErrLocked
 		}
-		return fmt.Errorf("%w: %s (SQLSTATE %s)", kind, code.Message, code.Code)
+		return fmt.Errorf("%w: %w", kind, refusalOf(code))
 	}
 	var fault net.Error
 	var connect *pgconn.ConnectError

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -32,13 +33,25 @@ func (c *check) facts(ctx context.Context) (Facts, error) {
 	if c.req.Licenses != nil {
 		ids = slices.Clone(c.req.Licenses)
 	}
-	ids = slices.DeleteFunc(ids, func(id string) bool { return !events.ProjectID(id) })
+	ids = rowIDs(ids)
 	locked, err := c.lock(ctx, ids)
 	if err != nil {
 		return f, err
 	}
 	err = c.read(ctx, ids, locked, &f)
 	return f, err
+}
+
+// rowIDs are those of the ids that rows may have, as rows have them: a hub may have written them in upper case.
+func rowIDs(attached []string) []string {
+	ids := make([]string, 0, len(attached))
+	for _, id := range attached {
+		if id = strings.ToLower(id); events.ProjectID(id) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
 }
 
 // attached reads the project, where it is about one, and returns the ids of the licenses that the project or the person has.

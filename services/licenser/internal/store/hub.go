@@ -3,11 +3,15 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"berth/pkg/database"
 )
 
 // hub is what the hub's tables are like. A hub may be older than this text, or give few rights.
@@ -18,68 +22,96 @@ type hub struct {
 	has, writes map[string]bool
 }
 
-// needed are the columns without which nothing can be decided.
-func needed() []string {
-	return []string{
-		"projects.project_id", "projects.site_license", "projects.settings", "projects.users", "projects.state", "projects.run_quota",
-		"server_settings.name", "server_settings.value",
-		"site_licenses.id", "site_licenses.title", "site_licenses.activates", "site_licenses.expires", "site_licenses.upgrades",
-		"site_licenses.quota", "site_licenses.run_limit",
+// tables are the hub's tables as they were when they were last looked at: by [Store.Ready], or here, where they have turned out to be
+// others since. What is wrong with them an operator can mend while the program waits: it is [ErrAway].
+func (s *Store) tables(ctx context.Context) (*hub, error) {
+	s.looking.Lock()
+	defer s.looking.Unlock()
+	if h := s.hub.Load(); h != nil {
+		return h, nil
 	}
+	h, err := s.look(ctx)
+	switch {
+	case err == nil:
+		s.hub.Store(h)
+		return h, nil
+	case ctx.Err() == nil && !errors.Is(err, ErrAway):
+		err = fmt.Errorf("%w: %w", ErrAway, err)
+	}
+	return nil, fmt.Errorf("look at the tables: %w", err)
 }
 
-// tables looks at the hub's tables, once for each store.
-func (s *Store) tables(ctx context.Context) (*hub, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.hub != nil {
-		return s.hub, nil
-	}
+// look looks whether the database is one that this program works with, and what the hub's tables are like.
+func (s *Store) look(ctx context.Context) (*hub, error) {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	h, err := look(ctx, s.keeping)
+	conn, err := s.keeping.Acquire(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("look at the tables: %w", away(ctx, err))
+		return nil, away(ctx, err)
 	}
-	s.hub = h
-	return h, nil
-}
-
-func look(ctx context.Context, db interface {
-	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-},
-) (*hub, error) {
-	h := &hub{has: map[string]bool{}, writes: map[string]bool{}}
-	if err := db.QueryRow(ctx, `SELECT value = 'true' FROM berth.settings WHERE name = 'owns_tables'`).Scan(&h.owned); err != nil {
+	defer conn.Release()
+	status, err := database.Look(ctx, conn.Conn())
+	if err != nil {
+		return nil, away(ctx, err)
+	}
+	if err := status.Usable(); err != nil {
 		return nil, err
 	}
-	rows, err := db.Query(ctx, `SELECT c.relname || '.' || a.attname, has_column_privilege(c.oid, a.attnum, 'UPDATE')
+	h := &hub{has: map[string]bool{}, writes: map[string]bool{}}
+	if err := conn.QueryRow(ctx, `SELECT value = 'true' FROM berth.settings WHERE name = 'owns_tables'`).Scan(&h.owned); err != nil {
+		return nil, away(ctx, err)
+	}
+	rows, err := conn.Query(ctx, `SELECT c.relname || '.' || a.attname, has_column_privilege(c.oid, a.attnum, 'UPDATE')
 		FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
 		WHERE c.relnamespace = 'public'::regnamespace AND c.relname IN ('projects', 'server_settings', 'site_licenses')
 			AND a.attnum > 0 AND NOT a.attisdropped AND has_column_privilege(c.oid, a.attnum, 'SELECT')`)
 	if err != nil {
-		return nil, err
+		return nil, away(ctx, err)
 	}
 	var name string
 	var write bool
-	if _, err := pgx.ForEachRow(rows, []any{&name, &write}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&name, &write}, func() error {
 		h.has[name], h.writes[name] = true, write
 		return nil
-	}); err != nil {
-		return nil, err
+	})
+	return h, away(ctx, err)
+}
+
+// watching sees by the answers of the server that the hub's tables, or the rights in them, are not what they were. It is safe for
+// concurrent use.
+type watching struct{ store *Store }
+
+var (
+	_ pgx.QueryTracer = watching{}
+	_ pgx.BatchTracer = watching{}
+)
+
+func (w watching) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	return ctx
+}
+
+func (w watching) TraceQueryEnd(_ context.Context, _ *pgx.Conn, data pgx.TraceQueryEndData) {
+	w.saw(data.Err)
+}
+
+func (w watching) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
+	return ctx
+}
+
+func (w watching) TraceBatchQuery(_ context.Context, _ *pgx.Conn, data pgx.TraceBatchQueryData) {
+	w.saw(data.Err)
+}
+
+func (w watching) TraceBatchEnd(_ context.Context, _ *pgx.Conn, data pgx.TraceBatchEndData) {
+	w.saw(data.Err)
+}
+
+// saw has the tables looked at again after a refusal that speaks of them: no such column, no such table, no right.
+func (w watching) saw(err error) {
+	code, ok := errors.AsType[*pgconn.PgError](err)
+	if ok && (code.Code == "42703" || code.Code == "42P01" || code.Code == "42501") {
+		w.store.hub.Store(nil)
 	}
-	var missing []string
-	for _, name := range needed() {
-		if !h.has[name] {
-			missing = append(missing, name)
-		}
-	}
-	if len(missing) > 0 {
-		// An operator can mend that while the program waits.
-		return nil, fmt.Errorf("%w: it has no column, or gives no right to read it: %s", ErrAway, strings.Join(missing, ", "))
-	}
-	return h, nil
 }
 
 // column is an expression for a column that may not be there: then it is NULL. So is a time that no program knows.

@@ -32,8 +32,6 @@ type Upkeep struct {
 	RetryAt  time.Time
 	// Error says why it does not run where it should.
 	Error string
-	// Asked is the command of a start that [Store.Ask] was told of, empty for none.
-	Asked string
 }
 
 // mostIdle is longer than any timeout that matters, and fits a time.Duration. In seconds.
@@ -56,9 +54,9 @@ func (s *Store) Upkeep(ctx context.Context, project string) (Upkeep, error) {
 			CASE jsonb_typeof(public.projects.run_quota -> 'idle_timeout') WHEN 'number'
 				THEN least(greatest((public.projects.run_quota ->> 'idle_timeout')::numeric, 0), $2)::float8 ELSE 0 END,
 			greatest(b.last_activity, `+tables.column("projects", "last_edited", "timestamptz")+`),
-			b.started_at, coalesce(b.failures, 0), b.retry_at, coalesce(b.error, ''), coalesce(b.asked, '')
+			b.started_at, coalesce(b.failures, 0), b.retry_at, coalesce(b.error, '')
 		FROM public.projects LEFT JOIN berth.projects b USING (project_id) WHERE project_id = $1`, project, mostIdle).
-		Scan(&u.Now, &u.Wanted, &u.AlwaysRunning, &timeout, &last, &start, &u.Failures, &next, &u.Error, &u.Asked)
+		Scan(&u.Now, &u.Wanted, &u.AlwaysRunning, &timeout, &last, &start, &u.Failures, &next, &u.Error)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Upkeep{}, fmt.Errorf("read project %s: %w", project, ErrNoProject)
 	}
@@ -142,6 +140,15 @@ func (s *Store) Wanted(ctx context.Context, after string, limit int) ([]string, 
 		ORDER BY b.project_id LIMIT $2`, behind(after), limit)
 }
 
+// GivenUp counts the projects whose error begins with a reason, and that are not wanted for it.
+func (s *Store) GivenUp(ctx context.Context, reason string) (n int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	err = s.keeping.QueryRow(ctx, `SELECT count(*) FROM berth.projects b JOIN public.projects p USING (project_id)
+		WHERE NOT b.wanted AND starts_with(b.error, $1 || ':')`, reason).Scan(&n)
+	return n, away(ctx, err)
+}
+
 // maxFault bounds a fault that is stored, in bytes.
 const maxFault = 512
 
@@ -190,12 +197,12 @@ func (s *Store) Astray(ctx context.Context, projects, states []string) ([]string
 // behind is the id of a page's last row for a comparison with keys; before the first page it is the least of all ids.
 func behind(after string) string { return cmp.Or(after, "00000000-0000-0000-0000-000000000000") }
 
-// ProjectsWith returns the projects that are wanted and have a license attached, or have a seat of it still, ascending,
+// ProjectsWith returns the projects that are wanted and have a license attached, in lower or in upper case, or have a seat of it still, ascending,
 // those behind an id, at most limit. An empty license stands for any.
 func (s *Store) ProjectsWith(ctx context.Context, cluster, license, after string, limit int) ([]string, error) {
 	return s.texts(ctx, `SELECT found.id::text FROM (
 			(SELECT b.project_id AS id FROM berth.projects b JOIN public.projects p USING (project_id)
-				WHERE b.wanted AND ($2 = '' OR jsonb_typeof(p.site_license) = 'object' AND p.site_license ? $2) AND b.project_id > $3
+				WHERE b.wanted AND ($2 = '' OR jsonb_typeof(p.site_license) = 'object' AND p.site_license ?| ARRAY[$2, upper($2)]) AND b.project_id > $3
 				ORDER BY b.project_id LIMIT $4)
 			UNION (SELECT DISTINCT s.project_id FROM berth.seats s WHERE s.cluster = $1 AND s.license_id = nullif($2, '')::uuid AND s.project_id > $3
 				ORDER BY s.project_id LIMIT $4)) found
@@ -252,14 +259,18 @@ func (s *Store) ActionRequests(ctx context.Context, projects []string, after str
 func requestNote(project string) string { return "action_request " + project }
 
 // Command keeps the id of the command that an action request becomes, and returns the one that it has: the same for as
-// long as the request is not cleared.
+// long as the request is not cleared, and an empty one where the row does not have that request any more.
 func (s *Store) Command(ctx context.Context, r ActionRequest, id string) (string, error) {
 	note := ""
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	err := s.keeping.QueryRow(ctx, `INSERT INTO berth.settings AS s (name, value) VALUES ($1, md5($2::jsonb::text) || ' ' || $3)
+	err := s.keeping.QueryRow(ctx, `INSERT INTO berth.settings AS s (name, value) SELECT $1, md5($2::jsonb::text) || ' ' || $3
+		FROM public.projects WHERE project_id = $4 AND action_request = $2::jsonb
 		ON CONFLICT (name) DO UPDATE SET value = CASE WHEN starts_with(s.value, md5($2::jsonb::text)) THEN s.value ELSE excluded.value END
-		RETURNING value`, requestNote(r.Project), string(r.Request), id).Scan(&note)
+		RETURNING value`, requestNote(r.Project), string(r.Request), id, r.Project).Scan(&note)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", nil
+	}
 	_, command, _ := strings.Cut(note, " ")
 	return command, away(ctx, err)
 }
@@ -335,6 +346,24 @@ func (s *Store) ChangedSettings(ctx context.Context) (digest string, changed boo
 		FROM (SELECT coalesce(md5(jsonb_object_agg(name, value)::text), '') AS digest
 			FROM public.server_settings WHERE name IN ('default_quotas', 'max_upgrades')) now`, knownSettings).Scan(&digest, &changed)
 	return digest, changed, away(ctx, err)
+}
+
+// Settings returns the texts of the settings of the site that a quota depends on, by name; what is not set is empty.
+func (s *Store) Settings(ctx context.Context) (map[string]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	rows, err := s.keeping.Query(ctx, `SELECT n, coalesce((SELECT value::text FROM public.server_settings WHERE name = n LIMIT 1), '')
+		FROM unnest(ARRAY['default_quotas', 'max_upgrades']) n`)
+	if err != nil {
+		return nil, away(ctx, err)
+	}
+	settings := map[string]string{}
+	var name, text string
+	_, err = pgx.ForEachRow(rows, []any{&name, &text}, func() error {
+		settings[name] = text
+		return nil
+	})
+	return settings, away(ctx, err)
 }
 
 // KnowSettings notes the settings of the site for which projects are being computed.

@@ -129,8 +129,8 @@ func TestKeeperInAHub(t *testing.T) {
 	if err := f.ClearRequest(ctx, requests[0]); err != nil {
 		t.Fatal(err)
 	}
-	if command, err := f.Command(ctx, requests[0], "third"); err != nil || command != "third" {
-		t.Errorf("Command = %s, %v; want another one for another request", command, err)
+	if command, err := f.Command(ctx, requests[0], "third"); err != nil || command != "" {
+		t.Errorf("Command = %s, %v; want none for a request that is not there any more", command, err)
 	}
 	if err := errors.Join(
 		second(f.Busy(ctx, "", 10)), second(f.Wanted(ctx, "", 10)), second(f.ProjectsWith(ctx, cluster, licenseA, "", 10)),
@@ -191,5 +191,35 @@ func TestUpkeepOfOddRows(t *testing.T) {
 				t.Error(err)
 			}
 		}
+	}
+}
+
+// TestForget: what ended long ago goes, in parts and the oldest first, and nothing that lasts or is another cluster's.
+func TestForget(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.exec(t, `INSERT INTO berth.usage_log (license_id, cluster, pod, generation, user_id, start, stop)
+		SELECT $1::uuid, c, c || n, '1-1', 'u', now() - interval '100 days', CASE WHEN n > 0 THEN now() - make_interval(days => n) END
+		FROM generate_series(0, 40, 10) n, unnest(array[$2, 'another']) c`, licenseA, cluster)
+	const day = 24 * time.Hour
+	for i, step := range []struct {
+		age     time.Duration
+		limit   int
+		removed int
+		left    string
+	}{
+		{25 * day, 1, 1, "0 10 20 30"},
+		{25 * day, 9, 1, "0 10 20"},
+		{25 * day, 9, 0, "0 10 20"},
+		{day, 9, 2, "0"},
+	} {
+		removed, err := f.Forget(t.Context(), cluster, step.age, step.limit)
+		left := f.value(t, `SELECT string_agg(substr(pod, $2), ' ' ORDER BY pod) FROM berth.usage_log WHERE cluster = $1`, cluster, len(cluster)+1)
+		if err != nil || removed != step.removed || left != step.left {
+			t.Errorf("step %d: %d removed, %q left (%v); want %d and %q", i, removed, left, err, step.removed, step.left)
+		}
+	}
+	if n := f.value(t, `SELECT count(*) FROM berth.usage_log WHERE cluster = 'another'`); n != "5" {
+		t.Errorf("%s of another cluster's are left, want all 5", n)
 	}
 }

@@ -92,11 +92,11 @@ func (s *Store) Inputs(ctx context.Context, project string) (digest string, err 
 }
 
 // NoteFault notes why a project cannot be computed from the inputs that have a digest, so that it keeps what it runs with; an
-// empty fault means that it can.
+// empty fault means that it can. Where something says already why the project does not run, its pod has ended meanwhile, and that stays.
 func (s *Store) NoteFault(ctx context.Context, project, digest, fault string) error {
-	return s.exec(ctx, `INSERT INTO berth.projects (project_id, digest, error) VALUES ($1, $2, $3)
-		ON CONFLICT (project_id) DO UPDATE SET digest = $2, error = $3
-		WHERE berth.projects.digest IS DISTINCT FROM $2 OR berth.projects.error IS DISTINCT FROM $3`, project, digest, text(bounded(fault)))
+	return s.exec(ctx, `INSERT INTO berth.projects AS b (project_id, digest, error) VALUES ($1, $2, $3)
+		ON CONFLICT (project_id) DO UPDATE SET digest = $2, error = CASE WHEN b.wanted AND b.retry_at IS NULL THEN $3 ELSE coalesce(b.error, $3) END
+		WHERE b.digest IS DISTINCT FROM $2 OR b.error IS DISTINCT FROM $3`, project, digest, text(bounded(fault)))
 }
 
 func (s *Store) exec(ctx context.Context, statement string, values ...any) error {

@@ -17,6 +17,8 @@ import (
 const (
 	// NoRevision is the revision of a license that must not exist yet.
 	NoRevision = "none"
+	// AnyRevision is the revision of a license that must exist.
+	AnyRevision = "any"
 	// pageSize is how many a page has where nothing is said, maxPage how many at most.
 	pageSize, maxPage = 100, 500
 	// maxYear is the last one in which a license may begin or end.
@@ -116,7 +118,7 @@ func locked(ctx context.Context, tx pgx.Tx, h *hub, id string) (wire.License, er
 }
 
 // PutLicense saves a license and returns it as it is then; columns that Berth does not know stay as they are. revision,
-// where it is not empty, is that of the license that it takes the place of, or [NoRevision]; it fails with
+// where it is not empty, is that of the license that it takes the place of, [AnyRevision] or [NoRevision]; it fails with
 // [ErrConflict] where that is not so.
 func (s *Store) PutLicense(ctx context.Context, license wire.License, revision string) (saved wire.License, err error) {
 	if !events.ProjectID(license.ID) {
@@ -135,11 +137,11 @@ func (s *Store) PutLicense(ctx context.Context, license wire.License, revision s
 		switch old, err := locked(ctx, tx, tables, license.ID); {
 		case errors.Is(err, ErrNoLicense):
 			if revision != "" && revision != NoRevision {
-				return fmt.Errorf("save license %s: it was deleted: %w", license.ID, ErrConflict)
+				return fmt.Errorf("save license %s: there is none of this id: %w", license.ID, ErrConflict)
 			}
 		case err != nil:
 			return err
-		case revision != "" && revision != old.Revision:
+		case revision != "" && revision != AnyRevision && revision != old.Revision:
 			return fmt.Errorf("save license %s: %w", license.ID, ErrConflict)
 		}
 		columns, places, values := tables.content(license)

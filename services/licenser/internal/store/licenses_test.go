@@ -37,6 +37,11 @@ func TestLicenses(t *testing.T) {
 	if saved.Revision == "" || saved.Created == nil || time.Since(*saved.Created).Abs() > time.Minute {
 		t.Errorf("revision %q, created %v", saved.Revision, saved.Created)
 	}
+	other := asked
+	other.ID = licenseB
+	if _, err := f.PutLicense(ctx, other, store.AnyRevision); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("save over any revision of none = %v, want %v", err, store.ErrConflict)
+	}
 	if _, err := f.PutLicense(ctx, asked, store.NoRevision); !errors.Is(err, store.ErrConflict) {
 		t.Errorf("a second new one = %v, want %v", err, store.ErrConflict)
 	}
@@ -47,6 +52,9 @@ func TestLicenses(t *testing.T) {
 	}
 	if _, err := f.PutLicense(ctx, asked, saved.Revision); !errors.Is(err, store.ErrConflict) {
 		t.Errorf("change of an older revision = %v, want %v", err, store.ErrConflict)
+	}
+	if again, err := f.PutLicense(ctx, asked, store.AnyRevision); err != nil || again.Revision != changed.Revision {
+		t.Errorf("save over any revision: %+v, %v", again, err)
 	}
 	// The use of a license is no change of it.
 	f.attach(t, projectA, licenseA)
@@ -109,12 +117,12 @@ func TestProject(t *testing.T) {
 	}
 	f.put(t, licenseA, 1)
 	f.attach(t, projectA, licenseA)
-	f.exec(t, `UPDATE projects SET state = '{"state": "running"}', last_edited = '2026-01-01', site_license = site_license || '{"x": 5}',
+	f.exec(t, `UPDATE projects SET state = '{"state": "running", "State": "opened"}', last_edited = '2026-01-01', site_license = site_license || '{"x": 5, "y": {"Status": "active"}}',
 		run_quota = '{"idle_timeout": 1800.5, "always_running": true, "patch": [{"op": "add", "value": "secret"}]}'`)
 	f.exec(t, `INSERT INTO berth.projects (project_id, error, failures, retry_at) VALUES ($1, 'why', 3, '2027-01-01')`, projectA)
 	edited, retry := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
 	want := wire.Project{
-		ID: projectA, State: "running", Error: "why", Licenses: []wire.LicenseStatus{{ID: licenseA, Title: "License 1"}, {ID: "x"}},
+		ID: projectA, State: "running", Error: "why", Licenses: []wire.LicenseStatus{{ID: licenseA, Title: "License 1"}, {ID: "x"}, {ID: "y"}},
 		RunQuota: json.RawMessage(`{"always_running":true,"idle_timeout":1800.5}`), LastActivity: &edited, IdleTimeout: 1800.5,
 		AlwaysRunning: true, Failures: 3, RetryAt: &retry,
 	}
@@ -140,7 +148,7 @@ func TestProject(t *testing.T) {
 	if err := f.Detach(ctx, wire.Attachment{License: licenseA, Project: projectA}); err != nil {
 		t.Fatal(err)
 	}
-	if got, err = f.Project(ctx, projectA); err != nil || len(got.Licenses) != 1 {
+	if got, err = f.Project(ctx, projectA); err != nil || len(got.Licenses) != 2 {
 		t.Errorf("after the detachment: %+v, %v", got, err)
 	}
 	if err := f.Detach(ctx, wire.Attachment{License: licenseA, Project: events.ProjectUser(projectA)}); !errors.Is(err, store.ErrNoProject) {

@@ -275,6 +275,34 @@ func TestSlots(t *testing.T) {
 	}
 }
 
+// TestNoteFault: what is noted late about a pod that has ended takes nothing away from why the project does not run.
+func TestNoteFault(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	ctx := t.Context()
+	noted := func(fault, want string) {
+		t.Helper()
+		if err := f.NoteFault(ctx, projectA, fault, fault); err != nil {
+			t.Fatal(err)
+		}
+		if got := f.value(t, `SELECT coalesce(error, '') FROM berth.projects`); got != want {
+			t.Errorf("the error is %q, want %q", got, want)
+		}
+	}
+	if err := f.Lives(ctx, projectA, time.Now(), true); err != nil {
+		t.Fatal(err)
+	}
+	noted("broken", "broken")
+	noted("", "")
+	for _, retry := range []time.Time{time.Now().Add(time.Hour), {}} { // It is started again, and then given up.
+		if err := f.Failed(ctx, projectA, 1, retry, "died"); err != nil {
+			t.Fatal(err)
+		}
+		noted("", "died")
+		noted("broken", "died")
+	}
+}
+
 // TestOver: what was stopped is another life than the one that has begun since.
 func TestOver(t *testing.T) {
 	t.Parallel()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -38,19 +39,8 @@ func (s *Store) Project(ctx context.Context, id string) (p wire.Project, err err
 
 // describe reads the quota and the state of a project. What a hub has written in another form says nothing.
 func describe(p *wire.Project, quota, state []byte) {
-	var at struct {
-		State string `json:"state"`
-	}
-	if json.Unmarshal(state, &at) == nil {
-		p.State = at.State
-	}
-	var runs struct {
-		IdleTimeout   float64 `json:"idle_timeout"`
-		AlwaysRunning bool    `json:"always_running"`
-	}
-	if json.Unmarshal(quota, &runs) == nil {
-		p.IdleTimeout, p.AlwaysRunning = runs.IdleTimeout, runs.AlwaysRunning
-	}
+	p.State = member[string](state, "state")
+	p.IdleTimeout, p.AlwaysRunning = member[float64](quota, "idle_timeout"), member[bool](quota, "always_running")
 	var members map[string]json.RawMessage
 	if json.Unmarshal(quota, &members) != nil || members == nil {
 		return
@@ -64,14 +54,8 @@ func describe(p *wire.Project, quota, state []byte) {
 // attached reads the licenses of a project with their titles.
 func attached(ctx context.Context, tx pgx.Tx, p *wire.Project, value []byte) error {
 	ids := keys(value)
-	var known []string
-	for _, id := range ids {
-		if events.ProjectID(id) {
-			known = append(known, id)
-		}
-	}
 	titles := map[string]string{}
-	rows, err := tx.Query(ctx, `SELECT id::text, coalesce(title, '') FROM public.site_licenses WHERE id = ANY($1::uuid[])`, known)
+	rows, err := tx.Query(ctx, `SELECT id::text, coalesce(title, '') FROM public.site_licenses WHERE id = ANY($1::uuid[])`, rowIDs(ids))
 	if err != nil {
 		return err
 	}
@@ -86,17 +70,21 @@ func attached(ctx context.Context, tx pgx.Tx, p *wire.Project, value []byte) err
 	_ = json.Unmarshal(value, &values) // keys has read it.
 	p.Licenses = make([]wire.LicenseStatus, 0, len(ids))
 	for _, id := range ids {
-		status := wire.LicenseStatus{ID: id, Title: titles[id]}
-		var member struct {
-			Status string `json:"status"`
-			Reason string `json:"reason"`
-		}
-		if json.Unmarshal(values[id], &member) == nil {
-			status.Status, status.Reason = member.Status, member.Reason
-		}
-		p.Licenses = append(p.Licenses, status)
+		p.Licenses = append(p.Licenses, wire.LicenseStatus{
+			ID: id, Title: titles[strings.ToLower(id)], Status: member[string](values[id], "status"), Reason: member[string](values[id], "reason"),
+		})
 	}
 	return nil
+}
+
+// member is a member of a JSON object, by its exact name; the zero value for another kind.
+func member[T any](object []byte, name string) T {
+	var members map[string]json.RawMessage
+	var value T
+	if json.Unmarshal(object, &members) != nil || json.Unmarshal(members[name], &value) != nil {
+		return *new(T)
+	}
+	return value
 }
 
 // Activity notes that a project is in use. It fails with [ErrNoProject].
@@ -148,7 +136,8 @@ func (s *Store) Detach(ctx context.Context, a wire.Attachment) error {
 			return err
 		}
 		return changed(tx.Exec(ctx, `UPDATE public.projects
-			SET site_license = CASE jsonb_typeof(site_license) WHEN 'object' THEN site_license - $2::text ELSE site_license END
+			SET site_license = CASE jsonb_typeof(site_license) WHEN 'object' THEN
+				(SELECT coalesce(jsonb_object_agg(key, value), '{}') FROM jsonb_each(site_license) WHERE lower(key) <> $2) ELSE site_license END
 			WHERE project_id = $1`, a.Project, a.License))
 	})
 }

@@ -96,6 +96,62 @@ func TestTwoRoles(t *testing.T) {
 	}
 }
 
+// TestTablesThatChange: a column or a right that is taken away under a store is named, and one that comes back is used, without a restart.
+func TestTablesThatChange(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		away, back string // Of ROLE.
+		want       error
+		named      string
+	}{
+		"a column": {
+			`ALTER TABLE projects RENAME users TO usersx`, `ALTER TABLE projects RENAME usersx TO users`, database.ErrColumns, "projects.users",
+		},
+		"the right to a table": {
+			`REVOKE SELECT ON site_licenses FROM ROLE`, `GRANT SELECT ON site_licenses TO ROLE`, database.ErrRights, "GRANT SELECT ON public.site_licenses TO ",
+		},
+		"a table": {`ALTER TABLE server_settings RENAME TO other`, `ALTER TABLE other RENAME TO server_settings`, database.ErrColumns, "server_settings.value"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := setupHub(t)
+			role := "role_" + f.conn.Config().Database
+			f.check(t, start(projectA, 1))
+			f.exec(t, strings.ReplaceAll(tt.away, "ROLE", role))
+			var err error
+			for range 2 { // The first finds out what the second says.
+				err = f.Check(t.Context(), start(projectA, 2), greedy)
+			}
+			if !errors.Is(err, store.ErrAway) || !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.named) {
+				t.Errorf("Check = %v, want %v and %v with %s", err, store.ErrAway, tt.want, tt.named)
+			}
+			if err := f.Ready(t.Context()); !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.named) {
+				t.Errorf("Ready = %v, want %v with %s", err, tt.want, tt.named)
+			}
+			f.exec(t, strings.ReplaceAll(tt.back, "ROLE", role))
+			f.check(t, start(projectA, 2))
+			if err := f.Ready(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	// A right that comes later is used after the next look.
+	f := setupHub(t)
+	role := "role_" + f.conn.Config().Database
+	f.exec(t, `REVOKE UPDATE (state) ON projects FROM `+role)
+	if err := errors.Join(f.Ready(t.Context()), f.SetState(t.Context(), projectA, "running", "")); err != nil {
+		t.Error(err)
+	}
+	f.exec(t, `GRANT UPDATE (state) ON projects TO `+role)
+	if err := errors.Join(f.Ready(t.Context()), f.SetState(t.Context(), projectA, "running", "")); err != nil {
+		t.Error(err)
+	}
+	if got := f.value(t, `SELECT state ->> 'state' FROM public.projects WHERE project_id = $1`, projectA); got != "running" {
+		t.Errorf("the state is %s", got)
+	}
+}
+
 // TestDrives: of the keepers of all clusters of a database one drives the projects that have no pod, and another one takes over.
 func TestDrives(t *testing.T) {
 	t.Parallel()

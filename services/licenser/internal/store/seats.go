@@ -8,10 +8,21 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// FreeSeats takes the seats of a pod that is gone, and ends their use. A later pod of the name keeps its own.
+// FreeSeats takes the seats of a pod that is gone, also those that were kept for it when it had none yet, and ends their use. A
+// later pod of the name keeps its own.
 func (s *Store) FreeSeats(ctx context.Context, cluster, pod, generation string) error {
 	return s.keep(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		return leave(ctx, tx, cluster, pod, generation, `DELETE FROM berth.seats WHERE cluster = $1 AND pod = $2 AND generation = $3`)
+		rows, err := tx.Query(ctx, `SELECT DISTINCT generation FROM berth.seats WHERE cluster = $1 AND pod = $2 AND kept_until IS NOT NULL`, cluster, pod)
+		if err != nil {
+			return err
+		}
+		kept, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			return err
+		}
+		kept = slices.DeleteFunc(kept, func(g string) bool { return !after(generation, g) })
+		return leave(ctx, tx, cluster, pod, generation, `DELETE FROM berth.seats WHERE cluster = $1 AND pod = $2
+			AND (generation = $3 OR kept_until IS NOT NULL AND generation = ANY($4))`, kept)
 	})
 }
 
@@ -57,4 +68,17 @@ func (s *Store) Recount(ctx context.Context, cluster string, live map[string]str
 		return err
 	})
 	return freed, err
+}
+
+// Forget removes uses of licenses by a cluster's pods from the usage log that ended so long ago, those first that ended
+// first, at most limit, and returns how many it has removed.
+func (s *Store) Forget(ctx context.Context, cluster string, age time.Duration, limit int) (removed int, err error) {
+	err = s.keep(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `DELETE FROM berth.usage_log WHERE id IN (
+				SELECT id FROM berth.usage_log WHERE cluster = $1 AND stop < now() - make_interval(secs => $2) ORDER BY stop LIMIT $3)`,
+			cluster, age.Seconds(), limit)
+		removed = int(tag.RowsAffected())
+		return err
+	})
+	return removed, err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -36,6 +37,10 @@ const (
 const session = `SET TIME ZONE 'UTC'; SET idle_in_transaction_session_timeout = '15s'; SET statement_timeout = '30s'; SET lock_timeout = '3s';
 	SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3;`
 
+// keepingSession is what the connections of the keeper are told. It does one thing after another, so that what somebody else has locked
+// must not hold up all others: it tries that again later.
+const keepingSession = session + ` SET lock_timeout = '500ms';`
+
 // Store is the database. It is safe for concurrent use. Its methods fail with [ErrAway] for as long as the database
 // is away, and work again when it is back.
 type Store struct {
@@ -43,8 +48,8 @@ type Store struct {
 	// pool is for what people wait for; keeping is for the keeper, and for looks whether all is well.
 	pool, keeping *pgxpool.Pool
 
-	mu  sync.Mutex
-	hub *hub // nil until it has been looked at
+	looking sync.Mutex          // Held by one that looks, so that a crowd looks once.
+	hub     atomic.Pointer[hub] // nil until it has been looked at, and whenever it has to be again
 }
 
 // Open returns the store at a URL like postgres://user:password@host:5432/name. It connects when it is used, so that
@@ -58,19 +63,23 @@ func Open(ctx context.Context, url string) (*Store, error) {
 	config.PingTimeout = pingTimeout
 	config.ConnConfig.ConnectTimeout = connectTimeout
 	config.ConnConfig.RuntimeParams["application_name"] = "berth-licenser"
-	config.AfterConnect = prepare
+	config.AfterConnect = prepare(session)
+	s := &Store{}
+	config.ConnConfig.Tracer = watching{s}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
 	config = config.Copy()
 	config.MaxConns = keepingConnections
+	config.AfterConnect = prepare(keepingSession)
 	keeping, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		pool.Close()
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	return &Store{config: config.ConnConfig, pool: pool, keeping: keeping}, nil
+	s.config, s.pool, s.keeping = config.ConnConfig, pool, keeping
+	return s, nil
 }
 
 // Close waits for what is under way and closes all connections.
@@ -79,13 +88,16 @@ func (s *Store) Close() {
 	s.keeping.Close()
 }
 
-func prepare(ctx context.Context, conn *pgx.Conn) error {
-	// Times are read in UTC, too.
-	conn.TypeMap().RegisterType(&pgtype.Type{
-		Name: "timestamptz", OID: pgtype.TimestamptzOID, Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC},
-	})
-	_, err := conn.Exec(ctx, session)
-	return err
+// prepare makes a connection ready for use, with what it is to be told.
+func prepare(session string) func(context.Context, *pgx.Conn) error {
+	return func(ctx context.Context, conn *pgx.Conn) error {
+		// Times are read in UTC, too.
+		conn.TypeMap().RegisterType(&pgtype.Type{
+			Name: "timestamptz", OID: pgtype.TimestamptzOID, Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC},
+		})
+		_, err := conn.Exec(ctx, session)
+		return err
+	}
 }
 
 // connect opens a connection beside the pool, for locks and notifications. The caller closes it.
@@ -94,25 +106,16 @@ func (s *Store) connect(ctx context.Context) (*pgx.Conn, error) {
 	if err != nil {
 		return nil, away(ctx, err)
 	}
-	if err := prepare(ctx, conn); err != nil {
+	if err := prepare(session)(ctx, conn); err != nil {
 		return nil, errors.Join(away(ctx, err), conn.Close(context.WithoutCancel(ctx)))
 	}
 	return conn, nil
 }
 
-// Ready returns nil where the database answers and has the tables that this program knows. Else it says in a line
-// what is wrong, without a password: that it is away, or is to be migrated.
+// Ready returns nil where the database answers and has the tables, the columns and the rights that this program needs. Else it says
+// in a line what is wrong, without a password: that it is away, is to be migrated, or what it lacks. What it sees holds from then on.
 func (s *Store) Ready(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
-	defer cancel()
-	conn, err := s.keeping.Acquire(ctx)
-	if err != nil {
-		return away(ctx, err)
-	}
-	defer conn.Release()
-	status, err := database.Look(ctx, conn.Conn())
-	if err != nil {
-		return away(ctx, err)
-	}
-	return status.Usable()
+	h, err := s.look(ctx)
+	s.hub.Store(h) // None where something is wrong.
+	return err
 }

@@ -1,0 +1,41 @@
+package natsbus
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"berth/pkg/events"
+)
+
+// LastStop asks the leader for the place in the log of the newest stop of a project, 0 where
+// there was none within [events.OutcomeTTL]. Whoever asks for a start asks for this before
+// it looks at anything that makes it ask: then no stop falls in between.
+func (b *Bus) LastStop(ctx context.Context, project string) (uint64, error) {
+	_, sequence, err := b.outcome(ctx, events.StopCommand(project))
+	return sequence, err
+}
+
+// NoteStop writes into the log that a project is stopped. From then on no start claims its pod
+// that was asked for by somebody who did not know of that. A pod that the log has at that
+// time is the caller's to delete: read what there is after this, not before. After
+// [ErrUnavailable] it is not known whether the stop is in the log.
+func (b *Bus) NoteStop(ctx context.Context, project string) error {
+	o := events.Outcome{
+		Verdict: events.Stopped, Cluster: b.cluster, Command: events.StopCommand(project), User: events.ProjectUser(project),
+	}
+	e := b.event(ctx)
+	e.Outcome = &o
+	data, err := e.Marshal()
+	if err != nil {
+		return fmt.Errorf("note stop of %s: %w", project, err)
+	}
+	msg := &nats.Msg{Subject: events.OutcomeSubject(o.Cluster, o.Command), Data: data}
+	// No condition: of two stops at once either may be the later one.
+	return b.ask(ctx, "publish "+msg.Subject, func(ctx context.Context) error {
+		_, err := b.js.PublishMsg(ctx, msg, jetstream.WithExpectStream(events.LogStream), jetstream.WithMsgTTL(events.OutcomeTTL))
+		return err
+	})
+}
