@@ -249,6 +249,8 @@ func (k *keeper) reviveOne(ctx context.Context, project string) error {
 			return k.bus.AskTask(ctx, events.ProjectTask{Do: events.TaskStart, Project: project, Cause: events.CauseAlwaysRunning}, natsbus.NewID())
 		}
 		fault = whyNot(outcome)
+	case known && entry.Restart != nil:
+		return k.follow(ctx, project, entry)
 	case known && upkeep.EndOf(entry.Record) == upkeep.Stopped:
 		return k.store.Over(ctx, project, since(entry))
 	case known:

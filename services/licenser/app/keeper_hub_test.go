@@ -208,6 +208,7 @@ func TestGiveUp(t *testing.T) {
 	w.mu.Lock()
 	w.fails = false
 	w.mu.Unlock()
+	w.until(t, projectNo(1), events.Gone)
 	w.ask(t, projectNo(1), `{"action":"start"}`)
 	w.until(t, projectNo(1), events.Ready)
 	eventstest.Eventually(t, "it begins anew", func() bool { return w.one(t, query, projectNo(1)) == "0 true true" })

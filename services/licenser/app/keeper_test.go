@@ -189,6 +189,9 @@ func TestLostLog(t *testing.T) {
 	w.row(t, projectNo(1), licenseNo(1))
 	w.row(t, projectNo(2), licenseNo(1))
 	w.start(t, projectNo(1), projectNo(2))
+	eventstest.Eventually(t, "both are running", func() bool {
+		return w.state(t, projectNo(1)) == "running" && w.state(t, projectNo(2)) == "running"
+	})
 	before := w.last(t, projectNo(1))
 	eventstest.DeleteStream(t, w.server, events.LogStream)
 	if err := w.bus.Provision(t.Context()); err != nil {

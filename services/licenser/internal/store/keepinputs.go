@@ -95,7 +95,8 @@ func (s *Store) Inputs(ctx context.Context, project string) (digest string, err 
 // empty fault means that it can. Where something says already why the project does not run, its pod has ended meanwhile, and that stays.
 func (s *Store) NoteFault(ctx context.Context, project, digest, fault string) error {
 	return s.exec(ctx, `INSERT INTO berth.projects AS b (project_id, digest, error) VALUES ($1, $2, $3)
-		ON CONFLICT (project_id) DO UPDATE SET digest = $2, error = CASE WHEN b.wanted AND b.retry_at IS NULL THEN $3 ELSE coalesce(b.error, $3) END
+		ON CONFLICT (project_id) DO UPDATE SET digest = $2, error = CASE
+			WHEN b.started_at IS NOT NULL AND (NOT b.wanted OR b.retry_at IS NOT NULL) THEN coalesce(b.error, $3) ELSE $3 END
 		WHERE b.digest IS DISTINCT FROM $2 OR b.error IS DISTINCT FROM $3`, project, digest, text(bounded(fault)))
 }
 
