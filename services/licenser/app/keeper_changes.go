@@ -288,14 +288,18 @@ func (k *keeper) request(ctx context.Context, r store.ActionRequest) error {
 	if wrong != nil {
 		return k.refuse(ctx, r, entry, wrong)
 	}
-	command, err := k.store.Command(ctx, r, natsbus.NewID())
+	command, over, err := k.store.Command(ctx, r, natsbus.NewID())
 	switch {
 	case err != nil:
 		return err
 	case command == "":
 		return nil // Another one has taken its place, or a stop has cleared it.
+	case over: // Done again, it would end what was started since.
+		return k.store.ClearRequest(ctx, r, command)
 	case action == upkeep.Stop:
-		err = k.stop(ctx, r.Project)
+		if err = k.stop(ctx, r.Project); err == nil {
+			err = k.store.Done(ctx, r, command)
+		}
 	default:
 		if action == upkeep.Restart && entry.Command != command && amendable(entry.Record) {
 			// The creator would refuse it, of which the hub would never hear: the pod lives on.
@@ -314,7 +318,7 @@ func (k *keeper) request(ctx context.Context, r store.ActionRequest) error {
 		return err
 	}
 	k.log.Info().Str("project_id", r.Project).Str("action", string(action)).Str("command_id", command).Msg("Doing what a hub asks for")
-	return k.store.ClearRequest(ctx, r)
+	return k.store.ClearRequest(ctx, r, command)
 }
 
 // templateTime is how long the keeper waits for a creator, which is not needed.
@@ -338,7 +342,7 @@ func (k *keeper) refuse(ctx context.Context, r store.ActionRequest, entry natsbu
 	if err := k.store.SetState(ctx, r.Project, string(upkeep.StateOf(entry.Record)), wrong.Error()); err != nil {
 		return err
 	}
-	return k.store.ClearRequest(ctx, r)
+	return k.store.ClearRequest(ctx, r, "")
 }
 
 // fresh reads the newest record of a project's pod from the log, and brings the keeper's table up to date with it.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -119,7 +120,7 @@ func TestStopOfARequestInTheRow(t *testing.T) {
 	}{
 		"a start":                {`{"action":"start"}`, true},
 		"a restart":              {`{"action":"restart","time":1}`, true},
-		"a stop":                 {`{"action":"stop"}`, false},
+		"a stop":                 {`{"action":"stop"}`, true},
 		"one that is finished":   {`{"action":"start","finished":true}`, false},
 		"one that cannot be one": {`{"action":"dance"}`, false},
 	}
@@ -134,7 +135,40 @@ func TestStopOfARequestInTheRow(t *testing.T) {
 			if left := p.value(t, `SELECT action_request::text FROM public.projects`); (left == "") != tt.cleared {
 				t.Errorf("the request is %q, cleared is to be %t", left, tt.cleared)
 			}
+			noted, err := p.bus.LastStop(t.Context(), projectNo(1))
+			if err != nil || (noted > 0) != (name == "a stop") {
+				t.Errorf("a stop noted at %d, %v", noted, err)
+			}
 		})
+	}
+}
+
+// TestStopThatCannotBeCleared is carried out once: it ends nothing that is started after it.
+func TestStopThatCannotBeCleared(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.licenser(t)
+	w.row(t, projectNo(1))
+	w.start(t, projectNo(1))
+	w.exec(t, `CREATE FUNCTION public.keeps() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'hub says no'; END $$`)
+	w.exec(t, `CREATE TRIGGER keeps BEFORE UPDATE ON public.projects FOR EACH ROW
+		WHEN (OLD.action_request IS NOT NULL AND NEW.action_request IS NULL) EXECUTE FUNCTION public.keeps()`)
+	w.exec(t, `UPDATE public.projects SET action_request = '{"action":"stop"}' WHERE project_id = $1`, projectNo(1))
+	w.until(t, projectNo(1), events.Gone)
+	eventstest.Eventually(t, "the stop is known to be done", func() bool {
+		return strings.HasSuffix(w.one(t, `SELECT value FROM berth.settings WHERE name = $1`, "action_request "+projectNo(1)), " done")
+	})
+	if err := w.bus.AskStart(t.Context(), "later", events.ProjectRequest{ID: projectNo(1), Cause: events.CauseAsked}); err != nil {
+		t.Fatal(err)
+	}
+	w.until(t, projectNo(1), events.Ready)
+	now := w.last(t, projectNo(1))
+	w.exec(t, `DROP TRIGGER keeps ON public.projects`)
+	eventstest.Eventually(t, "the request is cleared", func() bool {
+		return w.one(t, `SELECT action_request FROM public.projects WHERE project_id = $1`, projectNo(1)) == ""
+	})
+	if after := w.last(t, projectNo(1)); after.Generation != now.Generation || after.Event != events.Ready {
+		t.Errorf("the pod that was started later is %s of %s, want ready of %s", after.Event, after.Generation, now.Generation)
 	}
 }
 

@@ -20,12 +20,32 @@ func (l *licenser) stopProject(ctx context.Context, ref wire.ProjectRef) (any, e
 		return nil, err
 	}
 	for _, r := range requests {
-		if action, done, wrong := upkeep.ParseRequest(r.Request); done || wrong != nil || action == upkeep.Stop {
+		action, done, wrong := upkeep.ParseRequest(r.Request)
+		if done || wrong != nil {
 			continue // The keeper's.
 		}
-		if err := l.store.ClearRequest(ctx, r); err != nil {
+		if action == upkeep.Stop {
+			// The keeper would come to it later, and end what is started until then. Whoever asks for this may die before it has done
+			// the same, so that it is done here.
+			if err := l.endPod(ctx, ref.ID); err != nil {
+				return nil, err
+			}
+		}
+		if err := l.store.ClearRequest(ctx, r, ""); err != nil {
 			return nil, err
 		}
 	}
 	return nil, l.store.Unwanted(ctx, ref.ID)
+}
+
+// endPod notes in the log that a project is stopped, and has its pod deleted.
+func (l *licenser) endPod(ctx context.Context, project string) error {
+	if err := l.bus.NoteStop(ctx, project); err != nil {
+		return err
+	}
+	entry, err := lastOf(ctx, l.bus, project)
+	if err != nil || entry.Event == "" || entry.Event == events.Gone {
+		return err
+	}
+	return l.bus.AskDelete(ctx, entry, events.DeleteRequest{Stop: true})
 }

@@ -18,7 +18,7 @@ const userPlace = "user:"
 const maxStatus, maxReason = 64, 256
 
 // Attached returns a page of what a license is attached to: the projects by id, then the people whose pods have it. One
-// that was deleted may be attached still.
+// that was deleted may be attached still. It fails with [ErrNoLicense] for one that is neither there nor attached.
 func (s *Store) Attached(ctx context.Context, q wire.AttachedQuery) (list wire.AttachedList, err error) {
 	if !events.ProjectID(q.ID) {
 		return list, fmt.Errorf("read attachments of %.60q: %w", q.ID, ErrNoLicense)
@@ -52,7 +52,14 @@ func (s *Store) Attached(ctx context.Context, q wire.AttachedQuery) (list wire.A
 		users, err := rowsOf(ctx, tx, `SELECT '', user_id, '', '' FROM berth.user_licenses WHERE license_id = $1 AND user_id > $2
 			ORDER BY user_id LIMIT $3`, q.ID, user, limit+1-len(list.Attached))
 		list.Attached = append(list.Attached, users...)
-		return err
+		if err != nil || q.After != "" || len(list.Attached) > 0 {
+			return err
+		}
+		there := false
+		if err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM public.site_licenses WHERE id = $1)`, q.ID).Scan(&there); err != nil || there {
+			return err
+		}
+		return fmt.Errorf("read attachments of %s: %w", q.ID, ErrNoLicense)
 	})
 	if len(list.Attached) > limit {
 		list.Attached = list.Attached[:limit]

@@ -57,6 +57,10 @@ func TestAttached(t *testing.T) {
 			t.Errorf("%+v: %v", q, err)
 		}
 	}
+	if _, err := f.Attached(t.Context(), wire.AttachedQuery{ID: licenseC}); !errors.Is(err, store.ErrNoLicense) {
+		t.Errorf("of none: %v", err)
+	}
+	f.exec(t, `INSERT INTO public.site_licenses (id) VALUES ($1)`, licenseC)
 	if list, err := f.Attached(t.Context(), wire.AttachedQuery{ID: licenseC}); err != nil || len(list.Attached) != 0 || *list.Projects != 0 {
 		t.Errorf("of one that nobody has: %+v, %v", list, err)
 	}

@@ -259,30 +259,46 @@ func (s *Store) ActionRequests(ctx context.Context, projects []string, after str
 func requestNote(project string) string { return "action_request " + project }
 
 // Command keeps the id of the command that an action request becomes, and returns the one that it has: the same for as
-// long as the request is not cleared, and an empty one where the row does not have that request any more.
-func (s *Store) Command(ctx context.Context, r ActionRequest, id string) (string, error) {
+// long as the request is not cleared, and an empty one where the row does not have that request any more. done says
+// that [Store.Done] was called for it: all that is left is to clear the request.
+func (s *Store) Command(ctx context.Context, r ActionRequest, id string) (command string, done bool, err error) {
 	note := ""
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	err := s.keeping.QueryRow(ctx, `INSERT INTO berth.settings AS s (name, value) SELECT $1, md5($2::jsonb::text) || ' ' || $3
+	err = s.keeping.QueryRow(ctx, `INSERT INTO berth.settings AS s (name, value) SELECT $1, md5($2::jsonb::text) || ' ' || $3
 		FROM public.projects WHERE project_id = $4 AND action_request = $2::jsonb
 		ON CONFLICT (name) DO UPDATE SET value = CASE WHEN starts_with(s.value, md5($2::jsonb::text)) THEN s.value ELSE excluded.value END
 		RETURNING value`, requestNote(r.Project), string(r.Request), id, r.Project).Scan(&note)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return "", nil
+		return "", false, nil
 	}
-	_, command, _ := strings.Cut(note, " ")
-	return command, away(ctx, err)
+	_, command, _ = strings.Cut(note, " ")
+	command, done = strings.CutSuffix(command, doneNote)
+	return command, done, away(ctx, err)
 }
 
-// ClearRequest takes an action request away that is done, unless another one is there by now.
-func (s *Store) ClearRequest(ctx context.Context, r ActionRequest) error {
+// doneNote is at the end of the note of a request that is done and not cleared.
+const doneNote = " done"
+
+// Done keeps that an action request, which has become a command, is done, so that it is not done again where it cannot be
+// cleared.
+func (s *Store) Done(ctx context.Context, r ActionRequest, command string) error {
+	return s.exec(ctx, `UPDATE berth.settings SET value = value || $3 WHERE name = $1 AND split_part(value, ' ', 2) = $2 AND NOT value LIKE '%' || $3`,
+		requestNote(r.Project), command, doneNote)
+}
+
+// ClearRequest takes an action request away that has become a command, unless another one is there by now, also one that
+// reads the same. An empty command is for any that reads so.
+func (s *Store) ClearRequest(ctx context.Context, r ActionRequest, command string) error {
 	return s.keep(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `UPDATE public.projects SET action_request = NULL WHERE project_id = $1 AND action_request = $2::jsonb`,
-			r.Project, string(r.Request)); err != nil {
+		if _, err := tx.Exec(ctx, `UPDATE public.projects SET action_request = NULL WHERE project_id = $1 AND action_request = $2::jsonb
+			AND ($4 = '' OR EXISTS (SELECT FROM berth.settings WHERE name = $3 AND split_part(value, ' ', 2) = $4))`,
+			r.Project, string(r.Request), requestNote(r.Project), command); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, `DELETE FROM berth.settings WHERE name = $1`, requestNote(r.Project))
+		_, err := tx.Exec(ctx, `DELETE FROM berth.settings WHERE name = $1
+			AND CASE WHEN $2 = '' THEN starts_with(value, md5($3::jsonb::text)) ELSE split_part(value, ' ', 2) = $2 END`,
+			requestNote(r.Project), command, string(r.Request))
 		return err
 	})
 }

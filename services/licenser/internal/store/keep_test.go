@@ -115,22 +115,40 @@ func TestKeeperInAHub(t *testing.T) {
 		t.Fatalf("ActionRequests = %+v, %v; want the one that is not finished", requests, err)
 	}
 	for _, id := range []string{"first", "second"} {
-		if command, err := f.Command(ctx, requests[0], id); err != nil || command != "first" {
-			t.Errorf("Command = %s, %v; want the first until it is cleared", command, err)
+		if command, done, err := f.Command(ctx, requests[0], id); err != nil || command != "first" || done {
+			t.Errorf("Command = %s, %t, %v; want the first until it is cleared", command, done, err)
 		}
 	}
+	for range 2 {
+		if err := f.Done(ctx, requests[0], "first"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if command, done, err := f.Command(ctx, requests[0], "third"); err != nil || command != "first" || !done {
+		t.Errorf("Command = %s, %t, %v; want the first, done", command, done, err)
+	}
 	other := store.ActionRequest{Project: projectA, Request: json.RawMessage(`{"action":"stop"}`)}
-	if err := f.ClearRequest(ctx, other); err != nil {
+	if err := errors.Join(f.ClearRequest(ctx, other, ""), f.ClearRequest(ctx, requests[0], "another")); err != nil {
 		t.Fatal(err)
 	}
 	if left, err := f.ActionRequests(ctx, []string{projectA}, "", 10); err != nil || len(left) != 1 {
 		t.Errorf("another request was cleared: %+v, %v", left, err)
 	}
-	if err := f.ClearRequest(ctx, requests[0]); err != nil {
+	if err := f.ClearRequest(ctx, requests[0], "first"); err != nil {
 		t.Fatal(err)
 	}
-	if command, err := f.Command(ctx, requests[0], "third"); err != nil || command != "" {
+	if command, _, err := f.Command(ctx, requests[0], "third"); err != nil || command != "" {
 		t.Errorf("Command = %s, %v; want none for a request that is not there any more", command, err)
+	}
+	f.exec(t, `UPDATE public.projects SET action_request = $2 WHERE project_id = $1`, projectA, string(requests[0].Request))
+	if err := f.ClearRequest(ctx, requests[0], "first"); err != nil {
+		t.Fatal(err)
+	}
+	if command, done, err := f.Command(ctx, requests[0], "fourth"); err != nil || command != "fourth" || done {
+		t.Errorf("Command = %s, %t, %v; want that of the later request that reads the same", command, done, err)
+	}
+	if err := f.ClearRequest(ctx, requests[0], "fourth"); err != nil {
+		t.Fatal(err)
 	}
 	if err := errors.Join(
 		second(f.Busy(ctx, "", 10)), second(f.Wanted(ctx, "", 10)), second(f.ProjectsWith(ctx, cluster, licenseA, "", 10)),

@@ -23,15 +23,18 @@ func (s *Store) Slots(ctx context.Context, projects []string, perSecond int) ([]
 			ON CONFLICT (name) DO UPDATE SET value = greatest(s.value::timestamptz, now())::text`, nextRecompute); err != nil {
 			return err
 		}
+		// A row that somebody has locked holds up no other: its project gets a time that is not kept.
 		rows, err := tx.Query(ctx, `WITH asked AS (SELECT id, n FROM unnest($2::uuid[]) WITH ORDINALITY AS a (id, n)),
-			fresh AS (SELECT a.id, row_number() OVER (ORDER BY a.n) - 1 AS place FROM asked a
-				WHERE NOT EXISTS (SELECT FROM berth.projects b WHERE b.project_id = a.id AND b.recompute_at > now())),
-			given AS (INSERT INTO berth.projects AS p (project_id, recompute_at)
-				SELECT id, s.value::timestamptz + place * $3::float8 * interval '1 second' FROM fresh, berth.settings s WHERE s.name = $1 ORDER BY id
-				ON CONFLICT (project_id) DO UPDATE SET recompute_at = excluded.recompute_at RETURNING project_id, recompute_at),
+			free AS MATERIALIZED (SELECT project_id FROM berth.projects WHERE project_id = ANY($2::uuid[]) ORDER BY project_id FOR UPDATE SKIP LOCKED),
+			fresh AS (SELECT a.id, s.value::timestamptz + (row_number() OVER (ORDER BY a.n) - 1) * $3::float8 * interval '1 second' AS at
+				FROM asked a, berth.settings s
+				WHERE s.name = $1 AND NOT EXISTS (SELECT FROM berth.projects b WHERE b.project_id = a.id AND b.recompute_at > now())),
+			given AS (INSERT INTO berth.projects AS p (project_id, recompute_at) SELECT id, at FROM fresh
+				WHERE id IN (SELECT project_id FROM free) OR NOT EXISTS (SELECT FROM berth.projects b WHERE b.project_id = id) ORDER BY id
+				ON CONFLICT (project_id) DO UPDATE SET recompute_at = excluded.recompute_at),
 			moved AS (UPDATE berth.settings SET value = (value::timestamptz + (SELECT count(*) FROM fresh) * $3::float8 * interval '1 second')::text WHERE name = $1)
-			SELECT extract(epoch FROM greatest(coalesce(g.recompute_at, b.recompute_at), now()) - now())::float8
-			FROM asked a LEFT JOIN given g ON g.project_id = a.id LEFT JOIN berth.projects b ON b.project_id = a.id ORDER BY a.n`,
+			SELECT extract(epoch FROM greatest(f.at, b.recompute_at, now()) - now())::float8
+			FROM asked a LEFT JOIN fresh f ON f.id = a.id LEFT JOIN berth.projects b ON b.project_id = a.id ORDER BY a.n`,
 			nextRecompute, projects, 1/float64(max(perSecond, 1)))
 		if err != nil {
 			return err

@@ -275,6 +275,23 @@ func TestSlots(t *testing.T) {
 	}
 }
 
+// TestSlotsBesideALock: who has locked the row of one project holds up no other.
+func TestSlotsBesideALock(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	ctx := t.Context()
+	if _, err := f.Slots(ctx, []string{project(1), project(2)}, 1); err != nil {
+		t.Fatal(err)
+	}
+	f.exec(t, `UPDATE berth.projects SET recompute_at = now() - interval '1 hour'`)
+	f.exec(t, `BEGIN`)
+	f.exec(t, `SELECT FROM berth.projects WHERE project_id = $1 FOR UPDATE`, project(1))
+	if got, err := f.Slots(ctx, []string{project(1), project(2), project(3)}, 1); err != nil || len(got) != 3 {
+		t.Errorf("Slots = %v, %v; want three", got, err)
+	}
+	f.exec(t, `ROLLBACK`)
+}
+
 // TestNoteFault: what is noted late about a pod that has ended takes nothing away from why the project does not run.
 func TestNoteFault(t *testing.T) {
 	t.Parallel()

@@ -72,12 +72,13 @@ func TestTwoRoles(t *testing.T) {
 	own.check(t, start(projectA, 1))
 	saved := own.put(t, "10000000-0000-4000-8000-000000000009", 3)
 	request := store.ActionRequest{Project: projectA, Request: []byte(`{}`)}
-	if err := errors.Join(
+	_, _, err = own.Command(ctx, request, "x")
+	if err := errors.Join(err,
 		own.Attach(ctx, wire.Attachment{License: saved.ID, Project: projectA}), own.Attach(ctx, wire.Attachment{License: saved.ID, User: "alice"}),
 		own.Detach(ctx, wire.Attachment{License: saved.ID, User: "alice"}), own.DeleteLicense(ctx, saved.ID, saved.Revision),
 		own.Activity(ctx, projectA), own.Lives(ctx, projectA, time.Now(), true), own.Undo(ctx, projectA, "x"),
 		own.SetState(ctx, projectA, "running", ""), own.Failed(ctx, projectA, 1, time.Now(), "x"), own.NoteFault(ctx, projectA, "x", "y"),
-		second(own.Command(ctx, request, "x")), own.ClearRequest(ctx, request), own.KnowSettings(ctx, "x"),
+		own.Done(ctx, request, "x"), own.ClearRequest(ctx, request, "x"), own.ClearRequest(ctx, request, ""), own.KnowSettings(ctx, "x"),
 		own.KnowLicense(ctx, store.LicenseChange{ID: licenseA, Digest: "x"}), own.KnowLicense(ctx, store.LicenseChange{ID: licenseA}),
 		own.KeepSeats(ctx, cluster, "x", generation(1), time.Now()), own.FreeSeats(ctx, cluster, "x", generation(1)),
 		own.InheritSeats(ctx, cluster, "x", "alice", generation(2)), second(own.Recount(ctx, cluster, nil, 0)),
