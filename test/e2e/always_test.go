@@ -212,9 +212,10 @@ func TestDatabaseAway(t *testing.T) {
 		_ = response.Write(&text)
 		return response.StatusCode == http.StatusServiceUnavailable && strings.Contains(text.String(), "database")
 	})
-	if r := h.record(t, id); r.Event != events.Claimed {
-		t.Errorf("without a database the project is %s", r.Event)
-	}
+	eventually(t, "the project waits, and its record says why", func() bool {
+		r := h.record(t, id)
+		return r.Event == events.Waiting && r.Reason == events.Unavailable && r.Unlicensed() && strings.Contains(r.Message, "database")
+	})
 	h.call(t, http.MethodGet, "/v1/projects/"+id, nil).want(t, http.StatusOK)
 	h.call(t, http.MethodGet, "/v1/licenses", nil).want(t, http.StatusServiceUnavailable)
 	server = start(server.Port)
