@@ -26,8 +26,8 @@ type due struct {
 // slice is how many changed projects and licenses the keeper goes over before it looks at what else is new.
 const slice = 50
 
-// hear does what the news of the database ask for, but for what [keeper.between] does. After a change of very many rows it does
-// a part of it, and is called again at once.
+// hear does what the news of the database ask for, also requests of hubs that have come since [keeper.between] looked: they are told of
+// once. After a change of very many rows it does a part of it, and is called again at once.
 func (k *keeper) hear(ctx context.Context) error {
 	var projects, licenses []string
 	var failed error
@@ -49,7 +49,7 @@ func (k *keeper) hear(ctx context.Context) error {
 		}
 	}
 	failed = first(failed, some(k, projects, func(p string) store.Change { return store.Change{Project: p} },
-		func(part []string) error { return k.outdated(ctx, part) }))
+		func(part []string) error { return first(k.requests(ctx, part), k.outdated(ctx, part)) }))
 	return first(failed, some(k, licenses, func(l string) store.Change { return store.Change{License: l} },
 		func(part []string) error { return k.licenses(ctx, part) }))
 }
