@@ -154,9 +154,12 @@ func (c *creator) decide(ctx context.Context, d natsbus.Delivery, outcome events
 	return nil
 }
 
-// claimRounds bounds how often an attempt begins anew because another attempt
-// of the same command was faster.
-const claimRounds = 8
+// claimRounds bounds how often an attempt begins anew because somebody else was faster: more often than
+// a manifest has names, so that a crowd which makes pods of one at once is through with one attempt each.
+const claimRounds = 16
+
+// claimPause is the time before the next attempt then.
+const claimPause = 100 * time.Millisecond
 
 // claim takes the first name that is free and hands the pod on to be licensed.
 //
@@ -180,7 +183,7 @@ func (c *creator) claim(ctx context.Context, d natsbus.Delivery, outcome events.
 			return err // Refused here or by another attempt, or expired.
 		}
 	}
-	return natsbus.Again(time.Second, errors.New("other attempts of this create were faster"))
+	return natsbus.Again(claimPause, errors.New("others were faster each time"))
 }
 
 // candidate is a name that was found free, and the pod that was drafted for it.
