@@ -383,17 +383,11 @@ func (k *keeper) stop(ctx context.Context, project string) error {
 	if err := k.store.Unwanted(ctx, project); err != nil {
 		return err
 	}
-	if err := k.bus.NoteStop(ctx, project); err != nil {
-		return err
+	entry, err := endPod(ctx, k.bus, project, k.fresh)
+	if err == nil && (entry.Event == "" || entry.Event == events.Gone) {
+		err = k.store.SetState(ctx, project, string(upkeep.Opened), "")
 	}
-	entry, err := k.fresh(ctx, project)
-	switch {
-	case err != nil:
-		return err
-	case entry.Event == "", entry.Event == events.Gone:
-		return k.store.SetState(ctx, project, string(upkeep.Opened), "")
-	}
-	return k.bus.AskDelete(ctx, entry, events.DeleteRequest{Stop: true})
+	return err
 }
 
 // forget ends the wait for the start of a project.

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"berth/pkg/events"
+	"berth/pkg/events/natsbus"
 	"berth/pkg/license/wire"
 	"berth/services/licenser/internal/upkeep"
 )
@@ -27,7 +28,8 @@ func (l *licenser) stopProject(ctx context.Context, ref wire.ProjectRef) (any, e
 		if action == upkeep.Stop {
 			// The keeper would come to it later, and end what is started until then. Whoever asks for this may die before it has done
 			// the same, so that it is done here.
-			if err := l.endPod(ctx, ref.ID); err != nil {
+			last := func(ctx context.Context, project string) (natsbus.Entry, error) { return lastOf(ctx, l.bus, project) }
+			if _, err := endPod(ctx, l.bus, ref.ID, last); err != nil {
 				return nil, err
 			}
 		}
@@ -38,14 +40,17 @@ func (l *licenser) stopProject(ctx context.Context, ref wire.ProjectRef) (any, e
 	return nil, l.store.Unwanted(ctx, ref.ID)
 }
 
-// endPod notes in the log that a project is stopped, and has its pod deleted.
-func (l *licenser) endPod(ctx context.Context, project string) error {
-	if err := l.bus.NoteStop(ctx, project); err != nil {
-		return err
+// endPod notes in the log that a project is stopped, and only then reads its newest record and has the pod deleted that is there:
+// a start that this does not see sees the stop. It returns the record.
+func endPod(
+	ctx context.Context, bus *natsbus.Bus, project string, read func(ctx context.Context, project string) (natsbus.Entry, error),
+) (natsbus.Entry, error) {
+	if err := bus.NoteStop(ctx, project); err != nil {
+		return natsbus.Entry{}, err
 	}
-	entry, err := lastOf(ctx, l.bus, project)
+	entry, err := read(ctx, project)
 	if err != nil || entry.Event == "" || entry.Event == events.Gone {
-		return err
+		return entry, err
 	}
-	return l.bus.AskDelete(ctx, entry, events.DeleteRequest{Stop: true})
+	return entry, bus.AskDelete(ctx, entry, events.DeleteRequest{Stop: true})
 }
