@@ -183,13 +183,15 @@ func TestLifecycleGoroutineFails(t *testing.T) {
 		l.Go("consumer", func(context.Context) error { <-fail; return broken })
 		return nil
 	})
-	ended := make(chan error, 1)
-	go func() { ended <- l.Run(t.Context()) }()
+	if err := l.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	close(fail)
-	err := <-ended
+	<-l.Draining()
+	err := l.Stop(t.Context())
 	wantError(t, err, "consumer: broken")
 	if cause := <-causes; !errors.Is(err, broken) || !errors.Is(cause, broken) {
-		t.Errorf("Run = %v, cause of the others = %v, want both to wrap %v", err, cause, broken)
+		t.Errorf("Stop = %v, cause of the others = %v, want both to wrap %v", err, cause, broken)
 	}
 }
 
