@@ -54,6 +54,9 @@ func (r resources) Start(ctx context.Context, s v1.StartProject) (v1.Started, er
 			}
 		}
 		e, err := r.newest(ctx, s.Request.ID)
+		if err == nil {
+			e, err = r.afterStop(ctx, e, stop)
+		}
 		if err != nil {
 			return v1.Started{}, told(err)
 		}
@@ -81,6 +84,31 @@ func (r resources) newest(ctx context.Context, project string) (natsbus.Entry, e
 		return natsbus.Entry{}, nil
 	}
 	return e, err
+}
+
+// stopWait is how long a start waits until a stop that came before it is carried out. It never is where who noted it has died then;
+// the pod lives on.
+const stopWait = 5 * time.Second
+
+// afterStop returns the newest record of a project's pod when a stop that the log has after the record e is carried out: what was
+// there at the stop is about to go, and whatever is to follow it is called off.
+func (r resources) afterStop(ctx context.Context, e natsbus.Entry, stop uint64) (natsbus.Entry, error) {
+	doomed := func(n natsbus.Entry) bool {
+		return n.Generation == e.Generation && n.Event != events.Gone && (n.Event != events.Deleting || n.Restart != nil)
+	}
+	if e.Event == "" || e.Sequence > stop || !doomed(e) {
+		return e, nil
+	}
+	waiting, cancel := r.b.waiting(ctx, stopWait)
+	defer cancel()
+	now, err := r.b.table.Await(waiting, e.Pod, func(n natsbus.Entry) bool { return !doomed(n) })
+	switch {
+	case errors.Is(err, errTimeout):
+		return e, nil
+	case err != nil:
+		return e, waitFault(err)
+	}
+	return now, nil
 }
 
 // startAfter does what a start comes to after a record. again says that another record came in between.

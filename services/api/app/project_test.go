@@ -316,6 +316,65 @@ func TestV1StopEndsARestart(t *testing.T) {
 	release()
 }
 
+// TestV1StartAfterAStop: a start that comes when a stop is in the log and the pod not yet on its way out is not answered with that pod,
+// and not taken back by the stop: another pod follows.
+func TestV1StartAfterAStop(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		restarts bool // The pod is on its way out for another one when the stop comes.
+		action   string
+	}{
+		"start":                   {action: "start"},
+		"restart":                 {action: "restart"},
+		"start, while restarting": {action: "start", restarts: true},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newProjectSite(t)
+			release := s.hold(projectA)
+			defer release()
+			first := s.do(projectA, "start?wait=ready", nil, nil)
+			if first.status != http.StatusCreated {
+				t.Fatalf("start: %d %s", first.status, first.raw)
+			}
+			if tc.restarts {
+				if got := s.do(projectA, "restart", nil, nil); got.status != http.StatusAccepted {
+					t.Fatalf("restart: %d %s", got.status, got.raw)
+				}
+			}
+			// Half of a stop: the other half comes late.
+			if err := s.bus.NoteStop(t.Context(), projectA); err != nil {
+				t.Fatal(err)
+			}
+			answered := make(chan v1Reply, 1)
+			go func() { answered <- s.do(projectA, tc.action+"?wait=ready", nil, nil) }()
+			select {
+			case early := <-answered:
+				t.Fatalf("%s before the stop is carried out: %d %s", tc.action, early.status, early.raw)
+			case <-time.After(300 * time.Millisecond):
+			}
+			e, err := s.bus.Last(t.Context(), events.ProjectPod(projectA))
+			if err != nil {
+				t.Fatal(err)
+			}
+			fact := eventstest.Delete(e.Generation)
+			fact.Stop = true
+			if _, _, err := s.bus.Append(t.Context(), e.Pod, fact); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.bus.AskDelete(t.Context(), e, events.DeleteRequest{Stop: true}); err != nil {
+				t.Fatal(err)
+			}
+			release()
+			next := eventstest.Receive(t, "the answer to the "+tc.action, answered)
+			if next.status/100 != 2 || member(next, "event") != "ready" || member(next, "generation") == member(first, "generation") {
+				t.Errorf("%s: %d %s", tc.action, next.status, next.raw)
+			}
+		})
+	}
+}
+
 func TestV1ProjectRefusals(t *testing.T) {
 	t.Parallel()
 	s := newProjectSite(t)
