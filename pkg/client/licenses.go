@@ -128,10 +128,12 @@ type Refusal struct {
 type Verdict struct {
 	Accepted bool `json:"accepted"`
 	// Invalid says that a refusal is of the pod itself, whatever else the namespace has.
-	Invalid  bool     `json:"invalid,omitempty"`
-	Reason   string   `json:"reason,omitempty"`
-	Message  string   `json:"message,omitempty"`
-	Warnings []string `json:"warnings,omitempty"`
+	Invalid bool   `json:"invalid,omitempty"`
+	Reason  string `json:"reason,omitempty"`
+	Message string `json:"message,omitempty"`
+	// MakesRoom says of a pod that a full namespace refuses that there is room for it when the one that has its name now is gone.
+	MakesRoom bool     `json:"makes_room,omitempty"`
+	Warnings  []string `json:"warnings,omitempty"`
 }
 
 // Explanation says what set what in a pod. Members that a later version adds are left out.

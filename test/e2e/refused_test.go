@@ -137,6 +137,13 @@ func TestFullNamespace(t *testing.T) {
 	if h.pod(t, project).UID != before.UID {
 		t.Error("the project has lost its pod for one that there is no room for")
 	}
+	// What a patch asks for counts as well.
+	more := patchOf(t, object{"op": "replace", "path": "/spec/containers/0/resources/limits/cpu", "value": "2500m"})
+	h.putLicense(t, license, object{"quota": object{"cpu": 2, "ram": 4, "patch": more}}).want(t, http.StatusOK)
+	eventually(t, "the project says that of the patch", func() bool { return strings.Contains(h.complaint(t, project), "changed by the patch") })
+	if h.pod(t, project).UID != before.UID {
+		t.Error("the project has lost its pod for one whose patch asks for what there is not")
+	}
 	h.putLicense(t, license, object{"quota": object{"cpu": 1, "ram": 4}}).want(t, http.StatusOK)
 	h.another(t, project, before)
 }

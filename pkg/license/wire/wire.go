@@ -338,6 +338,9 @@ type Verdict struct {
 	Invalid bool   `json:"invalid,omitempty" jsonschema:"whether the pod itself is wrong, whatever else the namespace has"`
 	Reason  string `json:"reason,omitempty" jsonschema:"why not, in a word"`
 	Message string `json:"message,omitempty" jsonschema:"why not"`
+	// MakesRoom says of a pod that a full namespace refuses that it asks for no more than the one that has its name now: when
+	// that is gone there is room for it.
+	MakesRoom bool `json:"makes_room,omitempty" jsonschema:"whether there is room for it when the pod that has its name now is gone"`
 	// Warnings are the API server's, and say which members it does not know, also where it was not asked.
 	Warnings []string `json:"warnings,omitempty" jsonschema:"what it warns of"`
 }

@@ -22,6 +22,7 @@ const answersAtOnce = 8
 // trials asks the API server about pods without making them; see package cluster.
 type trials interface {
 	DryRun(ctx context.Context, pod json.RawMessage) (warnings []string, err error)
+	MakesRoom(ctx context.Context, pod json.RawMessage) (bool, error)
 }
 
 // answer answers the questions of package wire that are the creator's.
@@ -98,16 +99,18 @@ func (c *creator) answerDryRun(ctx context.Context, r wire.DryRunRequest) (any, 
 		return wire.Verdict{Accepted: true, Warnings: warned(pod.unknown, nil)}, nil
 	}
 	warnings, err := c.trials.DryRun(ctx, r.Pod)
-	warnings = warned(pod.unknown, warnings)
+	v := wire.Verdict{Accepted: err == nil, Warnings: warned(pod.unknown, warnings)}
 	if errors.As(err, &rejected) {
-		return wire.Verdict{
-			Invalid: rejected.Invalid, Reason: rejected.Reason, Message: blame(discreet(r.Pod, rejected), licenses).Error(), Warnings: warnings,
-		}, nil
+		v.Invalid, v.Reason, v.Message = rejected.Invalid, rejected.Reason, blame(discreet(r.Pod, rejected), licenses).Error()
+		err = nil
+		if rejected.Reason == kube.ReasonQuotaExceeded {
+			v.MakesRoom, err = c.trials.MakesRoom(ctx, r.Pod)
+		}
 	}
 	if err != nil {
 		return nil, &natsbus.Fault{Reason: events.Unavailable, Message: "the API server cannot be asked now: " + clipCause(err.Error())}
 	}
-	return wire.Verdict{Accepted: true, Warnings: warnings}, nil
+	return v, nil
 }
 
 // warned is what a launch warns of, a part of it where that is much, and then what the API server does, which says the same in the same words.

@@ -25,12 +25,16 @@ type fakeTrials struct {
 	tried    []json.RawMessage
 	warnings []string
 	err      error
+	room     bool
+	roomErr  error
 }
 
 func (f *fakeTrials) DryRun(_ context.Context, pod json.RawMessage) ([]string, error) {
 	f.tried = append(f.tried, pod)
 	return f.warnings, f.err
 }
+
+func (f *fakeTrials) MakesRoom(context.Context, json.RawMessage) (bool, error) { return f.room, f.roomErr }
 
 // asks has a question answered over NATS.
 func (b *bench) asks(t *testing.T, method string, params, result any) error {
@@ -147,7 +151,16 @@ func TestAnswerDryRun(t *testing.T) {
 	b.trials.err = errors.New("connection refused")
 	_, err = ask()
 	faulty(t, err, events.Unavailable, "connection refused")
-	if len(b.trials.tried) != 3 || !strings.HasPrefix(string(b.trials.tried[0]), `{"kind":"Pod"`) {
+	b.trials.err, b.trials.room = &cluster.RejectedError{Reason: kube.ReasonQuotaExceeded, Message: "exceeded quota: cpu"}, true
+	got, err = ask()
+	want = wire.Verdict{Reason: "QUOTA_EXCEEDED", Message: "exceeded quota: cpu" + blamed, MakesRoom: true, Warnings: []string{"unknown field"}}
+	if d := cmp.Diff(want, got); d != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, d)
+	}
+	b.trials.roomErr = errors.New("etcd is away")
+	_, err = ask()
+	faulty(t, err, events.Unavailable, "etcd is away")
+	if len(b.trials.tried) != 5 || !strings.HasPrefix(string(b.trials.tried[0]), `{"kind":"Pod"`) {
 		t.Errorf("tried: %s", b.trials.tried)
 	}
 }

@@ -40,8 +40,8 @@ func (l *licenser) computeAgain(ctx context.Context, req computeRequest) (comput
 	if err != nil {
 		return computed{}, err
 	}
-	// A full namespace counts the pod that runs, too, which makes room for one that asks for no more.
-	if fault := refusedAs(v); fault != nil && (fault.Reason != events.QuotaExceeded || c.Grows) {
+	// A full namespace counts the pod that runs, too.
+	if fault := refusedAs(v); fault != nil && !v.MakesRoom {
 		return computed{}, fault
 	}
 	req.Tried = c.Licensing.PodDigest

@@ -81,8 +81,10 @@ func TestPutTriesThePod(t *testing.T) {
 // TestRecomputeKeepsThePod: a change whose pod would be refused restarts nothing and keeps nothing of it, and the project says why.
 func TestRecomputeKeepsThePod(t *testing.T) {
 	t.Parallel()
-	full := func(wire.DryRunRequest) *wire.Verdict {
-		return &wire.Verdict{Reason: string(events.QuotaExceeded), Message: "exceeded quota: cpu"}
+	full := func(makesRoom bool) func(wire.DryRunRequest) *wire.Verdict {
+		return func(wire.DryRunRequest) *wire.Verdict {
+			return &wire.Verdict{Reason: string(events.QuotaExceeded), Message: "exceeded quota: cpu", MakesRoom: makesRoom}
+		}
 	}
 	tests := map[string]struct {
 		changed  wire.License
@@ -97,8 +99,8 @@ func TestRecomputeKeepsThePod(t *testing.T) {
 		"no pod at all":          {changed: patching(course, yearPatch), another: true, judge: judge, faulty: "POD_REJECTED: " + unreadable, armed: true},
 		"a missing account":      {changed: patching(course, accountPatch), judge: judge, faulty: "POD_REJECTED: " + noAccount, armed: true},
 		"a bad patch":            {changed: patching(course, `[{"op":"test","path":"/kind","value":1}]`), judge: judge, faulty: "PATCH_INVALID: "},
-		"more in a full place":   {changed: valid(course, `{"cpu":3}`), judge: full, faulty: "QUOTA_EXCEEDED: exceeded quota", armed: true},
-		"less in a full place":   {changed: valid(course, `{"cpu":1.5}`), judge: full, restarts: 1},
+		"more in a full place":   {changed: valid(course, `{"cpu":3}`), judge: full(false), faulty: "QUOTA_EXCEEDED: exceeded quota", armed: true},
+		"less in a full place":   {changed: valid(course, `{"cpu":1.5}`), judge: full(true), restarts: 1},
 		"nobody can be asked":    {changed: valid(course, `{"cpu":3}`), judge: func(wire.DryRunRequest) *wire.Verdict { return nil }, passes: true},
 		"a change of little use": {changed: valid(course, `{"cpu":2,"ram":0.1}`), judge: func(wire.DryRunRequest) *wire.Verdict { return nil }},
 	}

@@ -30,7 +30,7 @@ func trialServer(t *testing.T, status int, answer string, warnings ...string) (*
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked.path, asked.query, asked.contentType = r.Method+" "+r.URL.Path, r.URL.RawQuery, r.Header.Get("Content-Type")
 		body, err := io.ReadAll(r.Body)
-		if err == nil {
+		if err == nil && len(body) > 0 {
 			err = json.Unmarshal(body, &asked.pod)
 		}
 		if err != nil {

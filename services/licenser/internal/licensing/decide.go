@@ -50,8 +50,6 @@ type Result struct {
 	// any field, from the one that the project has run with.
 	RunQuota json.RawMessage
 	Changed  bool
-	// Grows says that it asks for more CPU or memory, or for other GPUs or another dedicated machine.
-	Grows bool
 	// Container and Image are what the pod's record should name.
 	Container, Image string
 	// Quota is the quota without patches, as people read it.
@@ -104,7 +102,6 @@ func Decide(in Input) (Result, error) {
 	}
 	before, err := license.Canonical(in.RunQuota)
 	r.Changed = err != nil || !bytes.Equal(before, r.RunQuota)
-	r.Grows = r.Changed && grows(before, r.RunQuota)
 	if checked.Changed {
 		r.SiteLicense = make(map[string]json.RawMessage, len(checked.Written))
 		for _, value := range checked.Written {
@@ -137,27 +134,6 @@ func (in Input) runQuota(q quota.Quota) (json.RawMessage, error) {
 		return nil, &Fault{events.LicenseInvalid, "the quota of all licenses together: " + err.Error()}
 	}
 	return text, nil
-}
-
-// grows says that a quota, in its one form, asks Kubernetes for more than the one before.
-func grows(before, after json.RawMessage) bool {
-	type amounts struct {
-		MemoryRequest float64         `json:"memory_request"`
-		MemoryLimit   float64         `json:"memory_limit"`
-		CPURequest    float64         `json:"cpu_request"`
-		CPULimit      float64         `json:"cpu_limit"`
-		GPU           json.RawMessage `json:"gpu"`
-		DedicatedVM   json.RawMessage `json:"dedicated_vm"`
-	}
-	var a, b amounts
-	if json.Unmarshal(before, &a) != nil || json.Unmarshal(after, &b) != nil {
-		return true
-	}
-	another := func(before, after json.RawMessage) bool {
-		return !bytes.Equal(before, after) && len(after) > 0 && string(after) != "false"
-	}
-	return b.MemoryRequest > a.MemoryRequest || b.MemoryLimit > a.MemoryLimit || b.CPURequest > a.CPURequest || b.CPULimit > a.CPULimit ||
-		another(a.GPU, b.GPU) || another(a.DedicatedVM, b.DedicatedVM)
 }
 
 // hasNUL says whether a JSON text has an escaped NUL, which PostgreSQL cannot store.
