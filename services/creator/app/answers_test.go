@@ -34,7 +34,9 @@ func (f *fakeTrials) DryRun(_ context.Context, pod json.RawMessage) ([]string, e
 	return f.warnings, f.err
 }
 
-func (f *fakeTrials) MakesRoom(context.Context, json.RawMessage) (bool, error) { return f.room, f.roomErr }
+func (f *fakeTrials) MakesRoom(context.Context, json.RawMessage) (bool, error) {
+	return f.room, f.roomErr
+}
 
 // asks has a question answered over NATS.
 func (b *bench) asks(t *testing.T, method string, params, result any) error {
