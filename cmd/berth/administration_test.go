@@ -144,6 +144,9 @@ func (f *fakeAPI) putLicense(w http.ResponseWriter, r *http.Request) {
 		f.refuse(w, http.StatusUnprocessableEntity, events.PatchInvalid, "operation 0, path /x: no such member")
 		return
 	}
+	if l["title"] == "Hub" { // A hub writes what it likes.
+		l["quota"], l["upgrades"], l["run_limit"] = map[string]any{"cpu": "2", "zzz": 1, "patch": "[", "ram": 4}, []string{"x"}, -5
+	}
 	f.place++
 	l["revision"], l["seats_used"] = "r"+strconv.Itoa(f.place), 1
 	if text, ok := l["activates"].(string); ok { // A database keeps microseconds.
@@ -154,9 +157,16 @@ func (f *fakeAPI) putLicense(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Query().Get("dry_run") == "" {
 		f.licenses[r.PathValue("id")] = l
 	}
+	var warnings []string
+	if l["activates"] == nil {
+		warnings = append(warnings, "the license is never valid: it has no activates")
+	}
 	if l["title"] == "Courses" {
+		warnings = append(warnings, "as things are, no pod with it would be started")
+	}
+	if warnings != nil {
 		l = maps.Clone(l)
-		l["warnings"] = []string{"as things are, no pod with it would be started"}
+		l["warnings"] = warnings
 	}
 	f.answer(w, l)
 }
@@ -191,6 +201,10 @@ func (f *fakeAPI) preview(w http.ResponseWriter, r *http.Request) {
 	var q map[string]any
 	if err := json.NewDecoder(r.Body).Decode(&q); err != nil {
 		f.refuse(w, http.StatusBadRequest, events.RequestInvalid, err.Error())
+		return
+	}
+	if q["silo"] != nil && q["silo"] != "silo1" {
+		f.refuse(w, http.StatusBadRequest, events.RequestInvalid, "silo is none of this site")
 		return
 	}
 	p := map[string]any{

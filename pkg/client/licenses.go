@@ -87,9 +87,11 @@ type Attached struct {
 type Preview struct {
 	Project string `json:"project_id,omitempty"`
 	User    string `json:"user_id,omitempty"`
-	// ManifestURL and Settings are for a user's pod, Image and Tag for a project's.
+	// ManifestURL, Settings and Silo are for a user's pod, Image and Tag for a project's. Silo is the name of the silo
+	// that the pod would be for, empty for the one that asks.
 	ManifestURL string                       `json:"manifest_url,omitempty"`
 	Settings    map[string]map[string]string `json:"settings,omitempty"`
+	Silo        string                       `json:"silo,omitempty"`
 	Image       string                       `json:"image,omitempty"`
 	Tag         string                       `json:"tag,omitempty"`
 	// Licenses, where it is not nil, is the set of licenses instead of those attached: one with

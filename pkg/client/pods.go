@@ -59,6 +59,8 @@ type License struct {
 	Reason string `json:"reason,omitempty"`
 	// Patched says that operations of its patch are in the pod.
 	Patched bool `json:"patched,omitempty"`
+	// Machine says that its gpu or dedicated_vm has changed the pod.
+	Machine bool `json:"machine,omitempty"`
 }
 
 // Create asks for a pod.

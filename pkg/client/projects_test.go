@@ -86,6 +86,10 @@ func TestAdministration(t *testing.T) {
 			return nil
 		}, `GET /v1/licenses/l/usage?limit=500&since=2026-01-02T03%3A04%3A05Z   `},
 		"a user with signs": {204, "", func(ctx context.Context, c *client.Client) error { return c.AttachUser(ctx, "l", "a/b@c") }, `PUT /v1/licenses/l/users/a%2Fb@c   `},
+		"a user's pod for a silo": {200, `{}`, func(ctx context.Context, c *client.Client) error {
+			_, err := c.Preview(ctx, client.Preview{User: "alice", ManifestURL: "u", Silo: "silo1"})
+			return err
+		}, `POST /v1/preview   {"user_id":"alice","manifest_url":"u","silo":"silo1"}`},
 		"no licenses at all": {200, `{}`, func(ctx context.Context, c *client.Client) error {
 			_, err := c.Preview(ctx, client.Preview{Project: "p", Licenses: []client.SiteLicense{}})
 			return err

@@ -168,8 +168,10 @@ type DeleteRequest struct {
 	// LaunchOver says that no launch of this generation is under way any more,
 	// so that an object that is not there will not appear.
 	LaunchOver bool `json:"launch_over,omitempty"`
-	// Stop means that no other pod is to follow, whatever was asked before.
-	Stop bool `json:"stop,omitempty"`
+	// Stop means that no other pod is to follow, whatever was asked before. StopAt is the stop's
+	// place in the log, 0 if it has none: what is asked for by somebody who knew of it comes after it, and holds.
+	Stop   bool   `json:"stop,omitempty"`
+	StopAt uint64 `json:"stop_at,omitempty"`
 	// Reason and Message go into the record; a user who asks gives none.
 	Reason  Reason `json:"reason,omitempty"`
 	Message string `json:"message,omitempty"`

@@ -62,9 +62,11 @@ type Fact struct {
 	Image     string
 	// IdleStopAt is when a project will be stopped, zero for not: for idle.
 	IdleStopAt time.Time
-	// Restart says that another pod follows, Stop that none does: for delete.
+	// Restart says that another pod follows, Stop that none does but one that somebody has
+	// asked for who knew of the stop at StopAt: for delete.
 	Restart *Restart
 	Stop    bool
+	StopAt  uint64
 	// Storage is the claim that the pod uses, for launch and launched; TokenKeys is what
 	// is copied out of it, for launch.
 	Storage   string
@@ -324,13 +326,17 @@ func remove(before Record, fact Fact) (Record, bool, error) {
 }
 
 // followed says what follows a delete: of several wishes for another pod the first
-// holds, and a wish for none ends it.
+// holds that no stop has come after, and a wish for none ends those that were made before it.
 func followed(before Record, fact Fact) *Restart {
-	switch {
-	case fact.Stop:
+	switch wish := before.Restart; {
+	case fact.Stop && !wish.Knows(fact.StopAt):
 		return nil
-	case before.Restart != nil:
-		return before.Restart
+	case fact.Stop:
+		return wish
+	case wish != nil && wish.LastStop != nil && fact.Restart.Knows(*wish.LastStop+1):
+		return fact.Restart // There was a stop between the two.
+	case wish != nil:
+		return wish
 	case before.Event == Deleting && fact.Restart != nil && fact.Restart.Cause == CauseLicenses:
 		return nil // Somebody stopped it; nobody has asked for another.
 	}

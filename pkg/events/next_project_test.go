@@ -19,6 +19,19 @@ func licensesChange() events.Fact {
 	return fact(events.FactDelete, func(f *events.Fact) { f.Restart = &events.Restart{Command: "r3", Cause: events.CauseLicenses} })
 }
 
+// restartAfter is a restart that somebody asks for who knows of the stops up to a place in the log.
+func restartAfter(stop uint64, command string) events.Fact {
+	f := restart(command)
+	f.Restart.LastStop = &stop
+	return f
+}
+
+func stopAt(place uint64) events.Fact {
+	f := stop()
+	f.StopAt = place
+	return f
+}
+
 func stop() events.Fact { return fact(events.FactDelete, func(f *events.Fact) { f.Stop = true }) }
 
 func TestNextRestart(t *testing.T) {
@@ -36,6 +49,14 @@ func TestNextRestart(t *testing.T) {
 		"licenses":                      {[]events.Fact{licensesChange()}, "r3"},
 		"a stop after it":               {[]events.Fact{restart("r1"), stop()}, ""},
 		"a stop alone":                  {[]events.Fact{stop()}, ""},
+		"a stop that it did not know":   {[]events.Fact{restartAfter(4, "r1"), stopAt(5)}, ""},
+		"a stop that it knew":           {[]events.Fact{restartAfter(5, "r1"), stopAt(5)}, "r1"},
+		"a stop with no place":          {[]events.Fact{restartAfter(5, "r1"), stop()}, ""},
+		"no knowledge of stops":         {[]events.Fact{restart("r1"), stopAt(5)}, ""},
+		"a stop between two":            {[]events.Fact{restartAfter(4, "r1"), restartAfter(5, "r2")}, "r2"},
+		"two and no stop between":       {[]events.Fact{restartAfter(5, "r1"), restartAfter(5, "r2")}, "r1"},
+		"the older one comes last":      {[]events.Fact{restartAfter(5, "r2"), restartAfter(4, "r1")}, "r2"},
+		"a stop between two, late":      {[]events.Fact{restartAfter(4, "r1"), restartAfter(5, "r2"), stopAt(5)}, "r2"},
 		"gone keeps it":                 {[]events.Fact{restart("r1"), gone()}, "r1"},
 		"too late":                      {[]events.Fact{remove(), gone(), restart("r1")}, ""},
 		"after a failure":               {[]events.Fact{restart("r1")}, "r1"},

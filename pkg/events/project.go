@@ -76,6 +76,12 @@ type Restart struct {
 	LastStop *uint64 `json:"last_stop,omitempty"`
 }
 
+// Knows says whether a wish was made by somebody who knew of the stop at a place in the log, 0 for
+// one that has none: then that stop does not end it.
+func (r *Restart) Knows(stop uint64) bool {
+	return r != nil && stop > 0 && r.LastStop != nil && *r.LastStop >= stop
+}
+
 // ProjectTask is something to do about a project or a license.
 type ProjectTask struct {
 	Do TaskKind `json:"do"`

@@ -102,6 +102,8 @@ type License struct {
 	Reason string `json:"reason,omitempty"`
 	// Patched says that operations of its patch are in the pod.
 	Patched bool `json:"patched,omitempty"`
+	// Machine says that its gpu or dedicated_vm has changed the pod.
+	Machine bool `json:"machine,omitempty"`
 }
 
 // Licensing says what the licenser made of a pod, and from what. It never has the value of

@@ -3,6 +3,7 @@ package license
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"berth/pkg/license/patchset"
@@ -62,7 +63,36 @@ func Compose(base json.RawMessage, q quota.Result, opts Options) (Composed, erro
 			License: s.License, Field: fmt.Sprintf("patch, operation %d, path %q", s.Index, s.Path), Why: s.Why,
 		})
 	}
+	if opts.Pod.Manifest {
+		e.Ignored = append(e.Ignored, spare(e)...)
+	}
 	return Composed{Pod: patched.Doc, Explanation: e}, nil
+}
+
+// spare are the licenses that changed nothing in a pod though they gave something: that the
+// pod had already, or that it has no place for.
+func spare(e Explanation) []quota.Ignored {
+	used := map[string]bool{} // by license, whether a step is due to it
+	var order []string
+	for _, finding := range e.Quota {
+		shows := slices.ContainsFunc(e.Steps, func(s Step) bool { return slices.Contains(s.Fields, finding.Field) })
+		for _, source := range finding.Sources {
+			if _, known := used[source.License]; !known && source.License != "" {
+				order = append(order, source.License)
+			}
+			used[source.License] = used[source.License] || shows
+		}
+	}
+	for _, step := range e.Steps {
+		used[step.License] = true
+	}
+	var all []quota.Ignored
+	for _, license := range order {
+		if !used[license] {
+			all = append(all, quota.Ignored{License: license, Why: "it changes nothing in this pod, which has as much already, or no place for what only projects have"})
+		}
+	}
+	return all
 }
 
 // named names the licenses that brought what the pod has no place for: those that the

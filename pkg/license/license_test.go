@@ -330,6 +330,70 @@ func TestComposeNamesWhoseIsIgnored(t *testing.T) {
 	}
 }
 
+// manifests are pods that people bring.
+func manifests() []string {
+	var all []string
+	for _, resources := range []string{
+		`null`, `{}`, `{"requests":{"cpu":"100m","memory":"256Mi"}}`, `{"limits":{"cpu":"2.50","memory":4e9,"nvidia.com/gpu":"1"}}`,
+		`{"limits":{"memory":"64Gi"},"requests":{"memory":"1e3","nvidia.com/gpu":1}}`,
+	} {
+		all = append(all, `{"spec":{"containers":[{"resources":`+resources+`,"volumeMounts":[
+			{"mountPath":"/ext","name":"software","readOnly":true,"recursiveReadOnly":"Enabled"}]},{"name":"side","resources":`+resources+`}],
+			"volumes":[{"name":"software"}, {}]},"metadata":{"labels":{"network":"none"}},"kind":"Pod"}`)
+	}
+	return all
+}
+
+// Of a license that changes nothing in somebody's own pod it is said, and why.
+func TestComposeManifest(t *testing.T) {
+	t.Parallel()
+	unlicensed, err := quota.Compute(quota.Input{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const (
+		useless = "it changes nothing in this pod, which has as much already, or no place for what only projects have"
+		kept    = "the manifest asks for as much or more: "
+		above   = "gives no more than there is without it: 1"
+	)
+	for name, tc := range map[string]struct {
+		gives     string
+		wantSteps []string
+		want      []quota.Ignored
+	}{
+		"a patch": {
+			gives:     `{"patch":"[{\"op\":\"add\",\"path\":\"/metadata/labels\",\"value\":{}}]"}`,
+			wantSteps: []string{"license add /metadata/labels"},
+		},
+		"nothing":        {gives: `{}`, want: []quota.Ignored{{License: "a", Why: useless}}},
+		"no devices":     {gives: `{"gpu":{"num":0}}`, want: []quota.Ignored{{License: "a", Why: useless}}},
+		"what there is":  {gives: `{"cpu":1}`, want: []quota.Ignored{{License: "a", Field: "cpu_limit", Why: above}, {License: "a", Why: useless}}},
+		"for projects":   {gives: `{"always_running":true}`, want: []quota.Ignored{{License: "a", Why: useless}}},
+		"too little":     {gives: `{"ram":3}`, want: []quota.Ignored{{License: "a", Field: "memory_limit", Why: kept + "4Gi"}, {License: "a", Why: useless}}},
+		"enough of one":  {gives: `{"ram":3,"cpu":2}`, wantSteps: []string{"quota add /spec/containers/0/resources/limits/cpu"}, want: []quota.Ignored{{License: "a", Field: "memory_limit", Why: kept + "4Gi"}}},
+		"software alone": {gives: `{"ext_rw":true}`, want: []quota.Ignored{{License: "a", Field: "ext_rw", Why: "the container mounts no volume software at /ext"}, {License: "a", Why: useless}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			q, err := quota.Compute(quota.Input{Licenses: []quota.License{{ID: "a", Value: json.RawMessage(`{"quota":` + tc.gives + `}`)}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			base := json.RawMessage(`{"metadata":{},"spec":{"containers":[{"resources":{"limits":{"memory":"4Gi"},"requests":{"cpu":"100m"}}}]}}`)
+			got, err := license.Compose(base, q, license.Options{Pod: pod.Options{Manifest: true, Unlicensed: unlicensed.Quota}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tc.wantSteps, lines(got.Explanation.Steps)); diff != "" {
+				t.Errorf("steps: -want +got:\n%s", diff)
+			}
+			if diff := cmp.Diff(tc.want, got.Explanation.Ignored); diff != "" {
+				t.Errorf("ignored: -want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
 // Whatever template, quota and patch: the explanation, applied elsewhere to the
 // template, gives the pod, byte for byte, and so does the diff.
 func TestExplanationGivesThePod(t *testing.T) {
@@ -338,9 +402,16 @@ func TestExplanationGivesThePod(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		opts := options()
 		opts.ExtraEnv, opts.Tag = rapid.String().Draw(r, "env"), rapid.StringMatching(`[a-z]{1,3}`).Draw(r, "tag")
+		whole := whole
 		filled, steps, err := license.Fill(whole, opts)
 		if err != nil {
 			r.Fatal(err)
+		}
+		rules := license.Options{}
+		if rapid.Bool().Draw(r, "manifest") {
+			whole = json.RawMessage(rapid.SampledFrom(manifests()).Draw(r, "resources"))
+			filled, steps = whole, nil
+			rules.Pod = pod.Options{Manifest: true, Unlicensed: quota.Quota{CPULimit: 1, CPURequest: 0.02, MemoryLimit: 1000, MemoryRequest: 200}}
 		}
 		amount := rapid.Float64Range(-1, 1e6)
 		q := composed()
@@ -368,10 +439,10 @@ func TestExplanationGivesThePod(t *testing.T) {
 		})).Draw(r, "patch") {
 			q.Quota.Patch = append(q.Quota.Patch, quota.Operation{License: "a", Index: i, Raw: json.RawMessage(patch)})
 		}
-		got, err := license.Compose(filled, q, license.Options{})
+		got, err := license.Compose(filled, q, rules)
 		for err != nil && len(q.Quota.Patch) > 0 {
 			q.Quota.Patch = q.Quota.Patch[:len(q.Quota.Patch)-1]
-			got, err = license.Compose(filled, q, license.Options{})
+			got, err = license.Compose(filled, q, rules)
 		}
 		if err != nil {
 			r.Fatal(err)

@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	apitypes "k8s.io/apimachinery/pkg/types"
 
 	"berth/pkg/events"
 )
@@ -145,7 +146,23 @@ func TestFullNamespace(t *testing.T) {
 		t.Error("the project has lost its pod for one whose patch asks for what there is not")
 	}
 	h.putLicense(t, license, object{"quota": object{"cpu": 1, "ram": 4}}).want(t, http.StatusOK)
-	h.another(t, project, before)
+	small := h.another(t, project, before)
+
+	// A namespace that is frozen has no room for anything, however little it is.
+	patch := []byte(`{"spec":{"hard":{"pods":"0"}}}`)
+	if _, err := h.kube.CoreV1().ResourceQuotas(h.namespace).Patch(t.Context(), "one", apitypes.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the namespace is frozen", func() bool {
+		q, err := h.kube.CoreV1().ResourceQuotas(h.namespace).Get(t.Context(), "one", metav1.GetOptions{})
+		_, counted := q.Status.Hard[corev1.ResourcePods]
+		return err == nil && counted
+	})
+	h.putLicense(t, license, object{"quota": object{"cpu": 1, "ram": 3}}).want(t, http.StatusOK)
+	eventually(t, "the project says that it is frozen", func() bool { return strings.Contains(h.complaint(t, project), "limited: pods=0") })
+	if h.pod(t, project).UID != small.UID {
+		t.Error("the project has lost its pod in a namespace that is frozen")
+	}
 }
 
 // complaint is why a project does not have the pod that its licenses make.

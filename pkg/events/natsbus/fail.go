@@ -35,7 +35,7 @@ func (b *Bus) AskDelete(ctx context.Context, entry Entry, request events.DeleteR
 		cause += "-over"
 	}
 	if request.Stop {
-		cause += "-stop"
+		cause += "-stop" + strconv.FormatUint(request.StopAt, 10)
 	}
 	command := DeleteOf(entry.Record, request)
 	command.After = entry.Known()

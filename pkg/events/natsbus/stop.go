@@ -20,9 +20,9 @@ func (b *Bus) LastStop(ctx context.Context, project string) (uint64, error) {
 
 // NoteStop writes into the log that a project is stopped. From then on no start claims its pod
 // that was asked for by somebody who did not know of that. A pod that the log has at that
-// time is the caller's to delete: read what there is after this, not before. After
-// [ErrUnavailable] it is not known whether the stop is in the log.
-func (b *Bus) NoteStop(ctx context.Context, project string) error {
+// time is the caller's to delete: read what there is after this, not before. It returns the place of the stop
+// in the log. After [ErrUnavailable] it is not known whether the stop is in the log.
+func (b *Bus) NoteStop(ctx context.Context, project string) (uint64, error) {
 	o := events.Outcome{
 		Verdict: events.Stopped, Cluster: b.cluster, Command: events.StopCommand(project), User: events.ProjectUser(project),
 	}
@@ -30,12 +30,31 @@ func (b *Bus) NoteStop(ctx context.Context, project string) error {
 	e.Outcome = &o
 	data, err := e.Marshal()
 	if err != nil {
-		return fmt.Errorf("note stop of %s: %w", project, err)
+		return 0, fmt.Errorf("note stop of %s: %w", project, err)
 	}
 	msg := &nats.Msg{Subject: events.OutcomeSubject(o.Cluster, o.Command), Data: data}
+	var place uint64
 	// No condition: of two stops at once either may be the later one.
-	return b.ask(ctx, "publish "+msg.Subject, func(ctx context.Context) error {
-		_, err := b.js.PublishMsg(ctx, msg, jetstream.WithExpectStream(events.LogStream), jetstream.WithMsgTTL(events.OutcomeTTL))
+	err = b.ask(ctx, "publish "+msg.Subject, func(ctx context.Context) error {
+		ack, err := b.js.PublishMsg(ctx, msg, jetstream.WithExpectStream(events.LogStream), jetstream.WithMsgTTL(events.OutcomeTTL))
+		if err == nil {
+			place = ack.Sequence
+		}
 		return err
 	})
+	return place, err
+}
+
+// Doomed says whether a pod was there when its project was stopped, at a place in the log that LastStop has returned: it is
+// deleted, or about to be.
+func (e Entry) Doomed(stop uint64) bool { return e.Event != "" && stop > e.claimed() }
+
+// claimed is the place in the log at which the life of a pod began: earlier than all that this log has for one that no log has
+// seen begin.
+func (e Entry) claimed() uint64 {
+	place, err := events.ParsePosition(e.Generation)
+	if err != nil {
+		return 0
+	}
+	return place.Sequence
 }

@@ -28,14 +28,14 @@ func TestStops(t *testing.T) {
 	}
 	before := uint64(0)
 	for range 2 {
-		if err := api.NoteStop(t.Context(), one); err != nil {
-			t.Fatal(err)
+		first, err := api.NoteStop(t.Context(), one)
+		if place := last(one); err != nil || place != first {
+			t.Fatalf("NoteStop = %d, %v; the last stop is at %d", first, err, place)
 		}
-		first := last(one)
-		if err := licenser.NoteStop(t.Context(), one); err != nil {
-			t.Fatal(err)
+		second, err := licenser.NoteStop(t.Context(), one)
+		if place := last(one); err != nil || place != second {
+			t.Fatalf("NoteStop = %d, %v; the last stop is at %d", second, err, place)
 		}
-		second := last(one)
 		if first <= before || second <= first {
 			t.Errorf("stops at %d, %d and %d, want each behind the one before", before, first, second)
 		}

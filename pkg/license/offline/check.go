@@ -19,7 +19,8 @@ import (
 // {"id","site_license_list","run_quota","last_used"}: what is stored afterwards; or
 // with {"id","error"}. A case is {"id","now","paygo_active","site_settings",
 // "licenses":[row,…],"project":{"settings","users","site_license_list"},
-// "other_projects":[{"state","site_license"},…]}.
+// "other_projects":[{"state","site_license"},…]}. Other members are not read; one that
+// is likely to be meant for one of these, which is not there, is refused.
 //
 // A case does not have the purchase, so run_quota is that of the stored licenses
 // also where one runs. It returns an error only if reading or writing fails, or
@@ -99,6 +100,9 @@ func readCheckCase(line []byte) (id []byte, start checkCase, err error) {
 	if err != nil {
 		return id, start, err
 	}
+	if err := refuseMisnamedInCheck(members, project); err != nil {
+		return id, start, err
+	}
 	start.in.Settings, start.in.Users = project["settings"], project["users"]
 	if start.in.SiteLicense, err = readLicenses("project.site_license_list", project["site_license_list"]); err != nil {
 		return id, start, err
@@ -108,6 +112,19 @@ func readCheckCase(line []byte) (id []byte, start checkCase, err error) {
 	}
 	start.seats, err = readSeats(members["other_projects"])
 	return id, start, err
+}
+
+func refuseMisnamedInCheck(members, project map[string]json.RawMessage) error {
+	if err := refuseMisnamed(misnamedForCheck, members, "", members); err != nil {
+		return err
+	}
+	if err := refuseMisnamed(misplacedForCheck, members, "project.", project); err != nil {
+		return err
+	}
+	if err := refuseMisnamed(misnamedInProject, project, "", project); err != nil {
+		return fmt.Errorf("project.%w", err)
+	}
+	return nil
 }
 
 // membersOf are the members of an object, of those with one name the last; none for other kinds.
@@ -207,7 +224,10 @@ func readSeats(list []byte) (map[string]int, error) {
 		return nil, err
 	}
 	seats := map[string]int{}
-	for _, other := range others {
+	for i, other := range others {
+		if err := refuseMisnamed(misnamedInOther, other, "", other); err != nil {
+			return nil, fmt.Errorf("other_projects[%d].%w", i, err)
+		}
 		if state := string(rawjson.Text(other["state"])); state != "running" && state != "starting" {
 			continue
 		}

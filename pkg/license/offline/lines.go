@@ -22,10 +22,14 @@ const batchSize = 64 << 10
 // answer appends the answer to a line, without its end.
 type answer func(to, line []byte) []byte
 
+// byteOrderMark is what some editors write before a text in UTF-8.
+var byteOrderMark = []byte("\ufeff") //nolint:gochecknoglobals // A constant.
+
 // each answers all lines of in, some at a time and in their order, and holds only
-// those in memory. What is there is answered before more is waited for. It returns
-// when in is at its end, when reading or writing fails, or, with its cause, when
-// ctx ends; then one more read of in may be under way.
+// those in memory. A line that is there is answered before more is waited for, also
+// where the next one has begun. A byte order mark at the beginning is left out. It
+// returns when in is at its end, when reading or writing fails, or, with its cause,
+// when ctx ends; then one more read of in may be under way.
 func each(ctx context.Context, in io.Reader, out io.Writer, answer answer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -74,9 +78,9 @@ const noLine = -1
 
 // read sends batches until in or ctx ends, and has them answered.
 func read(ctx context.Context, in *bufio.Reader, batches chan<- *batch, answer answer) {
-	for {
+	for first := true; ; first = false {
 		next := &batch{done: make(chan struct{})}
-		next.fill(in)
+		next.fill(in, first)
 		select {
 		case <-ctx.Done():
 			return
@@ -89,12 +93,16 @@ func read(ctx context.Context, in *bufio.Reader, batches chan<- *batch, answer a
 	}
 }
 
-// fill reads lines until there are enough, or until more would have to be waited for.
-func (b *batch) fill(in *bufio.Reader) {
+// fill reads lines until there are enough, or until the next would have to be waited for. first says that
+// the input begins here.
+func (b *batch) fill(in *bufio.Reader, first bool) {
 	for len(b.text) < batchSize {
 		start, size := len(b.text), 0
 		for {
 			part, err := in.ReadSlice('\n')
+			if first {
+				part, first = bytes.TrimPrefix(part, byteOrderMark), false
+			}
 			if size += len(part); size <= MaxLine+1 {
 				b.text = append(b.text, part...)
 			}
@@ -114,10 +122,16 @@ func (b *batch) fill(in *bufio.Reader) {
 		} else {
 			b.ends = append(b.ends, len(b.text))
 		}
-		if b.end != nil || in.Buffered() == 0 {
+		if b.end != nil || !lineReady(in) {
 			return
 		}
 	}
+}
+
+// lineReady says that a whole line can be read without waiting.
+func lineReady(in *bufio.Reader) bool {
+	there, err := in.Peek(in.Buffered())
+	return err == nil && bytes.IndexByte(there, '\n') >= 0
 }
 
 // answer answers the lines.

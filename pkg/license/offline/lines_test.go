@@ -107,6 +107,77 @@ func TestAnswersBeforeMoreIsAsked(t *testing.T) {
 	}
 }
 
+// A line is answered while the next one is being written, and is not lost where that never ends.
+func TestAnswersBeforeTheNextLineEnds(t *testing.T) {
+	t.Parallel()
+	cases, in := io.Pipe()
+	t.Cleanup(func() { _ = in.Close() }) // Lets the last read go.
+	out, answers := io.Pipe()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- offline.ComputeQuotas(ctx, cases, answers)
+		_ = answers.Close()
+	}()
+	lines := bufio.NewScanner(out)
+	for _, part := range []struct {
+		text    string
+		answers []string
+	}{
+		{"{\"id\":0}\n{\"id\"", []string{"0"}},
+		{":1}\n{\"id\":2}\n", []string{"1", "2"}},
+		{"{\"id\":3}\n{", []string{"3"}},
+	} {
+		fmt.Fprint(in, part.text)
+		for _, id := range part.answers {
+			if !lines.Scan() || !strings.HasPrefix(lines.Text(), `{"id":`+id+`,`) {
+				t.Fatalf("answer %s is %q", id, lines.Text())
+			}
+		}
+	}
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v, want %v", err, context.Canceled)
+	}
+}
+
+// A byte order mark is left out at the beginning of the input, and nowhere else.
+func TestByteOrderMark(t *testing.T) {
+	t.Parallel()
+	const mark = "\ufeff"
+	for name, test := range map[string]struct {
+		in   string
+		want []string
+	}{
+		"before a case":        {mark + "{\"id\":1}\n{\"id\":2}\n", []string{`{"id":1,"quota"`, `{"id":2,"quota"`}},
+		"alone":                {mark, nil},
+		"before an empty line": {mark + "\n", []string{`{"id":null,"error":"the line is not a JSON object"}`}},
+		"twice":                {mark + mark + `{"id":1}`, []string{`{"id":null,"error":"parse JSON: invalid character`}},
+		"later":                {"{\"id\":1}\n" + mark + "{\"id\":2}", []string{`{"id":1,"quota"`, `{"id":null,"error":"parse JSON: invalid character`}},
+		"a part of one":        {mark[:2], []string{`{"id":null,"error":"parse JSON: the text is not UTF-8"}`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			out := new(bytes.Buffer)
+			if err := offline.ComputeQuotas(t.Context(), strings.NewReader(test.in), out); err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for answer := range strings.Lines(out.String()) {
+				got = append(got, strings.TrimSuffix(answer, "\n"))
+			}
+			if len(got) != len(test.want) {
+				t.Fatalf("answers %q, want %q", got, test.want)
+			}
+			for i, want := range test.want {
+				if !strings.HasPrefix(got[i], want) {
+					t.Errorf("answer %d is %s, want %s…", i, got[i], want)
+				}
+			}
+		})
+	}
+}
+
 type failing struct{}
 
 func (failing) Write([]byte) (int, error) { return 0, errors.New("disk is full") }

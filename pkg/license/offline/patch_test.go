@@ -125,3 +125,7 @@ func TestApplyPatchesVectors(t *testing.T) {
 		t.Error("more answers than cases")
 	}
 }
+
+func BenchmarkApplyPatches(b *testing.B) {
+	benchmark(b, offline.ApplyPatches, recorded(b, "../patchset/testdata/patch.jsonl.gz"))
+}

@@ -18,7 +18,8 @@ const unknownMachine = "unknown_vm_machine"
 
 // ComputeQuotas answers each case, {"id","settings","users","site_licenses_list":
 // [[id,value],…],"site_settings","pay_as_you_go"}, with {"id","quota","reasons"} or
-// {"id","error"}. A license's patch that does not load gives no operations; one that
+// {"id","error"}. Other members are not read; one that is likely to be meant for one
+// of these, which is not there, is refused. A license's patch that does not load gives no operations; one that
 // loads is passed on as it is, also where it could not be applied, as for a number that
 // is too large. It returns an error only if reading or writing fails, or ctx ends.
 func ComputeQuotas(ctx context.Context, in io.Reader, out io.Writer) error {
@@ -66,6 +67,7 @@ func readQuotaCase(line []byte) (id []byte, in quota.Input, err error) {
 		return nil, in, err
 	}
 	var licenses []byte
+	suspect := false
 	for name, value := range rawjson.Members(object) {
 		switch string(name) {
 		case "id":
@@ -80,10 +82,18 @@ func readQuotaCase(line []byte) (id []byte, in quota.Input, err error) {
 			in.PayAsYouGo = value
 		case "site_licenses_list":
 			licenses = value
+		default:
+			suspect = suspect || slices.ContainsFunc(misnamedForQuota, func(m misnaming) bool { return m.name == string(name) })
 		}
 	}
 	if err := whole(object); err != nil {
 		return id, in, err
+	}
+	if suspect {
+		members := membersOf(object)
+		if err := refuseMisnamed(misnamedForQuota, members, "", members); err != nil {
+			return id, in, err
+		}
 	}
 	in.Licenses, err = readLicenses("site_licenses_list", licenses)
 	return id, in, err

@@ -3,6 +3,7 @@ package offline_test
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"io"
 	"os"
@@ -132,6 +133,7 @@ func TestMalformedCases(t *testing.T) {
 		`"memory_limit":1000,"cpu_request":0.02,"cpu_limit":1,"disk_quota":3000,"idle_timeout":1800,` +
 		`"dedicated_vm":false,"dedicated_disks":[],"gpu":false}`
 	const now = `"now":"2026-03-01T12:00:00Z"`
+	const misnamedLicenses = `{"id":null,"error":"licenses is not read: write it as site_licenses_list, a list of [id, value]"}`
 	for name, test := range map[string]struct{ line, wantCompute, wantCheck string }{
 		"nothing": {``, `{"id":null,"error":"the line is not a JSON object"}`, `{"id":null,"error":"the line is not a JSON object"}`},
 		"no JSON": {
@@ -166,7 +168,7 @@ func TestMalformedCases(t *testing.T) {
 			`{"id":"a","error":"the line has half a character (a lone surrogate): write the whole one"}`,
 		},
 		"half a character in a text of a text": {
-			`{"id":"a",` + now + `,"settings":{"x":"\\ud800"}}`, `{"id":"a","quota":` + quota + `,"reasons":{}}`,
+			`{"id":"a",` + now + `,"settings":{"x":"\\ud800"},"project":{"settings":{"x":"\\ud800"}}}`, `{"id":"a","quota":` + quota + `,"reasons":{}}`,
 			`{"id":"a","site_license_list":null,"run_quota":` + quota + `,"last_used":[]}`,
 		},
 		"the last of two lists": {
@@ -183,16 +185,16 @@ func TestMalformedCases(t *testing.T) {
 		"a purchase": {
 			`{` + now + `,"paygo_active":1}`, `{"id":null,"quota":` + quota + `,"reasons":{}}`, `{"id":null,"error":"paygo_active is neither true nor false"}`,
 		},
-		"a row": {`{` + now + `,"licenses":[null,5]}`, `{"id":null,"quota":` + quota + `,"reasons":{}}`, `{"id":null,"error":"licenses[1] is neither an object nor null"}`},
+		"a row": {`{` + now + `,"licenses":[null,5]}`, misnamedLicenses, `{"id":null,"error":"licenses[1] is neither an object nor null"}`},
 		"a row's id": {
-			`{` + now + `,"licenses":[{"id":5}]}`, `{"id":null,"quota":` + quota + `,"reasons":{}}`, `{"id":null,"error":"licenses[0].id is not a string"}`,
+			`{` + now + `,"licenses":[{"id":5}]}`, misnamedLicenses, `{"id":null,"error":"licenses[0].id is not a string"}`,
 		},
 		"a row's times": {
-			`{` + now + `,"licenses":[{"activates":true}]}`, `{"id":null,"quota":` + quota + `,"reasons":{}}`,
+			`{` + now + `,"licenses":[{"activates":true}]}`, misnamedLicenses,
 			`{"id":null,"error":"licenses[0].activates is not a time: give it as 2006-01-02T15:04:05Z"}`,
 		},
 		"a row's seats": {
-			`{` + now + `,"licenses":[{"expires":null},{"run_limit":"5"}]}`, `{"id":null,"quota":` + quota + `,"reasons":{}}`,
+			`{` + now + `,"licenses":[{"expires":null},{"run_limit":"5"}]}`, misnamedLicenses,
 			`{"id":null,"error":"licenses[1].run_limit is not a number: write it without quotes"}`,
 		},
 		"a project": {`{` + now + `,"project":[]}`, `{"id":null,"quota":` + quota + `,"reasons":{}}`, `{"id":null,"error":"project is neither an object nor null"}`},
@@ -301,6 +303,62 @@ func TestCheckNames(t *testing.T) {
 	}
 }
 
+// A member that is likely to be meant for one that is absent is refused; any other is not.
+func TestMisnamedMembers(t *testing.T) {
+	t.Parallel()
+	const now = `,"now":"2026-03-01T12:00:00Z"`
+	for name, test := range map[string]struct {
+		answer     func(context.Context, io.Reader, io.Writer) error
+		line, want string // The error, empty for none.
+	}{
+		"the name in the text": {
+			offline.ComputeQuotas, `{"id":12,"site_licenses":{"a":{"quota":{"cpu":2}}}}`,
+			"site_licenses is not read: write it as site_licenses_list, a list of [id, value]",
+		},
+		"the name of the check":    {offline.ComputeQuotas, `{"id":12,"site_license_list":[]}`, "site_license_list is not read: write it as site_licenses_list"},
+		"the column":               {offline.ComputeQuotas, `{"id":12,"site_license":{}}`, "site_license is not read: write it as site_licenses_list, a list of [id, value]"},
+		"a start":                  {offline.ComputeQuotas, `{"id":12,"licenses":[],"project":{}}`, "licenses is not read: write it as site_licenses_list, a list of [id, value]"},
+		"the table of settings":    {offline.ComputeQuotas, `{"id":12,"server_settings":{"default_quotas":{}}}`, "server_settings is not read: write it as site_settings"},
+		"the column of a purchase": {offline.ComputeQuotas, `{"id":12,"pay_as_you_go_quotas":{}}`, "pay_as_you_go_quotas is not read: write it as pay_as_you_go, an object with a quota"},
+		"beside the list":          {offline.ComputeQuotas, `{"id":12,"site_licenses":{"a":{}},"site_licenses_list":[],"site_settings":null,"server_settings":{}}`, ""},
+		"beside no list":           {offline.ComputeQuotas, `{"id":12,"site_licenses_list":null,"site_licenses":{"a":{}}}`, ""},
+		"null":                     {offline.ComputeQuotas, `{"id":12,"site_licenses":null}`, ""},
+		"the last of two":          {offline.ComputeQuotas, `{"id":12,"site_licenses":{},"site_licenses":null}`, ""},
+		"an escaped name":          {offline.ComputeQuotas, `{"id":12,"site_licen\u0073es":{}}`, "site_licenses is not read: write it as site_licenses_list, a list of [id, value]"},
+		"others":                   {offline.ComputeQuotas, `{"id":12,"name":"x","tags":[],"project":{},"want_quota":{},"site":{"site_licenses":{}}}`, ""},
+
+		"the table of licenses":          {offline.CheckQuotas, `{"id":12,"site_licenses":[]` + now + `}`, "site_licenses is not read: write it as licenses, a list of rows"},
+		"a start's table of settings":    {offline.CheckQuotas, `{"id":12,"server_settings":{}` + now + `}`, "server_settings is not read: write it as site_settings"},
+		"a purchase":                     {offline.CheckQuotas, `{"id":12,"pay_as_you_go":{}` + now + `}`, "pay_as_you_go is not read: write it as paygo_active, true or false"},
+		"settings beside the project":    {offline.CheckQuotas, `{"id":12,"settings":{}` + now + `}`, "settings is not read: write it as project.settings"},
+		"users beside the project":       {offline.CheckQuotas, `{"id":12,"users":{},"project":{"settings":{}}` + now + `}`, "users is not read: write it as project.users"},
+		"licenses beside the project":    {offline.CheckQuotas, `{"id":12,"site_license_list":[]` + now + `}`, "site_license_list is not read: write it as project.site_license_list"},
+		"a project's column":             {offline.CheckQuotas, `{"id":12,"project":{"site_license":{"a":{}}}` + now + `}`, "project.site_license is not read: write it as site_license_list, a list of [id, value]"},
+		"the list of the calculation":    {offline.CheckQuotas, `{"id":12,"project":{"site_licenses_list":[]}` + now + `}`, "project.site_licenses_list is not read: write it as site_license_list"},
+		"another project's list":         {offline.CheckQuotas, `{"id":12,"other_projects":[{},{"site_license_list":[]}]` + now + `}`, "other_projects[1].site_license_list is not read: write it as site_license, an object of values by their ids"},
+		"a start's, beside what is read": {offline.CheckQuotas, `{"id":12,"users":{},"project":{"users":null,"site_license_list":[],"site_license":{}}` + now + `}`, ""},
+		"a start's others":               {offline.CheckQuotas, `{"id":12,"tags":[],"seats_in_use":{},"want_error":1,"project":{"state":"x","title":"y"}` + now + `}`, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			out := new(bytes.Buffer)
+			if err := test.answer(t.Context(), strings.NewReader(test.line), out); err != nil {
+				t.Fatal(err)
+			}
+			var got struct {
+				ID    int    `json:"id"`
+				Error string `json:"error"`
+			}
+			if err := json.Unmarshal(out.Bytes(), &got); err != nil || got.ID != 12 {
+				t.Fatalf("answer %s, %v", out, err)
+			}
+			if got.Error != test.want {
+				t.Errorf("error %q, want %q", got.Error, test.want)
+			}
+		})
+	}
+}
+
 func FuzzCases(f *testing.F) {
 	for i, line := range bytes.SplitAfter(recorded(f, "../check/testdata/license_check.jsonl.gz"), []byte("\n")) {
 		if i%40 == 0 {
@@ -325,12 +383,21 @@ func FuzzCases(f *testing.F) {
 }
 
 func BenchmarkComputeQuotas(b *testing.B) {
-	lines := recorded(b, "../quota/testdata/quota.jsonl.gz")
+	benchmark(b, offline.ComputeQuotas, recorded(b, "../quota/testdata/quota.jsonl.gz"))
+}
+
+func BenchmarkCheckQuotas(b *testing.B) {
+	benchmark(b, offline.CheckQuotas, recorded(b, "../check/testdata/license_check.jsonl.gz"))
+}
+
+// benchmark answers lines again and again.
+func benchmark(b *testing.B, answer func(context.Context, io.Reader, io.Writer) error, lines []byte) {
+	b.Helper()
 	cases := bytes.Count(lines, []byte("\n"))
 	b.ReportAllocs()
 	b.SetBytes(int64(len(lines)))
 	for b.Loop() {
-		if err := offline.ComputeQuotas(b.Context(), bytes.NewReader(lines), io.Discard); err != nil {
+		if err := answer(b.Context(), bytes.NewReader(lines), io.Discard); err != nil {
 			b.Fatal(err)
 		}
 	}

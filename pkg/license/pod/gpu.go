@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"berth/pkg/license/internal/kubename"
 	"berth/pkg/license/internal/tree"
 	"berth/pkg/license/quota"
 )
@@ -33,7 +34,9 @@ func (p pair) object() map[string]any {
 // readGPU reads {num, resource, nodeLabel, toleration}. Without a num above 0, or
 // where it is no object, nothing is asked for. Lists have commas between their
 // pieces; empty pieces are skipped, since a toleration without a key would
-// tolerate every taint.
+// tolerate every taint. A resource that is no device is refused: cpu and memory have limits of their own.
+// What else Kubernetes does not take is refused where a license is saved ([quota.CheckLicense]), and at a start by
+// Kubernetes.
 func readGPU(text json.RawMessage) (gpu, []quota.Ignored, error) {
 	const defaultResource = "nvidia.com/gpu"
 	value, err := tree.Decode(text)
@@ -62,6 +65,9 @@ func readGPU(text json.RawMessage) (gpu, []quota.Ignored, error) {
 	g := gpu{num: num, resource: texts["resource"]}
 	if g.resource == "" {
 		g.resource = defaultResource
+	}
+	if !kubename.Device(g.resource) {
+		return gpu{}, nil, &Error{Field: "gpu.resource", Err: fmt.Errorf("%.60q is no resource for devices: write it like %s", g.resource, defaultResource)}
 	}
 
 	var ignored []quota.Ignored

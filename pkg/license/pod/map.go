@@ -4,12 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
 
+	"berth/pkg/license/internal/kubename"
 	"berth/pkg/license/internal/tree"
 	"berth/pkg/license/quota"
 )
@@ -20,9 +20,12 @@ type Options struct {
 	// Container is the name of the container that gets the quota: project. Where
 	// no container has it, the first gets it.
 	Container string
-	// Manifest says that the pod is not from the template of projects: it gets the
-	// network label only where it has one, and that it mounts no software is no news.
-	Manifest bool
+	// Manifest says that the pod is from a manifest, which is not cut down to what a
+	// project gets: where the quota gives more than Unlicensed, the quota without any
+	// license, the pod gets that, unless it asks for as much itself. Anything else of it
+	// stays, and the network label is only set where there is one.
+	Manifest   bool
+	Unlicensed quota.Quota
 	// NetworkLabel is the label that network policies select by: network. It is
 	// NetworkOn, outside, or NetworkOff, none.
 	NetworkLabel, NetworkOn, NetworkOff string
@@ -166,6 +169,10 @@ func (m *mapper) because(before int, note string, fields []string) {
 	}
 }
 
+func (m *mapper) ignore(field, why string, values ...any) {
+	m.ignored = append(m.ignored, quota.Ignored{Field: field, Why: fmt.Sprintf(why, values...)})
+}
+
 func (m *mapper) set(value any, at []string, note string, fields ...string) error {
 	before := len(m.Edits)
 	err := m.Set(value, at...)
@@ -183,81 +190,30 @@ func (m *mapper) add(value any, at []string, note string, fields ...string) erro
 // resources sets requests and limits. A request of 0 is written too: where there
 // is a limit and no request, Kubernetes takes the limit for one.
 func (m *mapper) resources() error {
-	cpu, err := amount("cpu_limit", m.q.CPULimit*1000, math.Ceil)
+	shares, err := m.opts.shares(m.q)
 	if err != nil {
 		return err
 	}
-	cpuRequest, err := amount("cpu_request", m.q.CPURequest*1000, math.Ceil)
-	if err != nil {
-		return err
+	if m.opts.Manifest {
+		return m.raise(shares)
 	}
-	memory, err := amount("memory_limit", m.q.MemoryLimit, math.Floor)
-	if err != nil {
-		return err
+	for _, s := range shares {
+		if err := m.set(s.limit.text(), m.of("resources", "limits", s.resource), s.limit.note, s.limit.field); err != nil {
+			return err
+		}
 	}
-	memoryRequest, err := amount("memory_request", m.q.MemoryRequest, math.Floor)
-	if err != nil {
-		return err
+	for _, s := range shares {
+		if err := m.set(s.request.text(), m.of("resources", "requests", s.resource), s.request.note, s.request.field); err != nil {
+			return err
+		}
 	}
-
-	// Kubernetes reads a limit of 0 as none, which no quota means.
-	const least = "raised to the least limit: Kubernetes reads 0 as no limit"
-	var cpuNote, memoryNote string
-	if cpu < 1 {
-		cpu, cpuNote = 1, least
-	}
-	if memory < 1 {
-		memory, memoryNote = 1, least
-	}
-	if err := m.set(strconv.FormatInt(cpu, 10)+"m", m.of("resources", "limits", "cpu"), cpuNote, "cpu_limit"); err != nil {
-		return err
-	}
-	if err := m.set(strconv.FormatInt(memory, 10)+"Mi", m.of("resources", "limits", "memory"), memoryNote, "memory_limit"); err != nil {
-		return err
-	}
-
-	cpuRequest, cpuNote = below(max(cpuRequest, 0), cpu, "", "cut to the limit")
-	if err := m.set(strconv.FormatInt(cpuRequest, 10)+"m", m.of("resources", "requests", "cpu"), cpuNote, "cpu_request"); err != nil {
-		return err
-	}
-	memoryRequest, memoryNote = below(max(memoryRequest, 0), memory, "", "cut to the limit")
-	if bound := m.opts.MemoryRequestLimit; bound > 0 {
-		memoryRequest, memoryNote = below(memoryRequest, int64(min(bound, most)), memoryNote, fmt.Sprintf("cut to the site's bound, %gMi", bound))
-	}
-	if percent := m.opts.MemoryRequestPercent; percent > 0 && percent < 100 {
-		part := int64(float64(memory) * percent / 100)
-		memoryRequest, memoryNote = below(memoryRequest, part, memoryNote, fmt.Sprintf("cut to the site's bound, %g%% of the limit", percent))
-	}
-	return m.set(strconv.FormatInt(memoryRequest, 10)+"Mi", m.of("resources", "requests", "memory"), memoryNote, "memory_request")
-}
-
-// below cuts a value to a bound.
-func below(value, bound int64, note, cut string) (int64, string) {
-	if value > bound {
-		return bound, cut
-	}
-	return value, note
-}
-
-// most is more than any machine has, and fits a quantity of Kubernetes in any unit used here.
-const most = 1e12
-
-// amount makes a whole number of units; a number that a rounding error keeps from
-// being whole is taken for it: 0.1 and 0.2 cores are 300m, not 301m.
-func amount(field string, value float64, round func(float64) float64) (int64, error) {
-	const error64 = 1e-6
-	if math.IsNaN(value) || math.Abs(value) > most {
-		return 0, &Error{Field: field, Err: errors.New("the amount is out of range: set a smaller one")}
-	}
-	if whole := math.Round(value); math.Abs(value-whole) < error64 {
-		return int64(whole), nil
-	}
-	return int64(round(value)), nil
+	return nil
 }
 
 func (m *mapper) network() error {
 	at := []string{"metadata", "labels", m.opts.NetworkLabel}
-	if _, there := m.Get(at...); m.opts.Manifest && !there {
+	given := m.q.Network && !m.opts.Unlicensed.Network
+	if _, there := m.Get(at...); m.opts.Manifest && (!there || !given) {
 		return nil
 	}
 	value := m.opts.NetworkOff
@@ -284,12 +240,12 @@ func (m *mapper) software() error {
 		if err := m.set(false, m.of("volumeMounts", strconv.Itoa(i), "readOnly"), "", "ext_rw"); err != nil {
 			return err
 		}
+		before := len(m.Edits)
+		m.Remove(m.of("volumeMounts", strconv.Itoa(i), "recursiveReadOnly")...)
+		m.because(before, "only a read-only mount may have it", []string{"ext_rw"})
 	}
 	if !found {
-		if !m.opts.Manifest {
-			why := fmt.Sprintf("the container mounts no volume %s at %s", m.opts.SoftwareVolume, m.opts.SoftwarePath)
-			m.ignored = append(m.ignored, quota.Ignored{Field: "ext_rw", Why: why})
-		}
+		m.ignore("ext_rw", "the container mounts no volume %s at %s", m.opts.SoftwareVolume, m.opts.SoftwarePath)
 		return nil
 	}
 	volumes, _ := m.Get("spec", "volumes")
@@ -317,14 +273,8 @@ func (m *mapper) gpu() error {
 	if wanted.num == "" {
 		return nil
 	}
-	if err := m.set(wanted.num, m.of("resources", "limits", wanted.resource), "", "gpu"); err != nil {
+	if err := m.devices(wanted); err != nil {
 		return err
-	}
-	// The request of such a resource must be its limit; Kubernetes sees to that where there is none.
-	if _, there := m.Get(m.of("resources", "requests", wanted.resource)...); there {
-		if err := m.set(wanted.num, m.of("resources", "requests", wanted.resource), "it must be the limit", "gpu"); err != nil {
-			return err
-		}
 	}
 	for _, label := range wanted.labels {
 		if err := m.set(label.value, []string{"spec", "nodeSelector", label.key}, "", "gpu"); err != nil {
@@ -335,6 +285,29 @@ func (m *mapper) gpu() error {
 		if err := m.add(t.object(), []string{"spec", "tolerations"}, "", "gpu"); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// devices sets how many there are.
+func (m *mapper) devices(wanted gpu) error {
+	limit, request := m.of("resources", "limits", wanted.resource), m.of("resources", "requests", wanted.resource)
+	if m.opts.Manifest {
+		own, err := m.asked(limit)
+		if err != nil {
+			return err
+		}
+		if count, err := wanted.num.Float64(); err == nil && own.size >= count && own.value != nil {
+			m.keep("gpu", own)
+			return nil
+		}
+	}
+	if err := m.set(wanted.num, limit, "", "gpu"); err != nil {
+		return err
+	}
+	// The request of such a resource must be its limit; Kubernetes sees to that where there is none.
+	if _, there := m.Get(request...); there {
+		return m.set(wanted.num, request, "it must be the limit", "gpu")
 	}
 	return nil
 }
@@ -350,8 +323,11 @@ func (m *mapper) machine() error {
 	}
 	name := tree.Text(vm, "name")
 	if strings.TrimSpace(name) == "" {
-		m.ignored = append(m.ignored, quota.Ignored{Field: "dedicated_vm", Why: "it has no name: the pod may run on any machine"})
+		m.ignore("dedicated_vm", "it has no name: the pod may run on any machine")
 		return nil
+	}
+	if !kubename.Value(name) {
+		return &Error{Field: "dedicated_vm.name", Err: fmt.Errorf("%.60q is no label that a node can have", name)}
 	}
 	if err := m.add(pair{m.opts.DedicatedKey, name}.object(), []string{"spec", "tolerations"}, "", "dedicated_vm"); err != nil {
 		return err

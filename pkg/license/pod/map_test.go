@@ -54,9 +54,9 @@ func TestMap(t *testing.T) {
 			},
 		},
 		"requests above limits": {
-			`{"spec":{"containers":[{}]}}`,
+			`{"metadata":{"labels":{"network":"none"}},"spec":{"containers":[{}]}}`,
 			quota.Quota{CPULimit: 0.5, CPURequest: 2, MemoryLimit: 300, MemoryRequest: 301},
-			pod.Options{Manifest: true},
+			pod.Options{},
 			[]string{
 				`add /spec/containers/0/resources {"limits":{"cpu":"500m"}} cpu_limit`,
 				`add /spec/containers/0/resources/limits/memory "300Mi" memory_limit`,
@@ -65,9 +65,9 @@ func TestMap(t *testing.T) {
 			},
 		},
 		"bounds of the site": {
-			`{"spec":{"containers":[{}]}}`,
+			`{"metadata":{"labels":{"network":"none"}},"spec":{"containers":[{}]}}`,
 			quota.Quota{CPULimit: 1, MemoryLimit: 1000, MemoryRequest: 900},
-			pod.Options{Manifest: true, MemoryRequestLimit: 800, MemoryRequestPercent: 25},
+			pod.Options{MemoryRequestLimit: 800, MemoryRequestPercent: 25},
 			[]string{
 				`add /spec/containers/0/resources {"limits":{"cpu":"1000m"}} cpu_limit`,
 				`add /spec/containers/0/resources/limits/memory "1000Mi" memory_limit`,
@@ -76,9 +76,9 @@ func TestMap(t *testing.T) {
 			},
 		},
 		"sums of fractions, and limits of nothing": {
-			`{"spec":{"containers":[{}]}}`,
+			`{"metadata":{"labels":{"network":"none"}},"spec":{"containers":[{}]}}`,
 			quota.Quota{CPULimit: -1, CPURequest: 0.1 + 0.2, MemoryLimit: 0, MemoryRequest: -5},
-			pod.Options{Manifest: true},
+			pod.Options{},
 			[]string{
 				`add /spec/containers/0/resources {"limits":{"cpu":"1m"}} cpu_limit: raised to the least limit: Kubernetes reads 0 as no limit`,
 				`add /spec/containers/0/resources/limits/memory "1Mi" memory_limit: raised to the least limit: Kubernetes reads 0 as no limit`,
@@ -89,7 +89,7 @@ func TestMap(t *testing.T) {
 		"a machine of its own": {
 			`{"metadata":{"labels":{"network":"none"}},"spec":{"tolerations":[{"key":"x"}],"containers":[{"name":"project"}],"affinity":null}}`,
 			quota.Quota{Network: true, CPULimit: 12, MemoryLimit: 48000, DedicatedVM: json.RawMessage(`{"machine":"onprem","name":"big1"}`)},
-			pod.Options{Manifest: true},
+			pod.Options{},
 			[]string{
 				`add /spec/containers/0/resources {"limits":{"cpu":"12000m"}} cpu_limit`,
 				`add /spec/containers/0/resources/limits/memory "48000Mi" memory_limit`,
@@ -121,6 +121,28 @@ func TestMap(t *testing.T) {
 				t.Errorf("changes: -want +got:\n%s", diff)
 			}
 		})
+	}
+}
+
+// A mount that is written to may not be recursively read-only.
+func TestSoftware(t *testing.T) {
+	t.Parallel()
+	const mounts = `{"metadata":{"labels":{"network":"none"}},"spec":{"containers":[{"resources":{"limits":{"cpu":"1000m","memory":"1000Mi"},"requests":{"cpu":"0m","memory":"0Mi"}},
+		"volumeMounts":[{"name":"software","mountPath":"/ext","readOnly":true,"recursiveReadOnly":"Enabled"},{"name":"software","mountPath":"/opt","readOnly":true,"recursiveReadOnly":"Enabled"}]}]}}`
+	result, err := pod.Map(json.RawMessage(mounts), quota.Quota{CPULimit: 1, MemoryLimit: 1000, ExtRW: true}, pod.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, c := range result.Changes {
+		got = append(got, changed(c))
+	}
+	want := []string{
+		`replace /spec/containers/0/volumeMounts/0/readOnly false ext_rw`,
+		`remove /spec/containers/0/volumeMounts/0/recursiveReadOnly  ext_rw: only a read-only mount may have it`,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
 	}
 }
 
@@ -165,6 +187,11 @@ func TestMapErrors(t *testing.T) {
 		"a text for a number":      {plain, "gpu.num", with(`{"num":"1"}`)},
 		"a number for a text":      {plain, "gpu.resource", with(`{"num":1,"resource":5}`)},
 		"a toleration in a list":   {plain, "gpu.toleration", with(`{"num":1,"toleration":["a=b"]}`)},
+		"memory for a device":      {plain, "gpu.resource", with(`{"num":1,"resource":"memory"}`)},
+		"no name for a device":     {plain, "gpu.resource", with(`{"num":1,"resource":"Bad Name"}`)},
+		"no name of a machine": {plain, "dedicated_vm.name", quota.Quota{
+			CPULimit: 1, MemoryLimit: 1000, DedicatedVM: json.RawMessage(`{"machine":"onprem","name":"Bad Name!"}`),
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -467,6 +467,20 @@ func TestCheckLicense(t *testing.T) {
 				"quota.gpu.toleration is not a string",
 			},
 		},
+		"names that Kubernetes does not take": {
+			quota: `{"gpu":{"num":1,"resource":"memory","nodeLabel":"a b=c,d=e f,=x","toleration":" gpu,a = b"},"dedicated_vm":{"machine":"onprem","name":"Bad Name!"}}`,
+			want: []string{
+				"quota.gpu.resource is no resource for devices: write it as domain/name, like nvidia.com/gpu",
+				`quota.gpu.nodeLabel has "a b=c", which is no label that a node can have: write it as key=value, without spaces`,
+				`quota.gpu.nodeLabel has "d=e f", which is no label that a node can have: write it as key=value, without spaces`,
+				`quota.gpu.nodeLabel has "=x", which is no label that a node can have: write it as key=value, without spaces`,
+				`quota.gpu.toleration has "a = b", which is no taint that a node can have: write it as key=value, without spaces`,
+				"quota.dedicated_vm.name is no label that a node can have: write at most 63 letters, digits and -, _ or . between them",
+			},
+		},
+		"names that it takes": {
+			quota: `{"gpu":{"num":1,"resource":"","nodeLabel":"x=,example.org/a=b=c","toleration":"gpu=,a=b=c d"},"dedicated_vm":{"machine":"onprem","name":""}}`,
+		},
 		"patch": {
 			quota: `{"patch":"[{\"op\":\"add\",\"path\":\"/a\"},{\"op\":\"Add\",\"path\":\"/a\"}]"}`,
 			want:  []string{"quota.patch does not load: operation 1: op is not one of add, remove, replace, move, copy, test"},

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"berth/pkg/license/internal/kubename"
 	"berth/pkg/license/internal/rawjson"
 )
 
@@ -127,6 +128,9 @@ func (c *checker) machine(field string, value []byte) {
 			}
 		case "name":
 			c.text(field+".name", value)
+			if vm := string(rawjson.Text(value)); strings.TrimSpace(vm) != "" && !kubename.Value(vm) {
+				c.fault(field+".name", "is no label that a node can have: write at most 63 letters, digits and -, _ or . between them")
+			}
 		default:
 			c.unknown(field, name)
 		}
@@ -172,17 +176,35 @@ func (c *checker) gpu(field string, value []byte) {
 			if number := rawjson.Float(value); number != float64(int64(min(number, 1e12))) {
 				c.fault(field+".num", "is not whole: devices are not shared")
 			}
-		case "toleration", "resource":
-			c.text(field+"."+name, value)
-		case "nodeLabel":
-			c.text(field+".nodeLabel", value)
-			for label := range strings.SplitSeq(string(rawjson.Text(value)), ",") {
-				if label = strings.TrimSpace(label); label != "" && !strings.Contains(label, "=") {
-					c.fault(field+".nodeLabel", "has a label without a value: write it as key=value,key2=value2")
-				}
+		case "resource":
+			c.text(field+".resource", value)
+			if device := string(rawjson.Text(value)); device != "" && !kubename.Device(device) {
+				c.fault(field+".resource", "is no resource for devices: write it as domain/name, like nvidia.com/gpu")
 			}
+		case "toleration":
+			c.pairs(field+".toleration", value, "", "taint")
+		case "nodeLabel":
+			c.pairs(field+".nodeLabel", value, "has a label without a value: write it as key=value,key2=value2", "label")
 		default:
 			c.unknown(field, name)
+		}
+	}
+}
+
+// pairs checks a list of key=value with commas; bare is what is wrong with a key alone,
+// empty for nothing.
+func (c *checker) pairs(field string, value []byte, bare, what string) {
+	c.text(field, value)
+	for piece := range strings.SplitSeq(string(rawjson.Text(value)), ",") {
+		piece = strings.TrimSpace(piece)
+		key, rest, valued := strings.Cut(piece, "=")
+		text, _, _ := strings.Cut(rest, "=") // What follows is not read.
+		switch {
+		case piece == "":
+		case !valued && bare != "":
+			c.fault(field, bare)
+		case !kubename.Key(key) || !kubename.Value(text):
+			c.fault(field, fmt.Sprintf("has %.60q, which is no %s that a node can have: write it as key=value, without spaces", piece, what))
 		}
 	}
 }

@@ -22,7 +22,7 @@ const (
 	MethodProject  = "project"          // ProjectRef → Project
 	MethodActivity = "project.activity" // ProjectRef → nothing
 	MethodStop     = "project.stop"     // ProjectRef → nothing; it is not started again by itself, and its pod and starts under way are left alone
-	MethodPreview  = "preview"          // PreviewRequest → Preview
+	MethodPreview  = "preview"          // PreviewQuestion → Preview
 	MethodReplay   = "replay"           // ReplayRequest → Replay
 )
 
@@ -184,7 +184,7 @@ type Project struct {
 	ID string `json:"project_id" jsonschema:"the id of the project"`
 	// State is the member state of the column of that name: opened, starting, running, stopping.
 	State string `json:"state,omitempty" jsonschema:"opened, starting, running or stopping"`
-	// Error says why it does not run where it should.
+	// Error says why it does not run where it should, or, of one without a pod, why what its row asked for was refused.
 	Error string `json:"error,omitempty" jsonschema:"why it does not run where it should"`
 	// Licenses are those attached to it, with the status that the last check gave them.
 	Licenses []LicenseStatus `json:"licenses" jsonschema:"the licenses attached to it, as the last check found them"`
@@ -207,8 +207,9 @@ type LicenseStatus struct {
 	Title  string `json:"title,omitempty" jsonschema:"what people call it"`
 	Status string `json:"status,omitempty" jsonschema:"active, ineffective, exhausted, expired or future"`
 	Reason string `json:"reason,omitempty" jsonschema:"why it gives nothing"`
-	// Patched says that its patch has changed the pod; a project's row does not tell it.
+	// Patched says that its patch has changed the pod, Machine that its gpu or dedicated_vm has; a project's row tells neither.
 	Patched bool `json:"patched,omitempty" jsonschema:"whether its patch has changed the pod that is previewed"`
+	Machine bool `json:"machine,omitempty" jsonschema:"whether its gpu or dedicated_vm has changed the pod that is previewed"`
 }
 
 // PreviewRequest asks what pod would be made. Just one of Project and User is set.
@@ -218,6 +219,8 @@ type PreviewRequest struct {
 	// ManifestURL and Settings are for a user's pod.
 	ManifestURL string                       `json:"manifest_url,omitempty" jsonschema:"what the user's pod is made from"`
 	Settings    map[string]map[string]string `json:"settings,omitempty" jsonschema:"variables of the user's pod by container and name"`
+	// Silo is the name of the silo that the user's pod would be for; without it that which asks.
+	Silo string `json:"silo,omitempty" jsonschema:"the silo that the user's pod would be for, by its name; without it the one that asks"`
 	// Image and Tag are for a project's; left out they are as at a start.
 	Image string `json:"image,omitempty" jsonschema:"the image of the project's pod; without it as at a start"`
 	Tag   string `json:"tag,omitempty" jsonschema:"the tag of that image"`
@@ -230,6 +233,20 @@ type PreviewRequest struct {
 	Template json.RawMessage `json:"template,omitempty" jsonschema:"in place of the site's template: a Pod"`
 	// NoDryRun leaves the API server out.
 	NoDryRun bool `json:"no_dry_run,omitempty" jsonschema:"do not ask the API server"`
+}
+
+// PreviewQuestion is a preview request as the licenser gets it: the api, which knows the silos, adds the one that a
+// user's pod would be for. The zero Silo stands for none.
+type PreviewQuestion struct {
+	PreviewRequest
+	For Silo `json:"for,omitzero"`
+}
+
+// Silo is a silo as its pods get to know it; see events.Silo.
+type Silo struct {
+	Name        string `json:"name"`
+	DataAddress string `json:"data_address,omitempty"`
+	HostName    string `json:"host_name,omitempty"`
 }
 
 // Preview is the pod that would be made now.
@@ -313,6 +330,8 @@ type RenderRequest struct {
 	User        string                       `json:"user_id"`
 	ManifestURL string                       `json:"manifest_url"`
 	Settings    map[string]map[string]string `json:"settings,omitempty"`
+	// Silo is the one that the pod would be for, zero for none.
+	Silo Silo `json:"silo,omitzero"`
 }
 
 // Rendered is that pod.
@@ -324,7 +343,7 @@ type Rendered struct {
 // a Pod, and then the API server.
 type DryRunRequest struct {
 	Pod json.RawMessage `json:"pod"`
-	// Licenses are those of the pod: a refusal names those that have patched it.
+	// Licenses are those of the pod: a refusal names those that have changed it by a patch, gpu or dedicated_vm.
 	Licenses []LicenseStatus `json:"licenses,omitempty"`
 	// ReadOnly leaves the API server out.
 	ReadOnly bool `json:"read_only,omitempty"`
@@ -338,8 +357,7 @@ type Verdict struct {
 	Invalid bool   `json:"invalid,omitempty" jsonschema:"whether the pod itself is wrong, whatever else the namespace has"`
 	Reason  string `json:"reason,omitempty" jsonschema:"why not, in a word"`
 	Message string `json:"message,omitempty" jsonschema:"why not"`
-	// MakesRoom says of a pod that a full namespace refuses that it asks for no more than the one that has its name now: when
-	// that is gone there is room for it.
+	// MakesRoom says of a pod that a full namespace refuses that there is room for it when the one that has its name now is gone.
 	MakesRoom bool `json:"makes_room,omitempty" jsonschema:"whether there is room for it when the pod that has its name now is gone"`
 	// Warnings are the API server's, and say which members it does not know, also where it was not asked.
 	Warnings []string `json:"warnings,omitempty" jsonschema:"what it warns of"`

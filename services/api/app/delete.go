@@ -18,23 +18,27 @@ const deleteWait = 10 * time.Second
 // log. A pod that is being deleted already is no fault. A project's pod is deleted so that none
 // follows it, and no start brings it up that was asked for before, also where there is no pod.
 func (b *backend) Delete(ctx context.Context, user, pod string) error {
+	var stop uint64
 	if project, ok := events.ProjectOf(user); ok && events.ProjectID(project) && pod == events.ProjectPod(project) {
-		if err := b.bus.NoteStop(ctx, project); err != nil {
+		var err error
+		if stop, err = b.bus.NoteStop(ctx, project); err != nil {
 			return unavailable(err)
 		}
 	}
-	return b.remove(ctx, user, pod)
+	return b.remove(ctx, user, pod, stop)
 }
 
-// remove is [backend.Delete] of a project whose stop is noted.
-func (b *backend) remove(ctx context.Context, user, pod string) error {
+// remove is [backend.Delete] of a project whose stop is noted at a place in the log.
+func (b *backend) remove(ctx context.Context, user, pod string, stop uint64) error {
 	e, err := b.own(ctx, user, pod)
-	stops := func(e natsbus.Entry) bool { return e.Event == events.Deleting && e.Restart == nil }
+	// What is asked for by somebody who knows of the stop follows it.
+	last := func(e natsbus.Entry) bool { return e.Restart == nil || e.Restart.Knows(stop) }
+	stops := func(e natsbus.Entry) bool { return e.Event == events.Deleting && last(e) }
 	switch {
 	case err != nil:
 		return err
-	case e.Event == events.Gone && e.Restart != nil:
-		return b.takeBack(ctx, e)
+	case e.Event == events.Gone && !last(e):
+		return b.takeBack(ctx, e, stop)
 	case e.Event == events.Gone:
 		return silo.ErrNoPod
 	case stops(e):
@@ -45,7 +49,7 @@ func (b *backend) remove(ctx context.Context, user, pod string) error {
 	audit.SetCommand(ctx, id)
 	err = b.bus.Publish(ctx, events.Command{
 		Stage: events.StageDelete, ID: id, Cluster: b.bus.Cluster(), User: user,
-		Pod: pod, Generation: generation, After: e.Known(), Delete: &events.DeleteRequest{Stop: isProject(user)},
+		Pod: pod, Generation: generation, After: e.Known(), Delete: &events.DeleteRequest{Stop: isProject(user), StopAt: stop},
 	}, "user")
 	if err != nil {
 		return unavailable(err)
@@ -63,7 +67,7 @@ func (b *backend) remove(ctx context.Context, user, pod string) error {
 
 // takeBack sees to it that a project's pod that is gone is not followed by another one; if that is there
 // already, it is deleted.
-func (b *backend) takeBack(ctx context.Context, gone natsbus.Entry) error {
+func (b *backend) takeBack(ctx context.Context, gone natsbus.Entry, stop uint64) error {
 	outcome, err := b.bus.Decide(ctx, events.Outcome{
 		Verdict: events.Expiry, Command: gone.Restart.Command, User: gone.User, Reason: events.Deleted,
 		Message: "the project was stopped while it was being restarted",
@@ -79,7 +83,7 @@ func (b *backend) takeBack(ctx context.Context, gone natsbus.Entry) error {
 	if _, err := b.table.Await(waiting, gone.Pod, func(e natsbus.Entry) bool { return e.Generation != gone.Generation }); err != nil {
 		return waitFault(err)
 	}
-	return b.remove(ctx, gone.User, gone.Pod)
+	return b.remove(ctx, gone.User, gone.Pod, stop)
 }
 
 func isProject(user string) bool {

@@ -54,9 +54,6 @@ func (r resources) Start(ctx context.Context, s v1.StartProject) (v1.Started, er
 			}
 		}
 		e, err := r.newest(ctx, s.Request.ID)
-		if err == nil {
-			e, err = r.afterStop(ctx, e, stop)
-		}
 		if err != nil {
 			return v1.Started{}, told(err)
 		}
@@ -86,31 +83,6 @@ func (r resources) newest(ctx context.Context, project string) (natsbus.Entry, e
 	return e, err
 }
 
-// stopWait is how long a start waits until a stop that came before it is carried out. It never is where who noted it has died then;
-// the pod lives on.
-const stopWait = 5 * time.Second
-
-// afterStop returns the newest record of a project's pod when a stop that the log has after the record e is carried out: what was
-// there at the stop is about to go, and whatever is to follow it is called off.
-func (r resources) afterStop(ctx context.Context, e natsbus.Entry, stop uint64) (natsbus.Entry, error) {
-	doomed := func(n natsbus.Entry) bool {
-		return n.Generation == e.Generation && n.Event != events.Gone && (n.Event != events.Deleting || n.Restart != nil)
-	}
-	if e.Event == "" || e.Sequence > stop || !doomed(e) {
-		return e, nil
-	}
-	waiting, cancel := r.b.waiting(ctx, stopWait)
-	defer cancel()
-	now, err := r.b.table.Await(waiting, e.Pod, func(n natsbus.Entry) bool { return !doomed(n) })
-	switch {
-	case errors.Is(err, errTimeout):
-		return e, nil
-	case err != nil:
-		return e, waitFault(err)
-	}
-	return now, nil
-}
-
 // startAfter does what a start comes to after a record. again says that another record came in between.
 func (r resources) startAfter(
 	ctx context.Context, e natsbus.Entry, command events.Command, decided events.Outcome, s v1.StartProject,
@@ -128,7 +100,12 @@ func (r resources) startAfter(
 			return v1.Started{Entry: r.entry(e)}, false, errStopping
 		}
 	default:
-		if mine || !s.Again {
+		// A pod that was there at a stop is not what a start after it asks for, whether that stop has been carried out or not.
+		doomed := e.Doomed(*s.Request.LastStop)
+		if doomed && !mine && !s.Again && changes(s.Request) {
+			return v1.Started{Entry: r.entry(e)}, false, errStopping
+		}
+		if mine || !s.Again && !doomed {
 			return v1.Started{Entry: r.entry(e)}, false, nil
 		}
 	}
@@ -182,7 +159,11 @@ func (r resources) launchProject(ctx context.Context, command events.Command, sh
 // wish has a pod deleted, if it is not being deleted already, and another one made after it. It returns when that
 // is in the log, with the record that says so.
 func (r resources) wish(ctx context.Context, e natsbus.Entry, restart events.Restart) (natsbus.Entry, error) {
-	wished := func(e natsbus.Entry) bool { return e.Event == events.Deleting && e.Restart != nil }
+	// A wish that was made before the last stop is taken back by it.
+	holds := func(e natsbus.Entry) bool {
+		return e.Restart != nil && (e.Restart.LastStop == nil || *e.Restart.LastStop >= *restart.LastStop)
+	}
+	wished := func(e natsbus.Entry) bool { return e.Event == events.Deleting && holds(e) }
 	if wished(e) {
 		return e, nil
 	}
@@ -203,7 +184,7 @@ func (r resources) wish(ctx context.Context, e natsbus.Entry, restart events.Res
 		return e, refusal
 	case err != nil:
 		return e, waitFault(err)
-	case now.Generation == generation && now.Restart == nil:
+	case now.Generation == generation && !holds(now):
 		return now, errPassed
 	case now.Generation != generation && now.Command != restart.Command:
 		return now, errPassed

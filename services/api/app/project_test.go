@@ -134,7 +134,7 @@ func (s *projectSite) restart(ctx context.Context, d natsbus.Delivery) error {
 
 func (s *projectSite) remove(ctx context.Context, d natsbus.Delivery) error {
 	fact := eventstest.Delete(d.Generation)
-	fact.Stop = d.Delete.Stop
+	fact.Stop, fact.StopAt = d.Delete.Stop, d.Delete.StopAt
 	if _, _, err := s.bus.Append(ctx, d.Pod, fact); err != nil && !errors.Is(err, events.ErrOver) {
 		return err
 	}
@@ -317,7 +317,7 @@ func TestV1StopEndsARestart(t *testing.T) {
 }
 
 // TestV1StartAfterAStop: a start that comes when a stop is in the log and the pod not yet on its way out is not answered with that pod,
-// and not taken back by the stop: another pod follows.
+// and not taken back when the stop is carried out: another pod follows.
 func TestV1StartAfterAStop(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
@@ -344,14 +344,15 @@ func TestV1StartAfterAStop(t *testing.T) {
 				}
 			}
 			// Half of a stop: the other half comes late.
-			if err := s.bus.NoteStop(t.Context(), projectA); err != nil {
+			stop, err := s.bus.NoteStop(t.Context(), projectA)
+			if err != nil {
 				t.Fatal(err)
 			}
 			answered := make(chan v1Reply, 1)
 			go func() { answered <- s.do(projectA, tc.action+"?wait=ready", nil, nil) }()
 			select {
 			case early := <-answered:
-				t.Fatalf("%s before the stop is carried out: %d %s", tc.action, early.status, early.raw)
+				t.Fatalf("%s before the pod has gone that was stopped: %d %s", tc.action, early.status, early.raw)
 			case <-time.After(300 * time.Millisecond):
 			}
 			e, err := s.bus.Last(t.Context(), events.ProjectPod(projectA))
@@ -359,11 +360,8 @@ func TestV1StartAfterAStop(t *testing.T) {
 				t.Fatal(err)
 			}
 			fact := eventstest.Delete(e.Generation)
-			fact.Stop = true
+			fact.Stop, fact.StopAt = true, stop
 			if _, _, err := s.bus.Append(t.Context(), e.Pod, fact); err != nil {
-				t.Fatal(err)
-			}
-			if err := s.bus.AskDelete(t.Context(), e, events.DeleteRequest{Stop: true}); err != nil {
 				t.Fatal(err)
 			}
 			release()
@@ -591,6 +589,108 @@ func TestV1LicensesByTheClient(t *testing.T) {
 	}
 	if parts != 2 {
 		t.Errorf("%d parts", parts)
+	}
+}
+
+// TestV1CreateLicenseOnce: a key makes one license, on whichever replica, also where an answer was lost.
+func TestV1CreateLicenseOnce(t *testing.T) {
+	t.Parallel()
+	s := newV1Site(t, 2, v1Administered)
+	var mu sync.Mutex
+	saved, lose, busy := map[string]wire.License{}, false, false
+	s.licenser(func(q natsbus.Question) (any, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if busy && q.Method == wire.MethodPut {
+			return nil, &natsbus.Fault{Reason: events.LicenseInvalid, Message: "no"}
+		}
+		answer, err := answerLicenses(q, saved, new([]wire.Attachment))
+		if lose && q.Method == wire.MethodPut {
+			return nil, &natsbus.Fault{Reason: events.Unavailable, Message: "the answer is lost"}
+		}
+		return answer, err
+	})
+	count := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(saved)
+	}
+	set := func(change func()) {
+		mu.Lock()
+		defer mu.Unlock()
+		change()
+	}
+	post := func(replica int, key string, body object, query ...string) v1Reply {
+		return s.ask(v1Ask{
+			replica: replica, method: http.MethodPost, path: "/v1/licenses" + strings.Join(query, ""), token: adminToken, body: body,
+			header: map[string]string{"Idempotency-Key": key},
+		})
+	}
+	body := object{"title": "U"}
+	// What is only tried leaves the key alone, and so does what is refused, to the same body.
+	if got := post(0, "k", object{"title": "V"}, "?dry_run=true"); got.status != http.StatusOK {
+		t.Fatalf("dry run: %d %s", got.status, got.raw)
+	}
+	set(func() { busy = true })
+	if got := post(0, "k", body); got.status != http.StatusUnprocessableEntity || got.reason() != string(events.LicenseInvalid) {
+		t.Errorf("refused: %d %s", got.status, got.raw)
+	}
+	set(func() { busy = false })
+	first := post(1, "k", body)
+	if first.status != http.StatusCreated || count() != 1 {
+		t.Fatalf("the first: %d %s, %d licenses", first.status, first.raw, count())
+	}
+	id := member(first, "id")
+	for i, tt := range []struct {
+		what, key string
+		body      object
+		status    int
+		same      bool
+	}{
+		{"again", "k", body, 201, true},
+		{"in quotes", `"k"`, body, 201, true},
+		{"another body", "k", object{"title": "W"}, 422, false},
+		{"another body with an id", "k", object{"title": "U", "id": licenseA}, 422, false},
+		{"another key", "l", body, 201, false},
+		{"a bad key", "a b", body, 400, false},
+		{"with an id", "i", object{"id": licenseA}, 201, false},
+		{"with an id again", "i", object{"id": licenseA}, 201, false},
+		{"that id by another key", "j", object{"id": licenseA}, 409, false},
+		{"and again", "j", object{"id": licenseA}, 409, false},
+	} {
+		got := post(i%2, tt.key, tt.body)
+		if got.status != tt.status || (member(got, "id") == id) != tt.same {
+			t.Errorf("%s: %d %s", tt.what, got.status, got.raw)
+		}
+		if got.status == http.StatusCreated && (got.header.Get("Location") != "/v1/licenses/"+member(got, "id") || got.header.Get("ETag") == "") {
+			t.Errorf("%s: %v", tt.what, got.header)
+		}
+	}
+	// The answer, and that it was made, are lost.
+	set(func() { lose = true })
+	if got := post(0, "m", body); got.status != http.StatusGatewayTimeout {
+		t.Errorf("the answer is lost: %d %s", got.status, got.raw)
+	}
+	set(func() { lose = false })
+	for range 2 {
+		if got := post(1, "m", body); got.status != http.StatusCreated {
+			t.Errorf("after a lost answer: %d %s", got.status, got.raw)
+		}
+	}
+	if n := count(); n != 4 {
+		t.Errorf("%d licenses were made, want 4", n)
+	}
+	// The answer is the license as it is now, with nothing of the body.
+	set(func() { saved[id] = wire.License{ID: id, Description: "edited", Revision: "r2"} })
+	if got := post(0, "k", body); got.status != http.StatusCreated || got.body["title"] != nil || got.body["description"] != "edited" {
+		t.Errorf("after an edit: %d %s", got.status, got.raw)
+	}
+	// It is gone: the key does not make it again.
+	if got := s.ask(v1Ask{method: http.MethodDelete, path: "/v1/licenses/" + id, token: adminToken}); got.status != http.StatusNoContent {
+		t.Fatalf("delete: %d %s", got.status, got.raw)
+	}
+	if got := post(0, "k", body); got.status != http.StatusGone || got.reason() != string(events.NotFound) || count() != 3 {
+		t.Errorf("after the delete: %d %s, %d licenses", got.status, got.raw, count())
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"berth/pkg/events"
 	"berth/pkg/events/natsbus"
+	"berth/services/api/internal/access"
 	"berth/services/api/internal/silo"
 	"berth/services/api/internal/v1"
 )
@@ -21,6 +22,7 @@ var (
 	_ v1.Own     = resources{}
 	_ v1.Past    = resources{}
 	_ v1.Makes   = resources{}
+	_ v1.Once    = resources{}
 	_ v1.Removes = resources{}
 )
 
@@ -29,7 +31,7 @@ var (
 func newV1(b *backend, guard v1.Guard, hub *v1.Hub) *v1.Handler {
 	r := resources{b}
 	return &v1.Handler{
-		Guard: guard, State: r, Own: r, Past: r, Makes: r, Removes: r, Projects: r, Asks: r, Hub: hub,
+		Guard: guard, State: r, Own: r, Past: r, Makes: r, Once: r, Removes: r, Projects: r, Asks: r, Hub: hub,
 		Draining: b.draining, IngressDomain: b.config.IngressDomain, Retention: b.config.LogRetention, Kept: natsbus.KeptRecords,
 	}
 }
@@ -188,26 +190,10 @@ var errPodGone = &v1.Fault{
 // attempt returns the id of the command that a key stands for, and what is known of
 // its outcome. proposed is the id for a key that nobody has used within the hour.
 func (r resources) attempt(ctx context.Context, c v1.Create, proposed string) (id string, decided events.Outcome, err error) {
-	key := v1.KeyID(c.Caller.Silo.Name, c.User, c.Key)
 	mine := v1.Reservation{Body: c.Body, Command: proposed}
-	holds, err := r.b.bus.Decide(ctx, events.Outcome{Verdict: events.Done, Command: key, User: c.User, Message: mine.String()})
-	if err == nil {
-		return proposed, events.Outcome{}, nil
-	}
-	if !errors.Is(err, events.ErrDecided) {
-		return "", events.Outcome{}, err
-	}
-	first, ok := v1.ParseReservation(holds.Message)
-	switch {
-	case !ok:
-		return "", events.Outcome{}, &v1.Fault{
-			Reason: events.RequestInvalid, Message: "another version of this service has used this Idempotency-Key; use another",
-		}
-	case first.Body != c.Body:
-		return "", events.Outcome{}, &v1.Fault{
-			Status: http.StatusUnprocessableEntity, Reason: events.RequestInvalid,
-			Message: "this Idempotency-Key has been used with another body within the last hour; use another key",
-		}
+	first, isMine, err := r.reserve(ctx, v1.KeyID(c.Caller.Silo.Name, c.User, c.Key), c.User, mine)
+	if err != nil || isMine {
+		return first.Command, events.Outcome{}, err
 	}
 	for n := range v1.Attempts {
 		id = first.Attempt(n)
@@ -220,6 +206,51 @@ func (r resources) attempt(ctx context.Context, c v1.Create, proposed string) (i
 		}
 	}
 	return id, decided, nil
+}
+
+// reserve has a key stand for what a request proposes, and returns what it stands for: that, or what an earlier
+// request with the same body has proposed. isMine says that it is that, which an earlier one may have proposed, too.
+func (r resources) reserve(ctx context.Context, key, user string, proposed v1.Reservation) (holds v1.Reservation, isMine bool, err error) {
+	stands, err := r.b.bus.Decide(ctx, events.Outcome{Verdict: events.Done, Command: key, User: user, Message: proposed.String()})
+	if err == nil {
+		return proposed, true, nil
+	}
+	if !errors.Is(err, events.ErrDecided) {
+		return v1.Reservation{}, false, err
+	}
+	first, ok := v1.ParseReservation(stands.Message)
+	switch {
+	case !ok:
+		return v1.Reservation{}, false, &v1.Fault{
+			Reason: events.RequestInvalid, Message: "another version of this service has used this Idempotency-Key; use another",
+		}
+	case first.Body != proposed.Body:
+		return v1.Reservation{}, false, &v1.Fault{
+			Status: http.StatusUnprocessableEntity, Reason: events.RequestInvalid,
+			Message: "this Idempotency-Key has been used for another request within the last hour; use another key",
+		}
+	}
+	return first, false, nil
+}
+
+// madeOf is the id of the record that says that what a key stands for has been made.
+func madeOf(key string) string { return key + "-made" }
+
+// Reserve implements [v1.Once].
+func (r resources) Reserve(ctx context.Context, c access.Caller, key string, mine v1.Reservation) (license string, made bool, err error) {
+	id := v1.KeyID(c.Silo.Name, "", key)
+	holds, _, err := r.reserve(ctx, id, "", mine)
+	if err != nil {
+		return "", false, told(err)
+	}
+	done, err := r.b.bus.Outcome(ctx, madeOf(id))
+	return holds.Command, done.Verdict != "", told(err)
+}
+
+// Made implements [v1.Once].
+func (r resources) Made(ctx context.Context, c access.Caller, key string) error {
+	_, err := r.b.bus.Decide(ctx, events.Outcome{Verdict: events.Done, Command: madeOf(v1.KeyID(c.Silo.Name, "", key))})
+	return told(err)
 }
 
 // AwaitReady implements [v1.Makes].

@@ -22,7 +22,7 @@ const answersAtOnce = 8
 // trials asks the API server about pods without making them; see package cluster.
 type trials interface {
 	DryRun(ctx context.Context, pod json.RawMessage) (warnings []string, err error)
-	MakesRoom(ctx context.Context, pod json.RawMessage) (bool, error)
+	MakesRoom(ctx context.Context, pod json.RawMessage, refusal string) (bool, error)
 }
 
 // answer answers the questions of package wire that are the creator's.
@@ -68,6 +68,10 @@ func (c *creator) answerTemplate(_ context.Context, r wire.ProjectRef) (any, err
 	return answer, nil
 }
 
+// noSilo is said of a pod whose storage would be on a silo that nobody has named.
+const noSilo = "the manifest asks for the user's storage, which is on a silo, and the request is of none: " +
+	"name the silo that the pod would be for with silo (berth license preview --silo NAME)"
+
 // answerRender makes the pod that a user would get of a manifest, up to the licenses.
 func (c *creator) answerRender(ctx context.Context, r wire.RenderRequest) (any, error) {
 	switch {
@@ -76,12 +80,17 @@ func (c *creator) answerRender(ctx context.Context, r wire.RenderRequest) (any, 
 	case r.ManifestURL == "":
 		return nil, &natsbus.Fault{Reason: events.RequestInvalid, Message: "manifest_url is missing"}
 	}
-	d := natsbus.Delivery{Command: events.Command{User: r.User, Create: &events.CreateRequest{ManifestURL: r.ManifestURL, Settings: r.Settings}}}
+	d := natsbus.Delivery{Command: events.Command{User: r.User, Create: &events.CreateRequest{
+		ManifestURL: r.ManifestURL, Settings: r.Settings, Silo: events.Silo(r.Silo),
+	}}}
 	parsed, err := c.manifest(ctx, d)
 	if err != nil {
 		return nil, told(err)
 	}
 	made, err := manifestPlan{c, d, parsed}.draft(kube.Name(parsed.Name, r.User, 0))
+	if reasonOf(err) == events.StorageFailed && r.Silo.DataAddress == "" && c.site().NFSStorageRoot != "" {
+		return nil, &natsbus.Fault{Reason: events.StorageFailed, Message: noSilo}
+	}
 	return wire.Rendered{Pod: made.rendered}, told(err)
 }
 
@@ -89,7 +98,7 @@ func (c *creator) answerRender(ctx context.Context, r wire.RenderRequest) (any, 
 func (c *creator) answerDryRun(ctx context.Context, r wire.DryRunRequest) (any, error) {
 	licenses := make([]events.License, 0, len(r.Licenses))
 	for _, l := range r.Licenses {
-		licenses = append(licenses, events.License{ID: l.ID, Title: l.Title, Patched: l.Patched})
+		licenses = append(licenses, events.License{ID: l.ID, Title: l.Title, Patched: l.Patched, Machine: l.Machine})
 	}
 	pod, rejected := readPod(r.Pod, licenses)
 	switch {
@@ -104,7 +113,7 @@ func (c *creator) answerDryRun(ctx context.Context, r wire.DryRunRequest) (any, 
 		v.Invalid, v.Reason, v.Message = rejected.Invalid, rejected.Reason, blame(discreet(r.Pod, rejected), licenses).Error()
 		err = nil
 		if rejected.Reason == kube.ReasonQuotaExceeded {
-			v.MakesRoom, err = c.trials.MakesRoom(ctx, r.Pod)
+			v.MakesRoom, err = c.trials.MakesRoom(ctx, r.Pod, rejected.Message)
 		}
 	}
 	if err != nil {

@@ -34,7 +34,7 @@ func (f *fakeTrials) DryRun(_ context.Context, pod json.RawMessage) ([]string, e
 	return f.warnings, f.err
 }
 
-func (f *fakeTrials) MakesRoom(context.Context, json.RawMessage) (bool, error) {
+func (f *fakeTrials) MakesRoom(context.Context, json.RawMessage, string) (bool, error) {
 	return f.room, f.roomErr
 }
 
@@ -128,6 +128,34 @@ func TestAnswerRender(t *testing.T) {
 	faulty(t, b.asks(t, "no_such", nil, nil), events.RequestInvalid, "no_such")
 }
 
+// TestRenderIsTheCreate: a pod with storage is rendered as a create for that silo makes it, and of no silo is refused with what to name.
+func TestRenderIsTheCreate(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.manifests.text = strings.Replace(text, `notebook:1"`, `notebook:1", volumeMounts: [{name: sciencedata, mountPath: /d}]`, 1)
+	d := command("")
+	made, err := b.plan(t.Context(), d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := made.draft(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := wire.RenderRequest{User: user, ManifestURL: url, Settings: d.Create.Settings, Silo: wire.Silo(d.Create.Silo)}
+	var got wire.Rendered
+	if err := b.asks(t, wire.MethodRender, ask, &got); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want.rendered), string(got.Pod)); d != "" {
+		t.Errorf("the pod (-create +render):\n%s", d)
+	}
+	ask.Silo = wire.Silo{}
+	faulty(t, b.asks(t, wire.MethodRender, ask, nil), events.StorageFailed, "name the silo")
+	b.config.NFSStorageRoot = ""
+	faulty(t, b.asks(t, wire.MethodRender, ask, nil), events.StorageFailed, "nfsStorageRoot")
+}
+
 func TestAnswerDryRun(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -135,11 +163,11 @@ func TestAnswerDryRun(t *testing.T) {
 	ask := func() (v wire.Verdict, err error) {
 		err = b.asks(t, wire.MethodDryRun, wire.DryRunRequest{
 			Pod:      json.RawMessage(`{"kind":"Pod","spec":{"containers":[{"name":"c","args":["c2VjcmV0LXZhbHVl"]}]}}`),
-			Licenses: []wire.LicenseStatus{{ID: "0"}, {ID: "1", Title: "GPU", Patched: true}, {ID: "2", Patched: true}},
+			Licenses: []wire.LicenseStatus{{ID: "0"}, {ID: "1", Title: "GPU", Machine: true}, {ID: "2", Patched: true}},
 		}, &v)
 		return v, err
 	}
-	const blamed = ` (the pod was changed by the patch of license "GPU" (1), license 2)`
+	const blamed = ` (the pod was changed by the patch, gpu or machine of license "GPU" (1), license 2)`
 	got, err := ask()
 	if d := cmp.Diff(wire.Verdict{Accepted: true, Warnings: []string{"unknown field"}}, got); d != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, d)

@@ -18,34 +18,43 @@ const (
 	maxBlamed  = 4
 )
 
-// blame says with the refusal of a pod which licenses have changed that by their patches.
-// Without one it is the refusal alone.
+// blame says with the refusal of a pod which licenses have changed that by what they write into it as
+// they please: patches, gpu and dedicated_vm. Without one it is the refusal alone.
 func blame(refusal error, licenses []events.License) error {
-	var patched []string
-	more := 0
+	var blamed []string
+	more, patched, machine := 0, false, false
 	for _, l := range licenses {
+		if !l.Patched && !l.Machine {
+			continue
+		}
+		patched, machine = patched || l.Patched, machine || l.Machine
 		switch {
-		case !l.Patched:
-		case len(patched) == maxBlamed:
+		case len(blamed) == maxBlamed:
 			more++
 		case l.Title == "":
-			patched = append(patched, fmt.Sprintf("license %.36s", l.ID))
+			blamed = append(blamed, fmt.Sprintf("license %.36s", l.ID))
 		default:
-			patched = append(patched, fmt.Sprintf("license %.80q (%.36s)", l.Title, l.ID))
+			blamed = append(blamed, fmt.Sprintf("license %.80q (%.36s)", l.Title, l.ID))
 		}
 	}
-	if len(patched) == 0 {
+	what := "patch, gpu or machine"
+	switch {
+	case len(blamed) == 0:
 		return refusal
+	case !machine:
+		what = "patch"
+	case !patched:
+		what = "gpu or machine"
 	}
 	text := refusal.Error()
 	if len(text) > maxRefusal {
 		text = strings.ToValidUTF8(text[:maxRefusal], "") + "…"
 	}
-	names := strings.Join(patched, ", ")
+	names := strings.Join(blamed, ", ")
 	if more > 0 {
 		names += fmt.Sprintf(" and %d more", more)
 	}
-	return errors.New(text + " (the pod was changed by the patch of " + names + ")")
+	return errors.New(text + " (the pod was changed by the " + what + " of " + names + ")")
 }
 
 // quoted is a value that the API server quotes.

@@ -19,6 +19,9 @@ func TestBlame(t *testing.T) {
 	patched := func(title, id string) events.License {
 		return events.License{ID: id, Title: title, Status: "active", Patched: true}
 	}
+	gpu := func(title, id string) events.License {
+		return events.License{ID: id, Title: title, Status: "active", Machine: true}
+	}
 	tests := map[string]struct {
 		refusal  string
 		licenses []events.License
@@ -29,6 +32,12 @@ func TestBlame(t *testing.T) {
 		"one":          {"no", []events.License{{ID: "0"}, patched("T", "1")}, `no (the pod was changed by the patch of license "T" (1))`},
 		"no title":     {"no", []events.License{patched("", "1")}, `no (the pod was changed by the patch of license 1)`},
 		"two":          {"no", []events.License{patched("T", "1"), patched("U", "2")}, `no (the pod was changed by the patch of license "T" (1), license "U" (2))`},
+		"a gpu":        {"no", []events.License{{ID: "0"}, gpu("T", "1")}, `no (the pod was changed by the gpu or machine of license "T" (1))`},
+		"a gpu, patches": {
+			"no",
+			[]events.License{patched("T", "1"), gpu("U", "2")},
+			`no (the pod was changed by the patch, gpu or machine of license "T" (1), license "U" (2))`,
+		},
 		"many": {
 			"no",
 			[]events.License{patched("A", "1"), patched("B", "2"), patched("C", "3"), patched("D", "4"), patched("E", "5"), patched("F", "6")},

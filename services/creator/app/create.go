@@ -222,8 +222,8 @@ func (c *creator) takeNamed(ctx context.Context, d natsbus.Delivery, outcome eve
 		// A stop reads the log after it was noted, so that one that has not seen the claim is seen here.
 		if off, err := c.calledOff(ctx, project.ID, project.LastStop); err != nil {
 			return false, err
-		} else if off {
-			return true, c.bus.AskDelete(ctx, entry, events.DeleteRequest{Stop: true, Message: stoppedBefore})
+		} else if off > 0 {
+			return true, c.bus.AskDelete(ctx, entry, events.DeleteRequest{Stop: true, StopAt: off, Message: stoppedBefore})
 		}
 	}
 	return true, c.handOn(ctx, d, entry, free.draft)

@@ -108,7 +108,7 @@ type readable struct {
 
 // readPod reads a pod that is to be launched, or of which somebody asks what a launch would say to it, as the API server
 // reads it: encoding/json would take IMAGE, which a patch may have put there, for image. A refusal names the licenses that
-// have patched it.
+// have changed it; see [blame].
 func readPod(rendered json.RawMessage, licenses []events.License) (readable, *cluster.RejectedError) {
 	refused := func(reason events.Reason, err error) (readable, *cluster.RejectedError) {
 		return readable{}, &cluster.RejectedError{Reason: string(reason), Message: blame(err, licenses).Error(), Invalid: true}

@@ -144,7 +144,7 @@ func (p projectPlan) pick(ctx context.Context, careful bool) (next events.Outcom
 	switch {
 	case err != nil:
 		return next, newest, err
-	case off:
+	case off > 0:
 		return refuse(events.Deleted, stoppedBefore)
 	case has == nobody:
 		return events.Outcome{Verdict: events.Accepted, Pod: name}, newest, nil
@@ -159,13 +159,17 @@ func (p projectPlan) pick(ctx context.Context, careful bool) (next events.Outcom
 // stoppedBefore is said of a start that a stop has called off.
 const stoppedBefore = "the project was stopped before it was started"
 
-// calledOff says whether a project has been stopped since somebody asked for a start who knew of a stop.
-func (c *creator) calledOff(ctx context.Context, project string, known *uint64) (bool, error) {
+// calledOff returns the place in the log of a stop of a project since somebody asked for a start who knew of an earlier one; 0 for
+// none.
+func (c *creator) calledOff(ctx context.Context, project string, known *uint64) (uint64, error) {
 	if known == nil {
-		return false, nil
+		return 0, nil
 	}
 	last, err := c.bus.LastStop(ctx, project)
-	return err == nil && last > *known, err
+	if last <= *known {
+		last = 0
+	}
+	return last, err
 }
 
 func (p projectPlan) draft(name string) (draft, error) {

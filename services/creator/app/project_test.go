@@ -158,7 +158,7 @@ func knowing(stop uint64) func(*natsbus.Delivery) {
 // stops notes a stop of the project and returns its place.
 func (b *bench) stops(t *testing.T) uint64 {
 	t.Helper()
-	if err := b.bus.NoteStop(t.Context(), project); err != nil {
+	if _, err := b.bus.NoteStop(t.Context(), project); err != nil {
 		t.Fatal(err)
 	}
 	place, err := b.bus.LastStop(t.Context(), project)

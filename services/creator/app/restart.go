@@ -20,7 +20,7 @@ func (c *creator) restart(ctx context.Context, d natsbus.Delivery) error {
 	project, _ := events.ProjectOf(d.User)
 	if off, err := c.calledOff(ctx, project, d.Restart.LastStop); err != nil {
 		return err
-	} else if off {
+	} else if off > 0 {
 		// In the record somebody might take it for what follows a start of now.
 		return c.failRestart(ctx, d, events.Deleted, stoppedBefore)
 	}

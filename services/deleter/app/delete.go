@@ -113,12 +113,12 @@ func (d *deleter) handle(ctx context.Context, c natsbus.Delivery) error {
 // begin notes that a pod is being deleted, and why, and that no other one is to follow it
 // where that was asked for. The errors are those of [natsbus.Bus.AppendAfter].
 func (d *deleter) begin(ctx context.Context, c natsbus.Delivery, entry natsbus.Entry) (natsbus.Entry, error) {
-	if entry.Event == events.Deleting && (!c.Delete.Stop || entry.Restart == nil) {
+	if entry.Event == events.Deleting && (!c.Delete.Stop || entry.Restart == nil || entry.Restart.Knows(c.Delete.StopAt)) {
 		return entry, nil
 	}
 	entry, _, err := d.bus.AppendAfter(ctx, entry, c.Pod, events.Fact{
 		Kind: events.FactDelete, Generation: c.Generation, At: time.Now().UTC(),
-		Reason: c.Delete.Reason, Message: c.Delete.Message, Stop: c.Delete.Stop,
+		Reason: c.Delete.Reason, Message: c.Delete.Message, Stop: c.Delete.Stop, StopAt: c.Delete.StopAt,
 	})
 	return entry, err
 }
@@ -127,7 +127,7 @@ func (d *deleter) begin(ctx context.Context, c natsbus.Delivery, entry natsbus.E
 // before it asked for the pod that follows, and an object may have been left behind.
 func (d *deleter) over(ctx context.Context, c natsbus.Delivery, entry natsbus.Entry) error {
 	if entry.Event == events.Gone && entry.Generation == c.Generation {
-		if err := d.follow(ctx, entry.Record, c.Delete.Stop); err != nil {
+		if err := d.follow(ctx, entry.Record, c.Delete.Stop && !entry.Restart.Knows(c.Delete.StopAt)); err != nil {
 			return err
 		}
 	}

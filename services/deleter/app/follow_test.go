@@ -28,11 +28,14 @@ func running(t *testing.T) *bench {
 }
 
 // wishes notes that another pod is to follow, as the creator does.
-func (b *bench) wishes(t *testing.T) {
+func (b *bench) wishes(t *testing.T) { t.Helper(); b.wishesAfter(t, nil) }
+
+// wishesAfter has another pod follow, for somebody who knows of a stop.
+func (b *bench) wishesAfter(t *testing.T, stop *uint64) {
 	t.Helper()
 	entry, _, err := b.bus.Append(t.Context(), projectPod, events.Fact{
 		Kind: events.FactDelete, Generation: b.entry.Generation, At: time.Now(), Message: "asked for a restart",
-		Restart: &events.Restart{Command: nextID, Cause: events.CauseAsked},
+		Restart: &events.Restart{Command: nextID, Cause: events.CauseAsked, LastStop: stop},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -146,6 +149,25 @@ func TestFollow(t *testing.T) {
 			b.wishes(t)
 			b.handled(t, b.ofProject(b.vanished()))
 		}, []string{nextID}},
+		"a stop that the wish came after": {func(t *testing.T, b *bench) {
+			t.Helper()
+			b.wishesAfter(t, new(uint64(5)))
+			b.handled(t, b.ofProject(events.DeleteRequest{Stop: true, StopAt: 5}))
+			if got := b.last(t); got.Event != events.Deleting || got.Restart == nil {
+				t.Errorf("%s, to be followed by %+v", got.Event, got.Restart)
+			}
+			b.handled(t, b.ofProject(b.vanished()))
+			b.handled(t, b.ofProject(events.DeleteRequest{Stop: true, StopAt: 5}))
+			if o, err := b.bus.Outcome(t.Context(), nextID); err != nil || o.Verdict != "" {
+				t.Errorf("what follows is %+v, %v", o, err)
+			}
+		}, []string{nextID}},
+		"a stop that the wish came before": {func(t *testing.T, b *bench) {
+			t.Helper()
+			b.wishesAfter(t, new(uint64(5)))
+			b.handled(t, b.ofProject(events.DeleteRequest{Stop: true, StopAt: 6}))
+			b.handled(t, b.ofProject(b.vanished()))
+		}, nil},
 		"another generation": {func(t *testing.T, b *bench) {
 			t.Helper()
 			b.wishes(t)

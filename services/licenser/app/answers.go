@@ -6,14 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"berth/pkg/events"
 	"berth/pkg/events/natsbus"
 	"berth/pkg/license"
-	"berth/pkg/license/check"
-	"berth/pkg/license/pod"
-	"berth/pkg/license/quota"
 	"berth/pkg/license/wire"
 	"berth/services/licenser/internal/licensing"
 	"berth/services/licenser/internal/store"
@@ -141,13 +137,18 @@ func (l *licenser) putLicense(ctx context.Context, put wire.PutLicense) (wire.Li
 		return wire.License{}, err
 	}
 	put.License.Warnings = nil
+	if never := licensing.NeverValid(put.License); never != "" {
+		put.License.Warnings = append(put.License.Warnings, never)
+	}
 	if there == nil || !licensing.SameContent(put.License, *there) {
-		if put.License.Warnings, err = l.try(ctx, put.License); err != nil {
+		warnings, err := l.try(ctx, put.License, there)
+		if err != nil {
 			return wire.License{}, err
 		}
+		put.License.Warnings = append(put.License.Warnings, warnings...)
 	}
 	if put.DryRun {
-		return put.License, unchanged(put, there)
+		return tried(put.License, there), unchanged(put, there)
 	}
 	saved, err := l.store.PutLicense(ctx, put.License, put.Revision)
 	if err == nil {
@@ -169,6 +170,16 @@ func (l *licenser) validate(ctx context.Context, w wire.License) (there *wire.Li
 	return there, licensing.Validate(w, there)
 }
 
+// tried is the answer to a license that is not to be saved: what is told and not taken is that of the one that is there now.
+func tried(l wire.License, there *wire.License) wire.License {
+	now := wire.License{}
+	if there != nil {
+		now = *there
+	}
+	l.Created, l.LastUsed, l.SeatsUsed, l.Revision = now.Created, now.LastUsed, now.SeatsUsed, now.Revision
+	return l
+}
+
 // unchanged says whether a license could be saved as far as its revision goes.
 func unchanged(put wire.PutLicense, there *wire.License) error {
 	revision := store.NoRevision
@@ -182,44 +193,6 @@ func unchanged(put wire.PutLicense, there *wire.License) error {
 		return fmt.Errorf("try license %s: %w", put.License.ID, store.ErrConflict)
 	}
 	return nil
-}
-
-// trialProject is the project that patches are tried with.
-const trialProject = "00000000-0000-4000-8000-000000000000"
-
-// try applies a license's patch to the template as it is now, and asks what a start would say to the pod. Where the site has no
-// template that can be used no project can be started; the patch has been loaded, and that has to do.
-func (l *licenser) try(ctx context.Context, w wire.License) (warnings []string, err error) {
-	if _, ok := licensing.Patch(w); !ok {
-		return nil, nil
-	}
-	t, err := l.template(ctx, trialProject)
-	if noTemplate(err) {
-		l.log.Warn().Err(err).Str("license_id", w.ID).Msg("A patch was not tried, for want of a template")
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	project := &events.ProjectRequest{ID: trialProject}
-	row := rowOf(w)
-	in := licensing.Input{
-		Check: check.Input{
-			Now: time.Unix(0, 0).UTC(), SiteLicense: []quota.License{{ID: w.ID, Value: json.RawMessage("{}")}},
-			Rows: []check.Row{{ID: w.ID, Activates: new(time.Unix(0, 0).UTC()), Upgrades: row.Upgrades, Quota: row.Quota}},
-		},
-		Titles: map[string]string{w.ID: w.Title}, Base: t.JSON,
-		Fill:    l.fill(computeRequest{Project: project, Labels: t.Labels, Annotations: t.Annotations}, store.Extras{}),
-		Options: options(l.config.Projects, false), Container: pod.Container,
-	}
-	made, err := licensing.Decide(in)
-	switch {
-	case noTemplate(err):
-		return nil, nil
-	case err != nil:
-		return nil, err
-	}
-	return l.tryPod(ctx, w, in, made)
 }
 
 // noTemplate says that an error is the template's.

@@ -27,6 +27,8 @@ type computeRequest struct {
 	Mode store.Mode
 	// Pod and Generation are those of the life of the pod; a preview has no generation.
 	Pod, Generation, User string
+	// Begun is when that life began, zero where no other one may have gone before it.
+	Begun time.Time
 	// Command is the id of the create, for a start.
 	Command string
 	// Project is what a start asks for; nil for the pod of a manifest.
@@ -159,7 +161,7 @@ func decision(req computeRequest, r licensing.Result) store.Decision {
 
 func (l *licenser) checkRequest(req computeRequest) store.CheckRequest {
 	r := store.CheckRequest{
-		Cluster: l.bus.Cluster(), Pod: req.Pod, Generation: req.Generation, Command: req.Command, User: req.User,
+		Cluster: l.bus.Cluster(), Pod: req.Pod, Generation: req.Generation, Begun: req.Begun, Command: req.Command, User: req.User,
 		Project: req.Project, Mode: req.Mode,
 	}
 	if req.Instead != nil {

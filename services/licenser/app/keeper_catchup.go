@@ -118,12 +118,12 @@ func (k *keeper) recount(ctx context.Context, _ []natsbus.Entry) error {
 	if err != nil {
 		return err
 	}
-	live := make(map[string]string, len(pods))
+	live := make(map[string]store.Life, len(pods))
 	for _, entry := range pods {
 		if err := k.seats(ctx, entry); err != nil {
 			return err
 		}
-		live[entry.Pod] = entry.Generation
+		live[entry.Pod] = store.Life{Generation: entry.Generation, Begun: begun(entry)}
 	}
 	freed, err := k.store.Recount(ctx, k.bus.Cluster(), live, seatGrace)
 	if freed > 0 {
@@ -174,15 +174,14 @@ func (k *keeper) states(ctx context.Context) error {
 
 // astray mends the states of projects that have a pod which their rows do not know.
 func (k *keeper) astray(ctx context.Context, pods []natsbus.Entry) error {
-	var projects, states []string
+	var standings []store.Standing
 	for _, entry := range pods {
 		if project, ok := projectOf(entry.Record); ok {
-			projects, states = append(projects, project), append(states, string(upkeep.StateOf(entry.Record)))
+			standings = append(standings, standing(project, entry))
 		}
 	}
-	for from := 0; from < len(projects); from += page {
-		to := min(from+page, len(projects))
-		found, err := k.store.Astray(ctx, projects[from:to], states[from:to])
+	for part := range slices.Chunk(standings, page) {
+		found, err := k.store.Astray(ctx, part)
 		if err != nil {
 			return err
 		}

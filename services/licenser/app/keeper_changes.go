@@ -14,10 +14,10 @@ import (
 // pending is how long the keeper waits for what it has asked for before it asks again.
 const pending = time.Minute
 
-// due says that a project is to be computed again: when, and from which inputs.
+// due says that a project is to be computed again: when, and what was known of it then.
 type due struct {
-	at     time.Time
-	inputs string
+	at   time.Time
+	what store.Outdated
 }
 
 // slice is how many changed projects and licenses the keeper goes over before it looks at what else is new.
@@ -175,18 +175,19 @@ func amendable(r events.Record) bool {
 // recompute has projects computed again, the first at once and the others at the site's pace.
 func (k *keeper) recompute(ctx context.Context, projects []store.Outdated) error {
 	now := time.Now()
-	inputs := map[string]string{}
+	asking := map[string]store.Outdated{}
 	var ids []string
 	for _, p := range projects {
-		if before := k.due[p.Project]; before.inputs == p.Inputs && now.Sub(before.at) < pending {
-			continue // It is under way.
+		// It is under way, unless it has been computed meanwhile, from inputs that have changed back since.
+		if before := k.due[p.Project]; before.what == p && now.Sub(before.at) < pending {
+			continue
 		}
-		inputs[p.Project] = p.Inputs
+		asking[p.Project] = p
 		ids = append(ids, p.Project)
 	}
 	_, err := askRecompute(ctx, k.bus, k.store, ids, k.config.RestartsPerSecond, func(project string, at time.Time) {
 		k.progress.beat()
-		k.due[project] = due{at, inputs[project]}
+		k.due[project] = due{at, asking[project]}
 	})
 	return err
 }

@@ -93,6 +93,37 @@ func TestHub(t *testing.T) {
 	}
 }
 
+// TestHubStartsAfterAStop: what a hub asks for after a stop that nobody has carried out yet is not lost, nor taken back by that
+// stop.
+func TestHubStartsAfterAStop(t *testing.T) {
+	t.Parallel()
+	for _, action := range []string{"start", "restart"} {
+		t.Run(action, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.licenser(t)
+			project := projectNo(1)
+			w.row(t, project)
+			w.ask(t, project, `{"action":"start"}`)
+			first := w.until(t, project, events.Ready)
+			back := make(chan struct{})
+			w.mu.Lock()
+			w.away = back
+			w.mu.Unlock()
+			w.ask(t, project, `{"action":"stop"}`)
+			w.ask(t, project, `{"action":"`+action+`"}`)
+			eventstest.Eventually(t, "another pod is to follow", func() bool { return w.last(t, project).Restart != nil })
+			close(back)
+			eventstest.Eventually(t, "another pod is there", func() bool {
+				now := w.last(t, project)
+				return now.Generation != first.Generation && now.Event == events.Ready
+			})
+			w.ask(t, project, `{"action":"stop"}`)
+			w.until(t, project, events.Gone)
+		})
+	}
+}
+
 // TestHubIsToldOfARefusal: a start that a hub has asked for leaves nothing in the log when it is refused.
 func TestHubIsToldOfARefusal(t *testing.T) {
 	t.Parallel()
@@ -104,6 +135,70 @@ func TestHubIsToldOfARefusal(t *testing.T) {
 	eventstest.Eventually(t, "the row says why it does not run", func() bool {
 		return w.one(t, `SELECT state ->> 'error' FROM public.projects WHERE project_id = $1`, projectNo(1)) == "TEMPLATE_INVALID: no"
 	})
+}
+
+// TestHubReadsARefusal: what was wrong with a request is in the row of a project that runs, also under another keeper, until one is done.
+func TestHubReadsARefusal(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	first := w.licenser(t)
+	project := projectNo(1)
+	w.row(t, project)
+	w.start(t, project)
+	row := func() string {
+		return w.one(t, `SELECT (state ->> 'state') || ': ' || coalesce(state ->> 'error', '') FROM public.projects WHERE project_id = $1`, project)
+	}
+	eventstest.Eventually(t, "it is running", func() bool { return row() == "running: " })
+
+	w.ask(t, project, `{"action":"dance"}`)
+	const refused = `running: action_request: the action "dance" is unknown: write start, stop or restart`
+	if got := row(); got != refused {
+		t.Errorf("the row has %q", got)
+	}
+	written := w.one(t, `SELECT xmin FROM public.projects`)
+	if err := first.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.exec(t, `DELETE FROM berth.settings WHERE name = 'settings_digest'`)
+	w.row(t, projectNo(2))
+	w.licenser(t)
+	w.ask(t, projectNo(2), `{"action":"start"}`) // Another keeper is at work.
+	eventstest.Eventually(t, "it has looked at all", func() bool {
+		return w.one(t, `SELECT count(*) FROM berth.settings WHERE name = 'settings_digest'`) == "1"
+	})
+	w.until(t, projectNo(2), events.Ready)
+	eventstest.Eventually(t, "the other one runs", func() bool { return w.state(t, projectNo(2)) == "running" })
+	if got := w.one(t, `SELECT xmin FROM public.projects WHERE project_id = $1`, project); got != written {
+		t.Errorf("the row was written again, and has %q", row())
+	}
+
+	w.ask(t, project, `{"action":"start"}`) // It runs already.
+	if got := row(); got != "running: " {
+		t.Errorf("after a request that is done the row has %q", got)
+	}
+	if got := w.pods(project); got != 1 {
+		t.Errorf("%d pods, want 1", got)
+	}
+
+	// A template that is mended.
+	w.mu.Lock()
+	w.broken = true
+	w.mu.Unlock()
+	w.ask(t, project, `{"action":"restart"}`)
+	if got := row(); got != "running: TEMPLATE_INVALID: it is no Pod" {
+		t.Errorf("the row has %q", got)
+	}
+	w.mu.Lock()
+	w.broken = false
+	w.mu.Unlock()
+	w.ask(t, project, `{"action":"start"}`)
+	if got := row(); got != "running: " {
+		t.Errorf("after the template was mended the row has %q", got)
+	}
+
+	// A hub that brings an old row back.
+	w.exec(t, `UPDATE public.projects SET state = '{"state":"running","error":"old","time":"2020-01-02T03:04:05.678Z"}' WHERE project_id = $1`, project)
+	eventstest.Eventually(t, "the old error is gone", func() bool { return row() == "running: " })
 }
 
 const always = `{"cpu":1,"ram":1,"always_running":true}`

@@ -132,9 +132,9 @@ func (k *keeper) seats(ctx context.Context, e natsbus.Entry) (err error) {
 	case k.settled[e.Pod] == s, k.seen[e.Pod] == s:
 		return nil
 	case e.Event == events.Gone && e.Restart == nil:
-		err = k.store.FreeSeats(ctx, e.Cluster, e.Pod, e.Generation)
+		err = k.store.FreeSeats(ctx, e.Cluster, e.Pod, e.Generation, e.Time)
 	case e.Event == events.Gone:
-		err = k.store.KeepSeats(ctx, e.Cluster, e.Pod, e.Generation, e.Time.Add(seatKeeping))
+		err = k.store.KeepSeats(ctx, e.Cluster, e.Pod, e.Generation, e.Time, e.Time.Add(seatKeeping))
 	case e.ClaimedAt.IsZero():
 		err = k.store.InheritSeats(ctx, e.Cluster, e.Pod, e.User, e.Generation)
 	}
@@ -180,7 +180,24 @@ func (k *keeper) project(ctx context.Context, project string, entry natsbus.Entr
 			return err
 		}
 	}
+	if fault == "" {
+		return k.store.Enter(ctx, standing(project, entry))
+	}
 	return k.store.SetState(ctx, project, string(state), fault)
+}
+
+// standing is the state of a project by the newest record of its pod.
+func standing(project string, entry natsbus.Entry) store.Standing {
+	s := store.Standing{Project: project, State: string(upkeep.StateOf(entry.Record))}
+	switch {
+	case upkeep.EndOf(entry.Record) == upkeep.Died, entry.Event == events.Gone && entry.Restart != nil:
+		// What is said of it is not of the record alone.
+	case s.State == string(upkeep.Starting), s.State == string(upkeep.Running):
+		s.Since = since(entry)
+	default:
+		s.Since = entry.Time
+	}
+	return s
 }
 
 // cameToNothing says that a start has failed before its pod was launched: what it asked for is not to be kept.

@@ -126,7 +126,7 @@ func (k *keeper) alone(ctx context.Context, project string, gone natsbus.Entry, 
 	if outcome.Reason == events.AlreadyRunning {
 		return nil // That pod tells.
 	}
-	if err := k.store.FreeSeats(ctx, gone.Cluster, gone.Pod, gone.Generation); err != nil {
+	if err := k.store.FreeSeats(ctx, gone.Cluster, gone.Pod, gone.Generation, gone.Time); err != nil {
 		return err
 	}
 	u, err := k.store.Upkeep(ctx, project)

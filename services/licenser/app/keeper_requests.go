@@ -143,6 +143,9 @@ func (k *keeper) fresh(ctx context.Context, project string) (natsbus.Entry, erro
 // started again where that is asked for.
 func (k *keeper) start(ctx context.Context, project string, entry natsbus.Entry, wish events.Restart, again bool) error {
 	another, err := follows(ctx, k.bus, entry)
+	// What was there at a stop, and what was to follow it, goes, whether that stop has been carried out or not.
+	doomed := wish.LastStop != nil && entry.Doomed(*wish.LastStop)
+	another = another && (!doomed || entry.Restart.Knows(*wish.LastStop))
 	switch {
 	case err != nil:
 		return err
@@ -157,7 +160,7 @@ func (k *keeper) start(ctx context.Context, project string, entry natsbus.Entry,
 		return k.bus.AskStart(ctx, wish.Command, events.ProjectRequest{ID: project, Cause: wish.Cause, LastStop: wish.LastStop})
 	case another:
 		return nil
-	case !again && !entry.Event.Over() && entry.Event != events.Ended:
+	case !again && !doomed && !entry.Event.Over() && entry.Event != events.Ended:
 		return nil
 	}
 	return k.bus.AskRestart(ctx, entry, wish)

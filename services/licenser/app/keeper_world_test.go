@@ -38,6 +38,8 @@ type world struct {
 	claims map[string]int
 	// created and accepted, where they are not nil, are called before a create is looked at, and before its pod is claimed.
 	created, accepted func(context.Context) error
+	// away, where it is not nil, is closed when the deleter is back.
+	away chan struct{}
 }
 
 func newWorld(t *testing.T) *world {
@@ -160,7 +162,7 @@ func (w *world) stop(t *testing.T, project string) {
 	eventstest.Eventually(t, "a licenser answers", func() bool {
 		return w.bus.Ask(t.Context(), events.LicenseSubject(eventstest.Cluster), wire.MethodStop, wire.ProjectRef{ID: project}, nil) == nil
 	})
-	if err := w.bus.NoteStop(t.Context(), project); err != nil {
+	if _, err := w.bus.NoteStop(t.Context(), project); err != nil {
 		t.Fatal(err)
 	}
 	if entry := w.last(t, project); entry.Event != "" && entry.Event != events.Gone {
@@ -204,8 +206,18 @@ func (w *world) restart(ctx context.Context, d natsbus.Delivery) error {
 }
 
 func (w *world) remove(ctx context.Context, d natsbus.Delivery) error {
+	w.mu.Lock()
+	away := w.away
+	w.mu.Unlock()
+	if away != nil {
+		select {
+		case <-away:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	if _, err := w.append(ctx, d.Pod, events.Fact{
-		Kind: events.FactDelete, Generation: d.Generation, Stop: d.Delete.Stop, Reason: d.Delete.Reason, Message: d.Delete.Message,
+		Kind: events.FactDelete, Generation: d.Generation, Stop: d.Delete.Stop, StopAt: d.Delete.StopAt, Reason: d.Delete.Reason, Message: d.Delete.Message,
 	}); err != nil {
 		return ignoreOver(err)
 	}

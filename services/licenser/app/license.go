@@ -110,6 +110,7 @@ func (l *licenser) decide(ctx context.Context, d natsbus.Delivery) error {
 	} else if err := l.settle(ctx, d, req.Project.ID); err != nil {
 		return err
 	}
+	req.Begun = begun(entry)
 	c, err := l.compute(ctx, req)
 	if t := c.Trace; t != nil {
 		log := l.log.With().Str("command_id", d.ID).Str("pod_name", d.Pod).Logger()
@@ -198,10 +199,19 @@ func (l *licenser) release(ctx context.Context, d natsbus.Delivery, now natsbus.
 	case l.store == nil, same && now.Event != events.Gone:
 		return nil
 	case same && now.Restart != nil:
-		return l.store.KeepSeats(ctx, d.Cluster, d.Pod, d.Generation, time.Now().Add(seatKeeping))
+		return l.store.KeepSeats(ctx, d.Cluster, d.Pod, d.Generation, now.Time, time.Now().Add(seatKeeping))
 	default:
-		return l.store.FreeSeats(ctx, d.Cluster, d.Pod, d.Generation)
+		return l.store.FreeSeats(ctx, d.Cluster, d.Pod, d.Generation, goneBy(now, d.Generation))
 	}
+}
+
+// goneBy is when a life of a pod was over that is over by the newest record of its name: that is its own last one, or one of a life that has
+// followed it; zero for no record.
+func goneBy(now natsbus.Entry, generation string) time.Time {
+	if now.Generation == generation {
+		return now.Time
+	}
+	return begun(now)
 }
 
 // failed makes it known that no pod can be made.

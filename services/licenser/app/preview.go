@@ -16,8 +16,8 @@ import (
 )
 
 // preview makes the pod that would be made, on the way that a start takes, and keeps nothing of it.
-func (l *licenser) preview(ctx context.Context, p wire.PreviewRequest) (wire.Preview, error) {
-	if err := l.checkHypothesis(ctx, p); err != nil {
+func (l *licenser) preview(ctx context.Context, p wire.PreviewQuestion) (wire.Preview, error) {
+	if err := l.checkHypothesis(ctx, p.PreviewRequest); err != nil {
 		return wire.Preview{}, err
 	}
 	req, err := l.hypothesis(ctx, p)
@@ -55,7 +55,7 @@ func (l *licenser) preview(ctx context.Context, p wire.PreviewRequest) (wire.Pre
 }
 
 // hypothesis is what a preview asks to compute.
-func (l *licenser) hypothesis(ctx context.Context, p wire.PreviewRequest) (computeRequest, error) {
+func (l *licenser) hypothesis(ctx context.Context, p wire.PreviewQuestion) (computeRequest, error) {
 	req := computeRequest{Mode: store.Preview, Instead: p.Licenses, Change: p.Change}
 	if p.Project != "" {
 		req.User, req.Pod = events.ProjectUser(p.Project), events.ProjectPod(p.Project)
@@ -63,7 +63,9 @@ func (l *licenser) hypothesis(ctx context.Context, p wire.PreviewRequest) (compu
 		return req, l.useTemplate(ctx, &req, p.Template)
 	}
 	var rendered wire.Rendered
-	err := l.askCreator(ctx, wire.MethodRender, wire.RenderRequest{User: p.User, ManifestURL: p.ManifestURL, Settings: p.Settings}, &rendered)
+	err := l.askCreator(ctx, wire.MethodRender, wire.RenderRequest{
+		User: p.User, ManifestURL: p.ManifestURL, Settings: p.Settings, Silo: p.For,
+	}, &rendered)
 	var head struct {
 		Metadata struct {
 			Name string `json:"name"`
@@ -164,7 +166,8 @@ func statuses(licenses []events.License) []wire.LicenseStatus {
 	list := make([]wire.LicenseStatus, 0, len(licenses))
 	for _, license := range licenses {
 		list = append(list, wire.LicenseStatus{
-			ID: license.ID, Title: license.Title, Status: license.Status, Reason: license.Reason, Patched: license.Patched,
+			ID: license.ID, Title: license.Title, Status: license.Status, Reason: license.Reason,
+			Patched: license.Patched, Machine: license.Machine,
 		})
 	}
 	return list

@@ -134,10 +134,14 @@ func TestPreviewOfAPerson(t *testing.T) {
 		c.manifest = `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"jupyter-alice"},"spec":{"containers":[{"name":"jupyter","image":"jupyter:1"}]}}`
 		c.verdict = wire.Verdict{Reason: "POD_REJECTED", Message: "no"}
 	})
-	request := wire.PreviewRequest{User: user, ManifestURL: "https://example.org/jupyter.yaml"}
+	silo := wire.Silo{Name: "silo1", DataAddress: "10.2.0.1", HostName: "silo1.example.org"}
+	request := wire.PreviewQuestion{PreviewRequest: wire.PreviewRequest{User: user, ManifestURL: "https://example.org/jupyter.yaml"}, For: silo}
 	got, err := ask[wire.Preview](t, p, wire.MethodPreview, request)
 	if err != nil || string(got.Diff) != `[]` || got.Verdict == nil || got.Verdict.Accepted {
 		t.Errorf("without licenses: %+v (%v)", got, err)
+	}
+	if d := cmp.Diff(wire.RenderRequest{User: user, ManifestURL: request.ManifestURL, Silo: silo}, c.rendered); d != "" {
+		t.Errorf("the manifest's question (-want +got):\n%s", d)
 	}
 	request.Licenses = []wire.License{valid(course, `{"ram":3}`)}
 	got, err = ask[wire.Preview](t, p, wire.MethodPreview, request)

@@ -195,6 +195,8 @@ type creator struct {
 	// judge, where it is not nil, gives the verdict; nil of it is for an API server that is away.
 	judge func(wire.DryRunRequest) *wire.Verdict
 	tried []json.RawMessage // By the API server.
+	// rendered is what was asked last about a manifest.
+	rendered wire.RenderRequest
 }
 
 func newCreator(tb testing.TB, p *place) *creator {
@@ -233,6 +235,9 @@ func (c *creator) answer(q natsbus.Question) (any, error) {
 			Annotations: map[string]string{"berth.dev/user": events.ProjectUser(ref.ID)},
 		}, nil
 	case wire.MethodRender:
+		if err := json.Unmarshal(q.Params, &c.rendered); err != nil {
+			return nil, err
+		}
 		return wire.Rendered{Pod: json.RawMessage(c.manifest)}, nil
 	case wire.MethodDryRun:
 		var r wire.DryRunRequest

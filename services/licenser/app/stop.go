@@ -45,12 +45,13 @@ func (l *licenser) stopProject(ctx context.Context, ref wire.ProjectRef) (any, e
 func endPod(
 	ctx context.Context, bus *natsbus.Bus, project string, read func(ctx context.Context, project string) (natsbus.Entry, error),
 ) (natsbus.Entry, error) {
-	if err := bus.NoteStop(ctx, project); err != nil {
+	stop, err := bus.NoteStop(ctx, project)
+	if err != nil {
 		return natsbus.Entry{}, err
 	}
 	entry, err := read(ctx, project)
 	if err != nil || entry.Event == "" || entry.Event == events.Gone {
 		return entry, err
 	}
-	return entry, bus.AskDelete(ctx, entry, events.DeleteRequest{Stop: true})
+	return entry, bus.AskDelete(ctx, entry, events.DeleteRequest{Stop: true, StopAt: stop, Message: "the hub asked for it"})
 }

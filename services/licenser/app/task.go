@@ -92,7 +92,7 @@ func (l *licenser) recompute(ctx context.Context, d natsbus.Delivery) error {
 		return err
 	case entry.Unlicensed() && d.Attempt < looks:
 		return natsbus.Again(soon, errors.New("the project's licenses are being looked at"))
-	case !amendable(entry.Record):
+	case !amendable(entry.Record), entry.Doomed(stop):
 		return nil
 	}
 	req.Generation = entry.Generation
@@ -136,9 +136,9 @@ func (l *licenser) giveBack(ctx context.Context, granted natsbus.Entry) error {
 	case now.Event == "", now.Generation == granted.Generation && now.Event != events.Gone:
 		return nil
 	case now.Generation == granted.Generation && now.Restart == nil:
-		return l.store.FreeSeats(ctx, granted.Cluster, granted.Pod, granted.Generation)
+		return l.store.FreeSeats(ctx, granted.Cluster, granted.Pod, granted.Generation, now.Time)
 	}
-	return l.store.KeepSeats(ctx, granted.Cluster, granted.Pod, granted.Generation, time.Now().Add(seatKeeping))
+	return l.store.KeepSeats(ctx, granted.Cluster, granted.Pod, granted.Generation, goneBy(now, granted.Generation), time.Now().Add(seatKeeping))
 }
 
 // replacement is the id of the create of a pod that has another quota than the one of a generation: the same
@@ -178,7 +178,7 @@ func (l *licenser) revive(ctx context.Context, task events.ProjectTask) error {
 	switch {
 	case err != nil:
 		return err
-	case entry.Event != "" && stop > claimed(entry):
+	case entry.Doomed(stop):
 		// It was stopped since its last pod began, and whoever saw that pod late has noted that it is wanted.
 		return l.store.Unwanted(ctx, task.Project)
 	case entry.Restart != nil && entry.Event != events.Gone:
@@ -194,16 +194,6 @@ func (l *licenser) revive(ctx context.Context, task events.ProjectTask) error {
 	return l.bus.AskStart(ctx, revival(task.Project, u.RetryAt), events.ProjectRequest{
 		ID: task.Project, Cause: events.CauseAlwaysRunning, LastStop: &stop,
 	})
-}
-
-// claimed is the place in the log at which the life of a pod began: earlier than all that this log has for one of a log
-// that was lost.
-func claimed(entry natsbus.Entry) uint64 {
-	place, err := events.ParsePosition(entry.Generation)
-	if err != nil {
-		return 0
-	}
-	return place.Sequence
 }
 
 // idle warns or stops a project that nobody has used for long enough, or looks again when that may be so.
@@ -225,8 +215,13 @@ func (l *licenser) idle(ctx context.Context, task events.ProjectTask) error {
 		next = upkeep.Idle(use(u, now, entry, l.config.Projects.IdleWarning))
 	}
 	if next.Stop {
+		// A start that comes from now on, before the pod is on its way out, has its own.
+		stop, err := l.bus.NoteStop(ctx, task.Project)
+		if err != nil {
+			return err
+		}
 		return l.bus.AskDelete(ctx, entry, events.DeleteRequest{
-			Stop: true, Reason: events.Idle, Message: fmt.Sprintf("nobody has used the project for %s", u.IdleTimeout),
+			Stop: true, StopAt: stop, Reason: events.Idle, Message: fmt.Sprintf("nobody has used the project for %s", u.IdleTimeout),
 		})
 	}
 	if !next.StopAt.Equal(entry.IdleStopAt) {

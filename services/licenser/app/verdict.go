@@ -75,36 +75,6 @@ func (l *licenser) keepPod(ctx context.Context, task events.ProjectTask, inputs 
 	return l.bus.ArmTask(ctx, events.TimerRecompute, time.Now().Add(retrial), events.ProjectTask{Do: events.TaskRecompute, Project: task.Project})
 }
 
-// tryPod asks what a start would say to the pod that a license makes of the template. A pod that is wrong, whatever else
-// the namespace has, is a fault of the license, unless the template alone makes such a one, too. Any other refusal may
-// pass, as that of a full namespace does, and is a warning.
-func (l *licenser) tryPod(ctx context.Context, w wire.License, in licensing.Input, made licensing.Result) (warnings []string, err error) {
-	v, err := l.verdict(ctx, made.Pod, nil, false)
-	switch {
-	case unavailable(err):
-		return []string{"the patch was not tried: " + err.Error()}, nil
-	case err != nil, v.Accepted:
-		return v.Warnings, err
-	}
-	if v.Invalid {
-		in.Check.SiteLicense = nil
-		bare, err := licensing.Decide(in)
-		if err != nil {
-			return nil, err
-		}
-		without, err := l.verdict(ctx, bare.Pod, nil, false)
-		switch {
-		case unavailable(err):
-			return []string{"the patch was not tried: " + err.Error()}, nil
-		case err != nil:
-			return nil, err
-		case !without.Invalid:
-			return nil, licensing.PatchFault(w, v.Message)
-		}
-	}
-	return []string{"as things are, no pod with it would be started: " + v.Reason + ": " + v.Message}, nil
-}
-
 // unavailable says that nobody could be asked.
 func unavailable(err error) bool {
 	fault := (*natsbus.Fault)(nil)

@@ -38,6 +38,7 @@ func exitCodes() string {
        away is tried for 5 seconds
     5  --timeout is over; what was asked for goes on
   130  interrupted by ctrl-C; what was asked for goes on
+  141  whoever reads the output has gone away, as head does (SIGPIPE)
 `
 }
 

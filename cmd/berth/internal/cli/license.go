@@ -301,7 +301,7 @@ array.`,
 		Example: `  berth license usage 8e03978e-40d5-43e8-bc93-6894a57f9324 --since 30d`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			from, err := pastTime(since, time.Now())
+			from, err := pastTime(since, time.Now(), 3650)
 			if err != nil {
 				return err
 			}
@@ -338,21 +338,20 @@ array.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&since, "since", "7d", "leave out what ended before: a time like 12h or 30d ago")
+	cmd.Flags().StringVar(&since, "since", "7d", "leave out what ended before: a time like 12h or 30d ago, of at most 3650d")
 	return cmd
 }
 
-// pastTime reads how long ago: a duration, which may be in days.
-func pastTime(text string, now time.Time) (time.Time, error) {
+// pastTime reads how long ago: a duration, which may be in days, of so many days at the most.
+func pastTime(text string, now time.Time, days int) (time.Time, error) {
 	ago, err := time.ParseDuration(text)
 	if digits, isDays := strings.CutSuffix(text, "d"); isDays {
 		var n float64
 		n, err = strconv.ParseFloat(digits, 64)
 		ago = time.Duration(n * float64(24*time.Hour))
 	}
-	const most = 10 * 365 * 24 * time.Hour
-	if err != nil || ago <= 0 || ago > most {
-		return time.Time{}, usage("--since must be a time like 12h or 7d, of at most ten years")
+	if err != nil || ago <= 0 || ago > time.Duration(days)*24*time.Hour {
+		return time.Time{}, usage("--since must be a time like 12h or 7d, of at most %dd", days)
 	}
 	return now.Add(-ago), nil
 }

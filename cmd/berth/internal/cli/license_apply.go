@@ -25,8 +25,9 @@ func (a *app) licenseApply() *cobra.Command {
 		Long: `Save the licenses in files: make those that are new, change those that differ, and
 leave the others alone. A folder stands for the files in it that end with .yaml, .yml
 or .json and do not begin with a dot; - is stdin. All are checked first, by the service
-too: nothing is saved where one has a fault. A license that somebody else changes at
-the same moment is not overwritten: apply it again.
+too: nothing is saved where one has a fault. What is saved so already is no fault, if a
+hub has written it, say. A license that somebody else changes at the same moment is not
+overwritten: apply it again.
 
 For each license stdout has a line, created, changed or unchanged, and below it what
 changes. With --json it has an object each. The exit code is that of the first that
@@ -72,7 +73,15 @@ func (a *app) runApply(ctx context.Context, api *client.Client, licenses []licen
 		all[i] = saving{File: f}
 	}
 	first := &firstFailure{app: a}
-	first.ofEach(ctx, all, func(s *saving) *failure { return a.compare(ctx, api, s) })
+	var faults []licensefile.Fault
+	first.ofEach(ctx, all, func(s *saving) *failure {
+		wrong, err := a.compare(ctx, api, s)
+		faults = append(faults, wrong...)
+		return err
+	})
+	if len(faults) > 0 {
+		return a.faulty(faults)
+	}
 	different := len(slices.DeleteFunc(slices.Clone(all), func(s saving) bool { return s.result == "unchanged" }))
 	if !dryRun && different > 1 && first.first == nil { // One alone is saved or not.
 		first.ofEach(ctx, all, func(s *saving) *failure { return a.store(ctx, api, s, true) })
@@ -106,22 +115,22 @@ func (f *firstFailure) ofEach(ctx context.Context, all []saving, do func(*saving
 	}
 }
 
-// compare finds out what saving a license would change.
-func (a *app) compare(ctx context.Context, api *client.Client, s *saving) *failure {
+// compare finds out what saving a license would change, and what is wrong with that.
+func (a *app) compare(ctx context.Context, api *client.Client, s *saving) ([]licensefile.Fault, *failure) {
 	before, err := api.License(ctx, s.License.ID)
 	isNew := client.NotFound(err)
 	if err != nil && !isNew {
-		return failed(ctx, "read "+s.where()+" at "+api.URL(), err)
+		return nil, failed(ctx, "read "+s.where()+" at "+api.URL(), err)
 	}
-	s.result, s.save.Revision = "changed", before.Revision
 	if isNew {
 		s.result, s.save.Revision = "created", "*"
-		return nil
+		return s.Faults(nil), nil
 	}
+	s.result, s.save.Revision = "changed", before.Revision
 	if s.changes = licensefile.Changes(before, s.License); len(s.changes) == 0 {
 		s.result = "unchanged"
 	}
-	return nil
+	return s.Faults(&before), nil
 }
 
 // store saves a license that differs, or has it checked alone.
@@ -143,8 +152,25 @@ func (a *app) store(ctx context.Context, api *client.Client, s *saving, dryRun b
 	return f
 }
 
+// neverValid says why a license is never valid, empty for one that is at some time.
+func neverValid(l client.SiteLicense) string {
+	switch {
+	case l.Activates == nil:
+		return "the license is never valid: it has no activates"
+	case l.Expires != nil && !l.Activates.Before(*l.Expires):
+		return "the license is never valid: expires is not after activates"
+	default:
+		return ""
+	}
+}
+
 // applied tells what became of a license.
 func (a *app) applied(s *saving, dryRun bool) {
+	// The service says so of what it is asked to save, and is not asked about the others.
+	never := neverValid(s.License)
+	if never != "" && !slices.ContainsFunc(s.License.Warnings, func(w string) bool { return strings.Contains(w, "never valid") }) {
+		s.License.Warnings = append(s.License.Warnings, never)
+	}
 	if a.json {
 		a.writeJSON(a.Stdout, struct {
 			License string   `json:"license_id"`
@@ -155,7 +181,7 @@ func (a *app) applied(s *saving, dryRun bool) {
 			DryRun  bool     `json:"dry_run,omitempty"`
 			Never   bool     `json:"never_valid,omitempty"`
 			Warns   []string `json:"warnings,omitempty"`
-		}{s.License.ID, s.License.Title, s.Name, s.result, s.changes, dryRun, s.License.Activates == nil, s.License.Warnings})
+		}{s.License.ID, s.License.Title, s.Name, s.result, s.changes, dryRun, never != "", s.License.Warnings})
 		return
 	}
 	result := s.result
@@ -166,15 +192,16 @@ func (a *app) applied(s *saving, dryRun bool) {
 	for _, line := range s.changes {
 		fmt.Fprintln(a.Stdout, "  "+progress.Clean(line))
 	}
+	if a.quiet {
+		return
+	}
 	for _, warning := range s.License.Warnings {
 		fmt.Fprintln(a.Stderr, "berth:", progress.Clean(s.where()+": "+warning))
 	}
-	if s.License.Activates == nil && s.result != "unchanged" && !a.quiet {
-		fmt.Fprintln(a.Stderr, "berth:", progress.Clean(s.where()+" is never valid: it has no activates"))
-	}
 }
 
-// readLicenses reads the licenses of files and folders, each id once. Faults go to stderr, a line each.
+// readLicenses reads the licenses of files and folders, each id once. Whether the service would take what they give is
+// left open, as that depends on what is saved.
 func (a *app) readLicenses(flag string, names []string) ([]licensefile.File, error) {
 	if len(names) == 0 {
 		return nil, usage("which licenses? Give a file or folder with %s", flag)
@@ -184,17 +211,22 @@ func (a *app) readLicenses(flag string, names []string) ([]licensefile.File, err
 		return nil, unread(flag, err)
 	}
 	if len(faults) > 0 {
-		if !a.json {
-			for _, f := range faults {
-				fmt.Fprintln(a.Stderr, progress.Clean(f.String()))
-			}
-			return nil, &failure{code: ExitFailed, told: true}
-		}
-		lines := make([]error, len(faults))
-		for i, f := range faults {
-			lines[i] = errors.New(f.String())
-		}
-		return nil, &failure{code: ExitFailed, reason: string(events.LicenseInvalid), message: errors.Join(lines...).Error()}
+		return nil, a.faulty(faults)
 	}
 	return all, nil
+}
+
+// faulty tells what is wrong with files on stderr, a line each, or with --json as one error.
+func (a *app) faulty(faults []licensefile.Fault) *failure {
+	if !a.json {
+		for _, f := range faults {
+			fmt.Fprintln(a.Stderr, progress.Clean(f.String()))
+		}
+		return &failure{code: ExitFailed, told: true}
+	}
+	lines := make([]error, len(faults))
+	for i, f := range faults {
+		lines[i] = errors.New(f.String())
+	}
+	return &failure{code: ExitFailed, reason: string(events.LicenseInvalid), message: errors.Join(lines...).Error()}
 }

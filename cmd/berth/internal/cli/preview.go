@@ -18,11 +18,12 @@ import (
 
 // preview is the command line of license preview.
 type preview struct {
-	project, manifest, image, tag string
-	set, licenses                 []string
-	none, noDryRun                bool
-	change, template              string
-	form                          output
+	project, manifest, silo string
+	image, tag              string
+	set, licenses           []string
+	none, noDryRun          bool
+	change, template        string
+	form                    output
 }
 
 func (a *app) licensePreview() *cobra.Command {
@@ -55,6 +56,7 @@ API server would refuse it.`,
 	flags.StringVar(&p.project, "project", "", "the `ID` of the project whose pod is wanted")
 	flags.StringVar(&p.manifest, "manifest", "", "the `URL` of the manifest of the pod of --user")
 	flags.StringArrayVar(&p.set, "set", nil, "a variable of a container of the manifest, `CONTAINER.NAME=VALUE`; may be repeated")
+	flags.StringVar(&p.silo, "silo", "", "the `NAME` of the silo that the pod of --user would be for; without it the one that asks")
 	flags.StringVar(&p.image, "image", "", "the image of the project's pod")
 	flags.StringVar(&p.tag, "tag", "", "the tag of that image")
 	flags.StringArrayVar(&p.licenses, "license", nil, "a `FILE` with licenses, or the id of a saved one, in place of those attached; may be repeated")
@@ -68,11 +70,13 @@ API server would refuse it.`,
 
 // request is what the command line asks the service for.
 func (a *app) previewRequest(p preview) (client.Preview, error) {
-	q := client.Preview{Image: p.image, Tag: p.tag, ManifestURL: p.manifest, NoDryRun: p.noDryRun}
+	q := client.Preview{Image: p.image, Tag: p.tag, ManifestURL: p.manifest, Silo: p.silo, NoDryRun: p.noDryRun}
 	var err error
 	switch {
 	case p.project != "" && p.manifest != "":
 		return q, usage("give one of --project and --manifest")
+	case p.project != "" && p.silo != "":
+		return q, usage("--silo is for the pod of --user: leave it out for a project")
 	case p.project != "":
 		q.Project, err = projectID("project", p.project)
 	case p.manifest == "":
@@ -248,7 +252,7 @@ The exit code is 0 where none would fail, also where some would differ, else 1.`
 }
 
 func (a *app) runReplay(ctx context.Context, r replay) error {
-	since, err := pastTime(r.since, time.Now())
+	since, err := pastTime(r.since, time.Now(), 90)
 	if err != nil {
 		return err
 	}

@@ -425,6 +425,9 @@ func (a *app) runWhyProject(ctx context.Context, text string) error {
 			waits = unlicensed(now)
 			o.Message = cmp.Or(o.Message, waits)
 		}
+		if row := p.Database.Project; row != nil && p.Pod == nil {
+			o.Message = cmp.Or(o.Message, row.Error)
+		}
 		if a.json {
 			a.writeJSON(a.Stdout, o)
 			return nil
@@ -447,6 +450,9 @@ func besides(p client.Project) []string {
 	if row := p.Database.Project; row != nil {
 		if row.Error != "" {
 			lines = append(lines, faultWords(p, row.Error))
+		}
+		if !row.RetryAt.IsZero() {
+			lines = append(lines, retryWords(*row))
 		}
 		if p.Pod == nil {
 			licenses = row.Licenses
@@ -475,6 +481,15 @@ func faultWords(p client.Project, fault string) string {
 		return "it does not run where it should: " + fault
 	}
 	return "no other pod can be made of it as its licenses and the template are now, so it keeps the one that it has: " + fault
+}
+
+// retryWords says of a project that is to run always when it is started again.
+func retryWords(row client.ProjectRow) string {
+	text := "it is tried again at " + row.RetryAt.UTC().Format(time.RFC3339)
+	if row.Failures > 0 {
+		text = fmt.Sprintf("failures in a row: %d; ", row.Failures) + text
+	}
+	return text
 }
 
 // readFile reads a file whose name a flag gives; - is stdin.

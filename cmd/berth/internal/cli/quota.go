@@ -3,9 +3,7 @@ package cli
 import (
 	"context"
 	"io"
-	"os/signal"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -51,8 +49,6 @@ not have the purchase of a project. Starts with errors do not change the exit co
 func (a *app) answers(cmd *cobra.Command, answer func(context.Context, io.Reader, io.Writer) error) *cobra.Command {
 	cmd.Args = cobra.NoArgs
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		// A reader that has gone away is an error of writing, not the end of the process.
-		signal.Ignore(syscall.SIGPIPE)
 		in := a.Stdin
 		if in == nil {
 			in = strings.NewReader("")

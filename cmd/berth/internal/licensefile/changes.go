@@ -64,14 +64,14 @@ func list(texts []string) string {
 	return strings.Join(texts, ", ")
 }
 
-// fields compares two objects of JSON member by member.
+// fields compares two values of JSON, objects member by member.
 func fields(name string, before, after json.RawMessage) []string {
 	old, now := membersOf(before), membersOf(after)
-	if (old == nil) != (now == nil) {
-		if old == nil {
-			return []string{name + ": none → " + brief(after)}
+	if old == nil || now == nil {
+		if isUnset(before) && isUnset(after) || same(before, after) {
+			return nil
 		}
-		return []string{name + ": " + brief(before) + " → none"}
+		return []string{name + ": " + whole(before) + " → " + whole(after)}
 	}
 	var lines []string
 	names := maps.Clone(old)
@@ -93,6 +93,18 @@ func fields(name string, before, after json.RawMessage) []string {
 		}
 	}
 	return lines
+}
+
+// whole is all of a license's quota or upgrades in few words.
+func whole(text json.RawMessage) string {
+	switch {
+	case isUnset(text):
+		return "none"
+	case membersOf(text) == nil:
+		return "what is no object"
+	default:
+		return brief(text)
+	}
 }
 
 // membersOf are the members of an object that are set, nil for none.

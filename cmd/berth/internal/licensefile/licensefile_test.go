@@ -62,7 +62,7 @@ func TestRead(t *testing.T) {
 				t.Fatal(err)
 			}
 			again, faults := licensefile.Read("f", text)
-			if len(faults) > 0 || len(again) != 1 {
+			if len(faults) > 0 || len(again) != 1 || len(again[0].Faults(nil)) > 0 {
 				t.Fatalf("%s: %v", text, faults)
 			}
 			if changes := licensefile.Changes(got[0].License, again[0].License); len(changes) > 0 {
@@ -76,10 +76,11 @@ func TestFaults(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct{ text, want string }{
 		"no YAML":        {"id: [\n", "is no YAML"},
-		"a list":         {"- 1\n", "f:1: a license must be a mapping"},
+		"a bare value":   {"- 1\n", "f:1: a license must be a mapping"},
 		"twice":          {"id: " + id + "\ntitle: a\ntitle: b\n", "f:3: title is there twice"},
 		"a quota twice":  {"id: " + id + "\nquota:\n  cpu: 1\n  cpu: 2\n", "f:4: quota.cpu is there twice"},
-		"no object":      {"id: " + id + "\nquota: 7\n", "f:2: quota must be a mapping"},
+		"no object":      {"id: " + id + "\nquota: 7\n", "f:2: quota is neither an object nor null"},
+		"a list":         {"id: " + id + "\nupgrades:\n- a\n", "f:3: upgrades is neither an object nor null"},
 		"an alias":       {"id: " + id + "\nquota: &a {cpu: 1}\nupgrades: *a\n", "f:2: quota has an anchor or alias"},
 		"not a number":   {"id: " + id + "\nquota: {cpu: .nan}\n", "f:2: quota.cpu is nothing that JSON has"},
 		"binary":         {"id: " + id + "\nquota: {user: !!binary aGk=}\n", "f:2: quota.user is of a kind that JSON does not have"},
@@ -91,7 +92,10 @@ func TestFaults(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, faults := licensefile.Read("f", []byte(tt.text))
+			files, faults := licensefile.Read("f", []byte(tt.text))
+			for _, f := range files {
+				faults = append(faults, f.Faults(nil)...)
+			}
 			for _, f := range faults {
 				if strings.Contains(f.String(), tt.want) {
 					return
@@ -99,6 +103,70 @@ func TestFaults(t *testing.T) {
 			}
 			t.Errorf("%v, want %q", faults, tt.want)
 		})
+	}
+}
+
+// TestSavedIsNoFault: what is saved is written so that it is read as the same, and only what is new is a fault.
+func TestSavedIsNoFault(t *testing.T) {
+	t.Parallel()
+	of := func(quota, upgrades string, limit int) client.SiteLicense {
+		return client.SiteLicense{ID: id, Quota: json.RawMessage(quota), Upgrades: json.RawMessage(upgrades), RunLimit: &limit}
+	}
+	saved := of(`{"cpu":"2","zzz":1,"a.b":{"c":null},"<<":{"x":1},"patch":"[","gpu":{"num":0.5},"`+strings.Repeat("n", 2000)+`":1}`, `{"memory":"x"}`, -5)
+	tests := map[string]struct {
+		saved, edited client.SiteLicense
+		want          []string // The fields that are at fault.
+	}{
+		"nothing":          {saved, saved, nil},
+		"one less":         {saved, of(`{"cpu":"2","a.b":{"c":null}}`, `{}`, -5), nil},
+		"a good one":       {saved, of(`{"cpu":2,"zzz":1.0,"ram":4}`, ``, 0), nil},
+		"another value":    {saved, of(`{"cpu":"3","zzz":1}`, `{"memory":"y"}`, -5), []string{"quota.cpu", "upgrades.memory"}},
+		"another member":   {saved, of(`{"zzz":1,"c.d":1}`, `null`, -6), []string{"quota.c.d", "run_limit"}},
+		"deeper":           {saved, of(`{"gpu":{"num":0.25}}`, ``, 1), []string{"quota.gpu.num"}},
+		"a list":           {of(`[]`, `"x"`, 1), of(`[]`, `"x"`, 1), nil},
+		"a list, edited":   {of(`[]`, `"x"`, 1), of(`[1]`, `{"y":1}`, 1), []string{"quota", "upgrades.y"}},
+		"an object before": {of(`{"cpu":1}`, ``, 1), of(`"x"`, ``, 1), []string{"quota"}},
+		"a patch": {
+			of(`{"patch":"[{\"op\":\"add\",\"op\":\"x\"}]"}`, ``, 1), of(`{"patch":"[{\"op\":\"add\",\"op\":\"x\"}]"}`, ``, 1), nil,
+		},
+		"half a character in a patch": {of(`{"patch":"[\"\\ud800\"]"}`, ``, 1), of(`{"patch":"[\"\\ud800\"]"}`, ``, 1), nil},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			text, err := licensefile.Write(tt.edited)
+			if err != nil {
+				t.Fatal(err)
+			}
+			files, faults := licensefile.Read("f", text)
+			if len(faults) > 0 || len(files) != 1 {
+				t.Fatalf("%s: %v", text, faults)
+			}
+			if changes := licensefile.Changes(tt.edited, files[0].License); len(changes) > 0 {
+				t.Errorf("what was written is another license: %v\n%s", changes, text)
+			}
+			var got []string
+			for _, fault := range files[0].Faults(&tt.saved) {
+				field, _, _ := strings.Cut(fault.Message, " ")
+				got = append(got, field)
+				if fault.Line < 2 {
+					t.Errorf("the line of %s is %d", fault.Message, fault.Line)
+				}
+			}
+			if d := cmp.Diff(tt.want, got); d != "" {
+				t.Errorf("faults (-want +got):\n%s\n%s", d, text)
+			}
+		})
+	}
+}
+
+// TestByteOrderMark: files of editors that write one are licenses.
+func TestByteOrderMark(t *testing.T) {
+	t.Parallel()
+	for name, text := range map[string]string{"YAML": "id: " + id + "\n", "JSON": `{"id": "` + id + `"}`, "a list": `[{"id": "` + id + `"}]`, "a separator": "---\nid: " + id + "\n"} {
+		if files, faults := licensefile.Read("f", []byte("\ufeff"+text)); len(faults) > 0 || len(files) != 1 || files[0].License.ID != id {
+			t.Errorf("%s: %v, %v", name, files, faults)
+		}
 	}
 }
 
@@ -204,6 +272,9 @@ func TestChanges(t *testing.T) {
 			[]string{"quota.patch: operation 0 is another one: add /a"},
 		},
 		"no list":    {`{"patch":"s3cret"}`, `{"patch":"other"}`, []string{"quota.patch: another text"}},
+		"no object":  {`"s3cret"`, `{"ram":4}`, []string{`quota: what is no object → {"ram":4}`}},
+		"a list":     {``, `["s3cret"]`, []string{`quota: none → what is no object`}},
+		"same lists": {`[1.0]`, `[1]`, nil},
 		"large ones": {`{"a":9007199254740992}`, `{"a":9007199254740993}`, []string{"quota.a: 9007199254740992 → 9007199254740993"}},
 	}
 	for name, tt := range tests {
@@ -222,6 +293,7 @@ func FuzzRead(f *testing.F) {
 		"", "---\n---\n", "id: " + id, "id: " + id + "\nquota: {patch: [{op: add, path: /a, value: 1e400}]}", "id: " + id + "\nquota: &a [*a]",
 		"id: " + id + "\nquota:\n  <<: {cpu: 1}\n", "id: " + id + "\nquota: {? [a] : 1}", "id: " + id + "\ntitle: \"\\u2028 x\"\n", `{"id":"` + id + `","quota":{"user":"a\nb"}}`,
 		"id: " + id + "\nactivates: 9999-12-31\nmanagers: [~, 1, true]\n",
+		"id: " + id + "\nquota: [{patch: [x]}]\nupgrades: text\nrun_limit: -3\n",
 	} {
 		f.Add([]byte(seed))
 	}
@@ -233,6 +305,9 @@ func FuzzRead(f *testing.F) {
 			}
 		}
 		for _, file := range files {
+			if wrong := file.Faults(&file.License); len(wrong) > 0 {
+				t.Errorf("%q has faults although nothing is new: %v", text, wrong)
+			}
 			if !json.Valid(file.License.Quota) && len(file.License.Quota) > 0 {
 				t.Fatalf("%q has the quota %s", text, file.License.Quota)
 			}

@@ -12,7 +12,7 @@ import (
 // maxFiles is how many files are read at the most.
 const maxFiles = 2000
 
-// Load reads the licenses of files, in their order, or all that is wrong with them. A folder stands for
+// Load reads the licenses of files, in their order, or all because of which they cannot be read. A folder stands for
 // the files in it that end with .yaml, .yml or .json and do not begin with a dot, "-" for stdin. read reads what has a
 // name, also "-". An id that is there twice is a fault.
 func Load(names []string, read func(name string) ([]byte, error)) ([]File, []Fault, error) {

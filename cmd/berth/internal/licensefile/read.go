@@ -21,7 +21,6 @@ import (
 
 	"berth/pkg/client"
 	"berth/pkg/events"
-	"berth/pkg/license/quota"
 )
 
 // The limits of a file.
@@ -36,6 +35,8 @@ type File struct {
 	Name    string
 	Line    int
 	License client.SiteLicense
+
+	places places
 }
 
 // Fault is something wrong with a file.
@@ -53,8 +54,9 @@ func (f Fault) String() string {
 	return f.Name + ":" + strconv.Itoa(f.Line) + ": " + f.Message
 }
 
-// Read returns the licenses of a file in their order, or all that is wrong with it. name is for the faults. It
-// quotes no value of a patch.
+// Read returns the licenses of a file in their order, or all because of which it cannot be read. What they give and
+// whether a service would take it is seen with [File.Faults]. name is for the faults; none quotes a value of a patch.
+// A byte order mark at the beginning of the text is left out.
 func Read(name string, text []byte) ([]File, []Fault) {
 	r := &reader{name: name}
 	if len(text) > MaxFile {
@@ -131,22 +133,21 @@ func (r *reader) fault(line int, message string) {
 
 // license reads one document.
 func (r *reader) license(node *yaml.Node) File {
-	f := File{Name: r.name, Line: node.Line}
+	f := File{Name: r.name, Line: node.Line, places: places{}}
 	if node.Kind != yaml.MappingNode {
 		r.fault(node.Line, "a license must be a mapping, with keys like id, title and quota")
 		return f
 	}
 	l := &f.License
-	places := places{}
 	known := map[string]func(value *yaml.Node){
 		"id":          func(v *yaml.Node) { l.ID = strings.ToLower(r.text("id", v)) },
 		"title":       func(v *yaml.Node) { l.Title = r.text("title", v) },
 		"description": func(v *yaml.Node) { l.Description = r.text("description", v) },
 		"activates":   func(v *yaml.Node) { l.Activates = r.moment("activates", v) },
 		"expires":     func(v *yaml.Node) { l.Expires = r.moment("expires", v) },
-		"quota":       func(v *yaml.Node) { l.Quota = r.object("quota", v, places) },
-		"upgrades":    func(v *yaml.Node) { l.Upgrades = r.object("upgrades", v, places) },
-		"run_limit":   func(v *yaml.Node) { l.RunLimit = r.limit(v) },
+		"quota":       func(v *yaml.Node) { l.Quota = r.value("quota", v, f.places) },
+		"upgrades":    func(v *yaml.Node) { l.Upgrades = r.value("upgrades", v, f.places) },
+		"run_limit":   func(v *yaml.Node) { l.RunLimit = r.limit(v, f.places) },
 		"managers":    func(v *yaml.Node) { l.Managers = r.texts("managers", v) },
 	}
 	seen := map[string]bool{}
@@ -169,7 +170,6 @@ func (r *reader) license(node *yaml.Node) File {
 	} else if !events.ProjectID(l.ID) {
 		r.fault(node.Line, "id must be a UUID, like 8e03978e-40d5-43e8-bc93-6894a57f9324")
 	}
-	r.check(l, places, node.Line)
 	return f
 }
 
@@ -179,25 +179,6 @@ func toldFields() []string {
 }
 
 const fieldNames = "id, title, description, activates, expires, quota, upgrades, run_limit, managers"
-
-// check says what the service would say to quota and upgrades, with the lines.
-func (r *reader) check(l *client.SiteLicense, places places, line int) {
-	err := quota.CheckLicense(l.Quota, l.Upgrades)
-	if err == nil {
-		return
-	}
-	all := []error{err}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		all = joined.Unwrap()
-	}
-	for _, err := range all {
-		at := line
-		if field, ok := errors.AsType[*quota.FieldError](err); ok {
-			at = places.line(field.Field, line)
-		}
-		r.fault(at, err.Error())
-	}
-}
 
 func (r *reader) text(name string, v *yaml.Node) string {
 	if v.Kind != yaml.ScalarNode || v.ShortTag() == "!!binary" {
@@ -219,12 +200,13 @@ func (r *reader) texts(name string, v *yaml.Node) []string {
 	return all
 }
 
-func (r *reader) limit(v *yaml.Node) *int {
+func (r *reader) limit(v *yaml.Node, places places) *int {
 	n, err := strconv.Atoi(v.Value)
-	if v.Kind != yaml.ScalarNode || err != nil || n < 0 {
-		r.fault(v.Line, "run_limit must be a whole number; 0 is for no limit")
+	if v.Kind != yaml.ScalarNode || err != nil {
+		r.fault(v.Line, noLimit)
 		return nil
 	}
+	places["run_limit"] = v.Line
 	return &n
 }
 
@@ -240,12 +222,8 @@ func (r *reader) moment(name string, v *yaml.Node) *time.Time {
 	return nil
 }
 
-// object reads a mapping as JSON, and its patch as the text that is stored.
-func (r *reader) object(name string, v *yaml.Node, places places) json.RawMessage {
-	if v.Kind != yaml.MappingNode {
-		r.fault(v.Line, name+" must be a mapping")
-		return nil
-	}
+// value reads anything as JSON, and a patch in it as the text that is stored.
+func (r *reader) value(name string, v *yaml.Node, places places) json.RawMessage {
 	c := converter{reader: r, places: places}
 	text := c.value(v, name, 0)
 	if c.failed {

@@ -12,6 +12,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"berth/pkg/client"
+	"berth/pkg/license/jsontext"
 )
 
 // Write returns a license as a YAML document that [Read] takes. What is only told of a license is left
@@ -116,6 +117,7 @@ func collectionOf(decoder *json.Decoder, kind json.Delim, path string) (*yaml.No
 	if kind == '{' {
 		node.Kind = yaml.MappingNode
 	}
+	seen := map[string]bool{}
 	for decoder.More() {
 		at := path + "[]"
 		if node.Kind == yaml.MappingNode {
@@ -124,6 +126,10 @@ func collectionOf(decoder *json.Decoder, kind json.Delim, path string) (*yaml.No
 				return nil, fmt.Errorf("read JSON: %w", err)
 			}
 			key, _ := token.(string)
+			if seen[key] {
+				return nil, fmt.Errorf("%s.%.40s is there twice", path, key)
+			}
+			seen[key] = true
 			node.Content = append(node.Content, textNode(key))
 			at = path + "." + key
 		}
@@ -141,9 +147,9 @@ func collectionOf(decoder *json.Decoder, kind json.Delim, path string) (*yaml.No
 
 var errNoList = errors.New("the patch is no list")
 
-// patchOf returns the list that a patch is.
+// patchOf returns the list that a patch is, an error for what would not be the same as a list.
 func patchOf(text string) (*yaml.Node, error) {
-	if !json.Valid([]byte(text)) || !strings.HasPrefix(strings.TrimSpace(text), "[") {
+	if !json.Valid([]byte(text)) || jsontext.Broken([]byte(text)) != "" || !strings.HasPrefix(strings.TrimSpace(text), "[") {
 		return nil, errNoList
 	}
 	return fromJSON(json.RawMessage(text), "")

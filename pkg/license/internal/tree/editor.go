@@ -70,6 +70,18 @@ func (e *Editor) Append(value any, path ...string) error {
 	}
 }
 
+// Remove takes a member out of an object. Where it is not there nothing happens.
+func (e *Editor) Remove(path ...string) {
+	holder, _ := e.Get(path[:len(path)-1]...)
+	name := path[len(path)-1]
+	object, _ := holder.(map[string]any)
+	if _, ok := object[name]; !ok {
+		return
+	}
+	delete(object, name)
+	e.Edits = append(e.Edits, Edit{Op: "remove", Path: Pointer(path...)})
+}
+
 func (e *Editor) put(node, value any, exists bool, path []string) error {
 	if err := assign(node, value, path); err != nil {
 		return err

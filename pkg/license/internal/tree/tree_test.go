@@ -114,12 +114,17 @@ func TestEditor(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	e.Remove("new")
+	e.Remove("new")
+	e.Remove("s", "x")
+	e.Remove("l", "0")
+	e.Remove("nowhere", "x")
 	var got []string
 	for _, edit := range e.Edits {
 		got = append(got, edit.Op+" "+edit.Path+" "+string(edit.Value))
 	}
 	want := []string{
-		`replace /a/n {"deep":{"er":"v"}}`, `replace /l/0 "w"`, `add /l/1 "z"`, `add /a/list ["z"]`, `add /new {}`,
+		`replace /a/n {"deep":{"er":"v"}}`, `replace /l/0 "w"`, `add /l/1 "z"`, `add /a/list ["z"]`, `add /new {}`, `remove /new `,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
@@ -131,7 +136,7 @@ func TestEditor(t *testing.T) {
 			t.Errorf("%s: no error", name)
 		}
 	}
-	if text := string(tree.Encode(e.Root)); text != `{"a":{"list":["z"],"n":{"deep":{"er":"v"}}},"l":["w","z"],"new":{},"s":"x"}` {
+	if text := string(tree.Encode(e.Root)); text != `{"a":{"list":["z"],"n":{"deep":{"er":"v"}}},"l":["w","z"],"s":"x"}` {
 		t.Errorf("the tree is %s", text)
 	}
 }

@@ -95,6 +95,21 @@ func (g *Guard) User(c Caller, user string) error {
 	return nil
 }
 
+// Silo returns the silo of a name as its pods get to know it: the caller's own, or one that the site has
+// configured. It is for those who may know them all.
+func (g *Guard) Silo(c Caller, name string) (_ events.Silo, known bool) {
+	if name == c.Silo.Name {
+		return c.Silo, name != ""
+	}
+	p := g.policy.Load()
+	for i := range p.silos {
+		if s := &p.silos[i]; s.Name == name {
+			return p.known(s, s.DataAddress), true
+		}
+	}
+	return events.Silo{}, false
+}
+
 // openPause is when to ask again who has too many requests under way: long polls take seconds.
 const openPause = 5 * time.Second
 
@@ -177,13 +192,19 @@ func (p *policy) caller(r *http.Request, now time.Time) (_ Caller, err error) {
 		return c, nil
 	}
 	c.users = s.users
-	c.Silo = events.Silo{Name: s.Name, DataAddress: s.DataAddress.String(), HostName: s.HostName}
-	for _, known := range []netip.Addr{address, s.DataAddress} {
-		if c.Silo.HostName == "" {
-			c.Silo.HostName = p.config.HostnameOf(known)
+	c.Silo = p.known(s, address, s.DataAddress)
+	return c, nil
+}
+
+// known is what the pods of a silo get to know of it, which has addresses.
+func (p *policy) known(s *silo, addresses ...netip.Addr) events.Silo {
+	k := events.Silo{Name: s.Name, DataAddress: s.DataAddress.String(), HostName: s.HostName}
+	for _, address := range addresses {
+		if k.HostName == "" {
+			k.HostName = p.config.HostnameOf(address)
 		}
 	}
-	return c, nil
+	return k
 }
 
 // identify returns the silo that a request is from, nil for an administrator who is at none, and whether

@@ -232,6 +232,42 @@ func TestLoopback(t *testing.T) {
 	}
 }
 
+// TestSiloOfAName: a silo is found by its name as its own calls have it, and nothing else is.
+func TestSiloOfAName(t *testing.T) {
+	t.Parallel()
+	loopback := config.Default()
+	tests := map[string]struct {
+		config config.Config
+		r      *http.Request
+		name   string
+		host   string
+		known  bool
+	}{
+		"the caller's own":        {site(), ask(t, "10.1.0.8:1", token("admin")), "none", "", true},
+		"another":                 {site(), ask(t, "10.1.0.8:1", token("admin")), "anywhere", "data.example.org", true},
+		"any, from nowhere":       {site(), ask(t, "192.0.2.1:1", token("admin")), "anywhere", "data.example.org", true},
+		"none, from nowhere":      {site(), ask(t, "192.0.2.1:1", token("admin")), "", "", false},
+		"no silo":                 {site(), ask(t, "192.0.2.1:1", token("admin")), "nobody", "", false},
+		"in another case":         {site(), ask(t, "192.0.2.1:1", token("admin")), "Anywhere", "", false},
+		"the loopback":            {loopback, ask(t, "127.0.0.1:1"), Loopback, "", true},
+		"the loopback of another": {site(), ask(t, "10.1.0.8:1"), Loopback, "", false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := New(tt.config, time.Now)
+			c, err := g.Admit(tt.r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, known := g.Silo(c, tt.name)
+			if known != tt.known || known && (got.Name != tt.name || got.HostName != tt.host || got.DataAddress == "") || !known && got != (events.Silo{}) {
+				t.Errorf("Silo(%q) = %+v, %t; want host name %q, %t", tt.name, got, known, tt.host, tt.known)
+			}
+		})
+	}
+}
+
 // TestHostOfAWebPage: a page whose name points to this machine is no silo.
 func TestHostOfAWebPage(t *testing.T) {
 	t.Parallel()

@@ -39,6 +39,7 @@ type Admits interface {
 type Guard interface {
 	Admits
 	User(c access.Caller, user string) error
+	Silo(c access.Caller, name string) (silo events.Silo, known bool)
 }
 
 // State is what the log says now. Its errors are [*Fault] where the caller is to
@@ -95,6 +96,15 @@ type Makes interface {
 	AwaitReady(ctx context.Context, e Entry) (Entry, error)
 }
 
+// Once keeps for an hour which license a key of a caller stands for; see key.go.
+type Once interface {
+	// Reserve has the key stand for a license, unless it stands for one, and returns the one that it stands for. made says
+	// that this one has been made. Another body than the first one's is a fault.
+	Reserve(ctx context.Context, c access.Caller, key string, mine Reservation) (license string, made bool, err error)
+	// Made notes that the license has been made.
+	Made(ctx context.Context, c access.Caller, key string) error
+}
+
 // Removes removes pods.
 type Removes interface {
 	// Delete returns when it is certain that the pod will go, with its record then;
@@ -111,6 +121,7 @@ type Handler struct {
 	Own     Own
 	Past    Past
 	Makes   Makes
+	Once    Once
 	Removes Removes
 	// Projects starts and stops projects, and Asks asks about licenses.
 	Projects Projects

@@ -25,7 +25,10 @@ type failing struct {
 
 func (f failing) Admit(*http.Request) (access.Caller, error) { return f.caller, f.admit }
 func (f failing) User(access.Caller, string) error           { return f.user }
-func (f failing) Enter(access.Caller) (func(), error)        { return func() {}, f.enter }
+func (f failing) Silo(_ access.Caller, name string) (events.Silo, bool) {
+	return events.Silo{Name: name, DataAddress: "10.2.0.1"}, name == "silo1"
+}
+func (f failing) Enter(access.Caller) (func(), error) { return func() {}, f.enter }
 func (f failing) Renew(*http.Request) (access.Caller, <-chan struct{}, error) {
 	return f.caller, nil, f.admit
 }

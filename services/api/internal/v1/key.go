@@ -24,10 +24,12 @@ import (
 //     made of it, the next request tries again: with the id of the next attempt,
 //     which every replica derives in the same way.
 //
+// The key of a new license reserves its id in place of a command's; a second record says that it has been made.
+//
 // A reservation is kept for as long as an outcome: an hour.
 
-// KeyID is the id under which the key of a user of a silo is reserved. It tells
-// nobody the key.
+// KeyID is the id under which the key of a user of a silo is reserved, the empty user for
+// licenses. It tells nobody the key.
 func KeyID(silo, user, key string) string {
 	h := sha256.New()
 	for _, part := range []string{silo, user, key} {
@@ -41,7 +43,7 @@ func KeyID(silo, user, key string) string {
 type Reservation struct {
 	// Body is the hash of the first request's body.
 	Body string
-	// Command is the id of the command of the first attempt.
+	// Command is the id of the command of the first attempt, or of the license.
 	Command string
 }
 

@@ -1,6 +1,7 @@
 package v1
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -20,6 +21,8 @@ const (
 	// template, may be, in bytes.
 	maxLicense = 256 << 10
 	maxPreview = 768 << 10
+	// maxPast is how far back a replay may go when it begins; it may go on for an hour.
+	maxPast = 90 * 24 * time.Hour
 	// maxSet is how many licenses a preview may be asked for with.
 	maxSet = 200
 	// noRevision stands for: there must be no such license yet; anyRevision for: there must be one.
@@ -109,26 +112,85 @@ func (h *Handler) createLicense(x *exchange) (answer, error) {
 	if err := admin(x); err != nil {
 		return answer{}, err
 	}
-	put := wire.PutLicense{Revision: noRevision}
-	if err := readLimited(x.w, x.r, maxLicense, &put.License); err != nil {
+	key, err := keyOf(x.r.Header)
+	if err != nil {
 		return answer{}, err
 	}
-	if put.License.ID == "" {
-		put.License.ID = newID()
+	var l wire.License
+	if err := readLimited(x.w, x.r, maxLicense, &l); err != nil {
+		return answer{}, err
 	}
-	if put.License.ID = strings.ToLower(put.License.ID); !events.ProjectID(put.License.ID) {
+	if l.ID = strings.ToLower(l.ID); l.ID != "" && !events.ProjectID(l.ID) {
 		return answer{}, invalid("id must be a UUID, like " + exampleID + ", or missing: then the service makes one")
 	}
-	x.object = put.License.ID
-	a, err := h.saveLicense(x, put)
-	if f := faultOf(err); err != nil && f.Reason == events.Conflict {
-		f.Status, f.Message = http.StatusConflict, "there is a license "+put.License.ID+" already: change it with PUT, or leave id out"
+	if key != "" && x.params["dry_run"] != "true" {
+		return h.createOnce(x, l, key)
+	}
+	return h.makeLicense(x, l)
+}
+
+// createOnce is createLicense for a key: what an earlier request with it has made is the answer.
+func (h *Handler) createOnce(x *exchange, l wire.License, key string) (answer, error) {
+	sum, err := hashOf(l)
+	if err != nil {
+		return answer{}, err
+	}
+	ours := l.ID == "" // Nobody else makes a license of this id.
+	var made bool
+	if l.ID, made, err = h.Once.Reserve(x.r.Context(), x.caller, key, Reservation{Body: sum, Command: cmp.Or(l.ID, newID())}); err != nil {
+		return answer{}, err
+	}
+	if !made {
+		a, err := h.makeLicense(x, l)
+		if err == nil {
+			if err := h.Once.Made(x.r.Context(), x.caller, key); err != nil {
+				h.Log.Warn().Err(err).Str("license_id", l.ID).Msg("An Idempotency-Key whose license is deleted within the hour makes it again")
+			}
+			return a, nil
+		}
+		if !ours || faultOf(err).Reason != events.Conflict {
+			return a, err
+		}
+	}
+	x.object = l.ID
+	var there wire.License
+	err = h.Asks.Ask(x.r.Context(), wire.MethodLicense, wire.LicenseRef{ID: l.ID}, &there)
+	switch f := faultOf(err); {
+	case err != nil && f.Reason == events.NotFound:
+		return answer{}, errLicenseGone
+	case err != nil:
+		return answer{}, err
+	}
+	return madeLicense(x, there), nil
+}
+
+// errLicenseGone is the answer to a key whose license has come and gone.
+var errLicenseGone = &Fault{
+	Status: http.StatusGone, Reason: events.NotFound,
+	Message: "the license that was made for this request is gone; use another Idempotency-Key for a new one",
+}
+
+// makeLicense saves a license that must be new. One without an id gets a random one.
+func (h *Handler) makeLicense(x *exchange, l wire.License) (answer, error) {
+	l.ID = cmp.Or(l.ID, newID())
+	x.object = l.ID
+	saved, err := h.saveLicense(x, wire.PutLicense{License: l, Revision: noRevision})
+	switch f := faultOf(err); {
+	case err != nil && f.Status == http.StatusPreconditionFailed:
+		f.Status, f.Message = http.StatusConflict, "there is a license "+l.ID+" already: change it with PUT, or leave id out"
 		return answer{}, &f
+	case err != nil:
+		return answer{}, err
+	case x.params["dry_run"] == "true":
+		return answer{status: http.StatusOK, body: saved}, nil
 	}
-	if err == nil && a.status == http.StatusOK && x.params["dry_run"] != "true" {
-		a.status, a.location = http.StatusCreated, "/v1/licenses/"+put.License.ID
-	}
-	return a, err
+	return madeLicense(x, saved), nil
+}
+
+// madeLicense is the answer with a license that a request has made.
+func madeLicense(x *exchange, l wire.License) answer {
+	setRevision(x, l)
+	return answer{status: http.StatusCreated, body: l, location: "/v1/licenses/" + l.ID}
 }
 
 // newID makes a random UUID (RFC 9562, version 4).
@@ -155,7 +217,14 @@ func (h *Handler) putLicense(x *exchange) (answer, error) {
 		return answer{}, invalid("id is that of another license than the URL: leave it out")
 	}
 	put.License.ID = id
-	return h.saveLicense(x, put)
+	saved, err := h.saveLicense(x, put)
+	if err != nil {
+		return answer{}, err
+	}
+	if !x.record.DryRun {
+		setRevision(x, saved)
+	}
+	return answer{status: http.StatusOK, body: saved}, nil
 }
 
 // revisionOf reads what a save is conditional on, empty for nothing.
@@ -181,31 +250,39 @@ func revisionOf(header http.Header) (string, error) {
 	return text[1 : len(text)-1], nil
 }
 
-func (h *Handler) saveLicense(x *exchange, put wire.PutLicense) (answer, error) {
+// saveLicense saves a license, or tries to with dry_run, and returns it as it is then.
+func (h *Handler) saveLicense(x *exchange, put wire.PutLicense) (saved wire.License, err error) {
 	if err := checkStorable(put.License); err != nil {
-		return answer{}, err
+		return saved, err
 	}
 	put.Actor, put.DryRun = actor(x), x.params["dry_run"] == "true"
 	x.record.DryRun = put.DryRun
-	var saved wire.License
 	if err := h.Asks.Ask(x.r.Context(), wire.MethodPut, put, &saved); err != nil {
 		f := faultOf(err)
 		switch {
 		case f.Reason == events.Conflict && put.Revision != "":
-			f.Status = http.StatusPreconditionFailed
+			f.Status, f.Message = http.StatusPreconditionFailed, unmet(put.Revision, put.License.ID)
 		case f.Reason == events.Unavailable && put.Revision != "" && put.Revision != anyRevision && !put.DryRun:
 			// The same again would be refused where it was saved; so it is no 503, which promises that nothing was done.
 			f.Status = http.StatusGatewayTimeout
 			f.Message += "; it is not known whether the license was saved: look before you ask again"
 		default:
-			return answer{}, err
+			return saved, err
 		}
-		return answer{}, &f
+		return saved, &f
 	}
-	if !put.DryRun {
-		setRevision(x, saved)
+	return saved, nil
+}
+
+// unmet says which condition of a request about a license is not met, and what to do.
+func unmet(revision, id string) string {
+	switch revision {
+	case noRevision:
+		return "there is a license " + id + " already: send its ETag as If-Match to change it"
+	case anyRevision:
+		return "there is no license " + id + ", and If-Match: * changes one that is there: leave it out to make the license"
 	}
-	return answer{status: http.StatusOK, body: saved}, nil
+	return "the license " + id + " is not as it was when it had the ETag of If-Match, or is gone: read it again, and send the ETag that it has then"
 }
 
 // checkStorable refuses what of a license no database can keep.
@@ -239,7 +316,7 @@ func (h *Handler) deleteLicense(x *exchange) (answer, error) {
 	if err := h.Asks.Ask(x.r.Context(), wire.MethodDelete, ref, nil); err != nil {
 		f := faultOf(err)
 		if f.Reason == events.Conflict && ref.Revision != "" {
-			f.Status = http.StatusPreconditionFailed
+			f.Status, f.Message = http.StatusPreconditionFailed, unmet(ref.Revision, id)
 			return answer{}, &f
 		}
 		return answer{}, err
@@ -335,12 +412,19 @@ func (h *Handler) preview(x *exchange) (answer, error) {
 	if err := admin(x); err != nil {
 		return answer{}, err
 	}
-	var q wire.PreviewRequest
-	if err := readLimited(x.w, x.r, maxPreview, &q); err != nil {
+	var q wire.PreviewQuestion
+	if err := readLimited(x.w, x.r, maxPreview, &q.PreviewRequest); err != nil {
 		return answer{}, err
 	}
-	if err := checkPreview(&q); err != nil {
+	if err := checkPreview(&q.PreviewRequest); err != nil {
 		return answer{}, err
+	}
+	if q.User != "" {
+		silo, known := h.Guard.Silo(x.caller, cmp.Or(q.Silo, x.caller.Silo.Name))
+		if !known && q.Silo != "" {
+			return answer{}, invalid("silo " + short(q.Silo) + " is none of this site: write it as in silos[].name, or leave it out")
+		}
+		q.For = wire.Silo(silo)
 	}
 	x.manifest, x.user = q.ManifestURL, q.User
 	if q.Project != "" {
@@ -364,8 +448,8 @@ func checkPreview(q *wire.PreviewRequest) error {
 		return invalid("set one of project_id and user_id")
 	case q.Project != "" && !events.ProjectID(q.Project):
 		return invalid("project_id must be a UUID, like " + exampleID)
-	case q.Project != "" && (q.ManifestURL != "" || len(q.Settings) > 0):
-		return invalid("manifest_url and settings are for the pod of a user; leave them out")
+	case q.Project != "" && (q.ManifestURL != "" || len(q.Settings) > 0 || q.Silo != ""):
+		return invalid("manifest_url, settings and silo are for the pod of a user; leave them out")
 	case q.User != "" && !access.IsUser(q.User):
 		return invalid("user_id must be a user id, like alice@example.org")
 	case q.User != "" && q.ManifestURL == "":
@@ -417,6 +501,8 @@ func (h *Handler) replay(x *exchange) (answer, error) {
 	switch {
 	case q.Since.IsZero():
 		return answer{}, invalid("since is missing: a time, like 2026-01-02T15:04:05Z")
+	case time.Since(q.Since) > maxPast+time.Hour:
+		return answer{}, invalid("since is more than " + strconv.Itoa(int(maxPast/(24*time.Hour))) + " days ago, which is the most: write a later time")
 	case q.Change == nil && len(q.Template) == 0:
 		return answer{}, invalid("set change or template: what is to be different")
 	}

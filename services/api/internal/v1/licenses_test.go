@@ -85,9 +85,18 @@ func TestLicenseRequests(t *testing.T) {
 		"a preview without a manifest":    {"POST", "/v1/preview", `{"user_id":"alice"}`, [2]string{}, "", 400, nil},
 		"a preview with a bad license":    {"POST", "/v1/preview", `{"project_id":"` + id + `","licenses":[{"id":"x"}]}`, [2]string{}, "", 400, nil},
 		"a preview with a template 7":     {"POST", "/v1/preview", `{"project_id":"` + id + `","template":7}`, [2]string{}, "", 400, nil},
-		"a preview of an unknown project": {"POST", "/v1/preview", `{"project_id":"` + id + `"}`, [2]string{}, events.ProjectUnknown, 404, wire.PreviewRequest{Project: id}},
+		"a preview of an unknown project": {"POST", "/v1/preview", `{"project_id":"` + id + `"}`, [2]string{}, events.ProjectUnknown, 404, wire.PreviewQuestion{PreviewRequest: wire.PreviewRequest{Project: id}}},
+		"a preview for a silo": {
+			"POST", "/v1/preview", `{"user_id":"alice","manifest_url":"u","silo":"silo1"}`, [2]string{}, "", 200, wire.PreviewQuestion{
+				PreviewRequest: wire.PreviewRequest{User: "alice", ManifestURL: "u", Silo: "silo1"}, For: wire.Silo{Name: "silo1", DataAddress: "10.2.0.1"},
+			},
+		},
+		"a preview for any silo":          {"POST", "/v1/preview", `{"user_id":"alice","manifest_url":"u","silo":"silo9"}`, [2]string{}, "", 400, nil},
+		"a preview that gives an address": {"POST", "/v1/preview", `{"user_id":"alice","manifest_url":"u","for":{"name":"x"}}`, [2]string{}, "", 400, nil},
+		"a project's preview for a silo":  {"POST", "/v1/preview", `{"project_id":"` + id + `","silo":"silo1"}`, [2]string{}, "", 400, nil},
 		"a preview with a bad tag":        {"POST", "/v1/preview", `{"project_id":"` + id + `","tag":"-x"}`, [2]string{}, "", 400, nil},
 		"a replay of nothing":             {"POST", "/v1/replay", `{"since":"2026-01-02T03:04:05Z"}`, [2]string{}, "", 400, nil},
+		"a replay since long ago":         {"POST", "/v1/replay", `{"since":"2006-01-02T03:04:05Z","template":{}}`, [2]string{}, "", 400, nil},
 		"a replay since when":             {"POST", "/v1/replay", `{"template":{}}`, [2]string{}, "", 400, nil},
 		"what has it":                     {"GET", path + "/attachments?limit=7&page_token=user:alice", "", [2]string{}, "", 200, wire.AttachedQuery{ID: id, After: "user:alice", Limit: 7}},
 		"what has it, of no page":         {"GET", path + "/attachments?page_token=x", "", [2]string{}, events.RequestInvalid, 400, wire.AttachedQuery{ID: id, After: "x", Limit: 100}},
@@ -176,6 +185,15 @@ func TestFaultsOfBodies(t *testing.T) {
 		"variables as a list":  {&startBody{}, `{"env":[]}`, "env must be a JSON object"},
 		"a variable's NUL":     {&startBody{}, `{"env":{"A":"x\u0000"}}`, `env."A" has a NUL`},
 		"half a character":     {&startBody{}, `{"env":{"A":"\ud83dx"}}`, `env."A" has half a character`},
+		"a name's case":        {&wire.License{}, `{"activates":null,"Activates":null}`, `the body has the member "Activates": write it activates`},
+		"a name twice":         {&wire.License{}, `{"run_limit":5,"title":"T","run_limit":0}`, `the body has the member "run_limit" twice`},
+		"a name twice, hidden": {&wire.License{}, `{"run_limit":5,"\u0072un_limit":0}`, `the body has the member "run_limit" twice`},
+		"an unknown name":      {&createBody{}, `{"users":"a"}`, `the body has the member "users", which is none of user_id, manifest_url, settings`},
+		"a case deep down":     {&wire.PreviewRequest{}, `{"licenses":[{},{"Quota":{}}]}`, `licenses[1] has the member "Quota": write it quota`},
+		"unknown deep down":    {&wire.ReplayRequest{}, `{"change":{"quotas":{}}}`, `change has the member "quotas", which is none of id, title`},
+		"a container twice":    {&createBody{}, `{"settings":{"c":{},"c":{}}}`, `settings has the member "c" twice`},
+		"a setting twice":      {&createBody{}, `{"settings":{"c":{"A":"1","A":"2"}}}`, `settings."c" has the member "A" twice`},
+		"a variable twice":     {&startBody{}, `{"env":{"A":"1","a":"2","A":"3"}}`, `env has the member "A" twice`},
 		"the other half":       {&startBody{}, `{"env":{"A":"\udc00"}}`, `env."A" has half a character`},
 	}
 	for name, tt := range tests {
@@ -186,6 +204,68 @@ func TestFaultsOfBodies(t *testing.T) {
 			err := readLimited(httptest.NewRecorder(), r, maxLicense, tt.into)
 			if err == nil || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "Time.Unmarshal") {
 				t.Errorf("%v; it must say %q", err, tt.says)
+			}
+		})
+	}
+}
+
+// TestFreeBodies: what is anybody's is taken as it stands, whatever its names are.
+func TestFreeBodies(t *testing.T) {
+	t.Parallel()
+	const free = `{"A":1,"a":{"b":[{"A":1,"A":2}]},"a":null}`
+	var (
+		start   startBody
+		license wire.License
+		preview wire.PreviewRequest
+	)
+	for body, into := range map[string]any{
+		`{"env":{"A":"1","a":"2"},"config":` + free + `}`:                                                &start,
+		` {"quota":` + free + `,"upgrades":` + free + `,"managers":["A","A"]} `:                          &license,
+		`{"template":` + free + `,"licenses":[{"quota":` + free + `}],"settings":{"c":{"A":"","a":""}}}`: &preview,
+	} {
+		r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		if err := readLimited(httptest.NewRecorder(), r, maxLicense, into); err != nil {
+			t.Errorf("%s: %v", body, err)
+		}
+	}
+	for what, got := range map[string]json.RawMessage{
+		"config": start.Config, "quota": license.Quota, "upgrades": license.Upgrades, "template": preview.Template, "a quota in a list": preview.Licenses[0].Quota,
+	} {
+		if string(got) != free {
+			t.Errorf("%s is %s", what, got)
+		}
+	}
+}
+
+// TestUnmetConditions: a 412 says which condition it is, and what to do.
+func TestUnmetConditions(t *testing.T) {
+	t.Parallel()
+	const path = "/v1/licenses/" + exampleID
+	for name, tt := range map[string]struct {
+		method, header, value, says string
+	}{
+		"a new one":  {http.MethodPut, "If-None-Match", "*", "there is a license " + exampleID + " already"},
+		"any":        {http.MethodPut, "If-Match", "*", "there is no license " + exampleID},
+		"a revision": {http.MethodPut, "If-Match", `"r1"`, "read it again"},
+		"a delete":   {http.MethodDelete, "If-Match", `"r1"`, "read it again"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := &Handler{
+				Guard: failing{caller: access.Caller{Admin: true}}, Asks: &asked{err: &Fault{Reason: events.Conflict, Message: "why"}}, Log: zerolog.Nop(),
+			}
+			mux := http.NewServeMux()
+			if err := h.Register(mux); err != nil {
+				t.Fatal(err)
+			}
+			r := httptest.NewRequest(tt.method, path, strings.NewReader(`{}`))
+			r.Header.Set("Content-Type", "application/json")
+			r.Header.Set(tt.header, tt.value)
+			w := httptest.NewRecorder()
+			mux.ServeHTTP(w, r)
+			if w.Code != http.StatusPreconditionFailed || !strings.Contains(w.Body.String(), tt.says) || strings.Contains(w.Body.String(), "why") {
+				t.Errorf("%d %s; it must say %q", w.Code, w.Body, tt.says)
 			}
 		})
 	}

@@ -92,7 +92,7 @@ func keyParameter() parameter {
 	return parameter{
 		name: "Idempotency-Key", in: "header", example: "8e03978e-40d5-43e8-bc93-6894a57f9324", schema: text(maxKey + 2),
 		description: "Makes the request safe to repeat: the same key of the same user, with the same body, within an hour, yields the same pod, on any replica. " +
-			"With another body it is refused. Where nothing came of the request before, the next one tries again.",
+			"With another body, or for another action, it is refused. Where nothing came of the request before, the next one tries again.",
 	}
 }
 

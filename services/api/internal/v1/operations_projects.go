@@ -135,12 +135,17 @@ func licenseOperations() []operation {
 		{
 			method: http.MethodPost, path: "/v1/licenses", id: "createLicense", summary: "Make a license",
 			description: who + "It is checked, and its patch is applied to the template as a trial. Without an id the service makes one.",
-			parameters:  []parameter{dryRunParameter()}, body: license,
+			parameters: []parameter{
+				repeatParameter("Makes the request safe to repeat: the same key with the same body, within an hour, yields the same license, on any replica. " +
+					"With another body it is refused."),
+				dryRunParameter(),
+			},
+			body: license,
 			answers: []success{
 				{status: http.StatusCreated, body: license, located: true, tagged: true, description: "The license that has been made."},
 				{status: http.StatusOK, body: license, description: "The license that would be made, with `dry_run`."},
 			},
-			fails: saving,
+			fails: append([]int{http.StatusGone}, saving...),
 			serve: (*Handler).createLicense,
 		},
 		{
@@ -218,7 +223,8 @@ func licenseOperations() []operation {
 		{
 			method: http.MethodPost, path: "/v1/preview", id: "preview", summary: "Which pod would be made",
 			description: who + "The pod of a project or user as a start would make it now, with the licenses that it has or others, with what set what, " +
-				"and what the API server says to it. Nothing is made or changed.",
+				"and what the API server says to it. The pod of a user is one for the silo that asks, or for the one named `silo`. " +
+				"Nothing is made or changed.",
 			body: typeOf[wire.PreviewRequest](), answers: []success{{status: http.StatusOK, body: typeOf[wire.Preview](), description: "The pod."}},
 			fails: append([]int{http.StatusNotFound, http.StatusForbidden, http.StatusBadGateway}, saving...),
 			serve: (*Handler).preview,

@@ -63,6 +63,7 @@ type PodLicense struct {
 	Status  string `json:"status" jsonschema:"what became of it"`
 	Reason  string `json:"reason,omitempty" jsonschema:"why"`
 	Patched bool   `json:"patched,omitempty" jsonschema:"whether operations of its patch are in the pod"`
+	Machine bool   `json:"machine,omitempty" jsonschema:"whether its gpu or dedicated_vm has changed the pod"`
 }
 
 // podOf returns what is shown of an entry. domain is the one below which pods have

@@ -298,8 +298,7 @@ func (h *Handler) follow(x *exchange, scope Scope, foreign bool) (answer, error)
 	return answer{}, h.streamEvents(x, scope, foreign)
 }
 
-// readBody takes the JSON body of a request in. Members that it does not know are
-// faults: a setting that is written wrong must not be lost without a word.
+// readBody takes the JSON body of a request in, whose members must be as [checkNames] wants them.
 func readBody(w http.ResponseWriter, r *http.Request, into any) error {
 	return readLimited(w, r, maxBody, into)
 }
@@ -314,8 +313,10 @@ func readLimited(w http.ResponseWriter, r *http.Request, most int64, into any) e
 	if err != nil {
 		return bodyFault(err, into, text)
 	}
+	if err := checkNames(reflect.TypeOf(into).Elem(), text, ""); err != nil {
+		return err
+	}
 	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(into); err != nil {
 		return bodyFault(err, into, text)
 	}
@@ -329,7 +330,6 @@ func readLimited(w http.ResponseWriter, r *http.Request, most int64, into any) e
 }
 
 func bodyFault(err error, into any, text []byte) error {
-	const unknown = "json: unknown field "
 	var large *http.MaxBytesError
 	var kind *json.UnmarshalTypeError
 	var told *Fault
@@ -346,9 +346,6 @@ func bodyFault(err error, into any, text []byte) error {
 		return invalid(kind.Field + " must not be a JSON " + kind.Value)
 	case errors.Is(err, io.EOF):
 		return invalid("the body is empty; it must be a JSON object")
-	case strings.HasPrefix(err.Error(), unknown):
-		name, _ := strconv.Unquote(strings.TrimPrefix(err.Error(), unknown))
-		return invalid("the body has the member " + short(name) + ", which is none of " + strings.Join(membersOf(reflect.TypeOf(into).Elem()), ", "))
 	}
 	if where := badTime(reflect.TypeOf(into), text, ""); where != "" {
 		return invalid(where + " must be a time, like 2026-01-02T15:04:05Z")
@@ -389,16 +386,6 @@ func badTime(t reflect.Type, text json.RawMessage, path string) string {
 		}
 	}
 	return ""
-}
-
-// membersOf are the names of a body's members.
-func membersOf(t reflect.Type) []string {
-	var names []string
-	for field := range t.Fields() {
-		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
-		names = append(names, name)
-	}
-	return names
 }
 
 func (b createBody) check() error {

@@ -32,6 +32,8 @@ func (q *quiet) Enter(access.Caller) (func(), error)        { return func() {}, 
 func (q *quiet) Renew(*http.Request) (access.Caller, <-chan struct{}, error) {
 	return q.caller, nil, nil
 }
+
+func (*quiet) Silo(access.Caller, string) (events.Silo, bool)            { return events.Silo{}, false }
 func (q *quiet) User(access.Caller, string) error                        { return nil }
 func (q *quiet) Epoch() Epoch                                            { return Epoch{Created: 1, Loads: 1} }
 func (q *quiet) Pods(context.Context, string) ([]Entry, error)           { return nil, nil }

@@ -6,41 +6,53 @@ import (
 	"testing"
 )
 
-// TestMakesRoom: a pod fits in the place of another one that asks for as much of everything, as quotas count it.
+// TestMakesRoom: a pod that a quota refuses has room when the one that has its name is gone, by the quota's own numbers.
 func TestMakesRoom(t *testing.T) {
 	t.Parallel()
-	pod := func(spec string) string {
-		return `{"kind":"Pod","apiVersion":"v1","metadata":{"name":"project-1"},"spec":` + spec + `}`
+	const (
+		running = `"containers":[{"name":"c","resources":{"limits":{"cpu":"2","memory":"4Gi"},"requests":{"cpu":"500m","memory":"1Gi","nvidia.com/gpu":"1"}}}]`
+		refused = `pods "project-1" is forbidden: exceeded quota: one, `
+	)
+	pod := func(spec, status string) string {
+		return `{"kind":"Pod","apiVersion":"v1","metadata":{"name":"project-1"},"spec":{` + spec + `},"status":{` + status + `}}`
 	}
-	resources := func(limits, requests string) string {
-		return `{"containers":[{"name":"c","resources":{"limits":` + limits + `,"requests":` + requests + `}}]}`
-	}
-	running := resources(`{"cpu":"2","memory":"4Gi"}`, `{"cpu":"500m","memory":"1Gi"}`)
 	tests := map[string]struct {
-		next string
-		now  string // running if it is empty.
-		want bool
+		refusal string
+		next    string // Members of its spec.
+		now     string // Members of its status.
+		class   string // Of the one that runs.
+		want    bool
 	}{
-		"the same":                {next: running, want: true},
-		"less":                    {next: resources(`{"cpu":"1","memory":"4096Mi"}`, `{"cpu":"0.5"}`), want: true},
-		"a higher limit":          {next: resources(`{"cpu":"2","memory":"5Gi"}`, `{"cpu":"500m"}`)},
-		"a higher request":        {next: resources(`{"cpu":"1","memory":"1Gi"}`, `{"cpu":"501m"}`)},
-		"a device":                {next: resources(`{"cpu":"1","nvidia.com/gpu":1}`, `{}`)},
-		"one more container":      {next: `{"containers":[{"name":"c","resources":{"limits":{"cpu":"1"}}},{"name":"d","resources":{"limits":{"cpu":"1500m"}}}]}`},
-		"a container that begins": {next: `{"initContainers":[{"name":"i","resources":{"limits":{"cpu":"3"}}}],"containers":[{"name":"c"}]}`},
-		"another priority":        {next: `{"priorityClassName":"high","containers":[]}`},
-		"a pod that is to end":    {next: `{"activeDeadlineSeconds":60,"containers":[]}`},
-		"both of one priority":    {next: `{"priorityClassName":"high","containers":[]}`, now: `{"priorityClassName":"high","containers":[]}`, want: true},
+		"as much":                    {refusal: refused + "requested: limits.cpu=2, used: limits.cpu=2, limited: limits.cpu=2", want: true},
+		"less":                       {refusal: refused + "requested: limits.cpu=1500m, used: limits.cpu=2, limited: limits.cpu=2", want: true},
+		"more":                       {refusal: refused + "requested: limits.cpu=2500m, used: limits.cpu=2, limited: limits.cpu=2"},
+		"more, and there is room":    {refusal: refused + "requested: limits.cpu=3, used: limits.cpu=2, limited: limits.cpu=4", want: true},
+		"a request":                  {refusal: refused + "requested: requests.memory=1Gi, used: requests.memory=1Gi, limited: requests.memory=1Gi", want: true},
+		"a request without a prefix": {refusal: refused + "requested: cpu=500m, used: cpu=500m, limited: cpu=500m", want: true},
+		"a device":                   {refusal: refused + "requested: requests.nvidia.com/gpu=1, used: requests.nvidia.com/gpu=1, limited: requests.nvidia.com/gpu=1", want: true},
+		"pods":                       {refusal: refused + "requested: pods=1, used: pods=4, limited: pods=4", want: true},
+		"fewer pods than there are":  {refusal: refused + "requested: pods=1, used: pods=4, limited: pods=0"},
+		"less than is used":          {refusal: refused + "requested: limits.memory=3Gi, used: limits.memory=8Gi, limited: limits.memory=6Gi"},
+		"one of two":                 {refusal: refused + "requested: limits.cpu=2,pods=1, used: limits.cpu=2,pods=4, limited: limits.cpu=2,pods=3"},
+		"both":                       {refusal: refused + "requested: limits.cpu=2,pods=1, used: limits.cpu=2,pods=4, limited: limits.cpu=2,pods=4", want: true},
+		"what pods do not have":      {refusal: refused + "requested: services=1, used: services=1, limited: services=1"},
+		"no amount":                  {refusal: refused + "requested: pods=x, used: pods=1, limited: pods=1"},
+		"one list is short":          {refusal: refused + "requested: pods=1, used: cpu=1, limited: pods=1"},
+		"other words":                {refusal: "exceeded quota: cpu"},
+		"another priority":           {refusal: refused + "requested: pods=1, used: pods=1, limited: pods=1", next: `"priorityClassName":"high"`},
+		"the default priority":       {refusal: refused + "requested: pods=1, used: pods=1, limited: pods=1", class: "normal", want: true},
+		"a pod that is to end":       {refusal: refused + "requested: pods=1, used: pods=1, limited: pods=1", next: `"activeDeadlineSeconds":60`},
+		"one that has ended":         {refusal: refused + "requested: pods=1, used: pods=1, limited: pods=1", now: `"phase":"Failed"`},
+		"one that was not counted": {
+			refusal: refused + "requested: pods=1, used: pods=1, limited: pods=1", now: `"qosClass":"BestEffort"`,
+			next: `"containers":[{"name":"c","resources":{"limits":{"cpu":"1"}}}]`,
+		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			now := tt.now
-			if now == "" {
-				now = running
-			}
-			c, asked := trialServer(t, http.StatusOK, pod(now))
-			got, err := c.MakesRoom(t.Context(), json.RawMessage(pod(tt.next)))
+			c, asked := trialServer(t, http.StatusOK, pod(`"priorityClassName":"`+tt.class+`",`+running, tt.now))
+			got, err := c.MakesRoom(t.Context(), json.RawMessage(pod(tt.next, "")), tt.refusal)
 			if err != nil || got != tt.want {
 				t.Errorf("%t, %v; want %t", got, err, tt.want)
 			}
@@ -50,15 +62,16 @@ func TestMakesRoom(t *testing.T) {
 		})
 	}
 
+	const full = refused + "requested: pods=1, used: pods=1, limited: pods=1"
 	c, _ := trialServer(t, http.StatusNotFound, refusal(404, "NotFound", "no such pod"))
-	if got, err := c.MakesRoom(t.Context(), json.RawMessage(pod(running))); got || err != nil {
+	if got, err := c.MakesRoom(t.Context(), json.RawMessage(pod("", "")), full); got || err != nil {
 		t.Errorf("no pod: %t, %v; want false", got, err)
 	}
 	c, _ = trialServer(t, http.StatusServiceUnavailable, refusal(503, "ServiceUnavailable", "etcd is away"))
-	if _, err := c.MakesRoom(t.Context(), json.RawMessage(pod(running))); err == nil {
+	if _, err := c.MakesRoom(t.Context(), json.RawMessage(pod("", "")), full); err == nil {
 		t.Error("no error where the API server is away")
 	}
-	if _, err := c.MakesRoom(t.Context(), json.RawMessage(`[]`)); err == nil {
+	if _, err := c.MakesRoom(t.Context(), json.RawMessage(`[]`), full); err == nil {
 		t.Error("no error for what is no Pod")
 	}
 }

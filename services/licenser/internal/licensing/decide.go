@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"berth/pkg/events"
 	"berth/pkg/license"
@@ -166,6 +167,12 @@ func (in Input) compose(q quota.Result, active bool, r *Result) error {
 		if base, steps, err = license.Fill(in.Base, *in.Fill); err != nil {
 			return &Fault{events.TemplateInvalid, err.Error()}
 		}
+	} else {
+		unlicensed, err := check.RunQuota(in.Check, nil, nil)
+		if err != nil {
+			return in.refused(err)
+		}
+		in.Options.Pod.Unlicensed = unlicensed.Quota
 	}
 	composed, err := license.Compose(base, q, in.Options)
 	if err != nil {
@@ -212,16 +219,12 @@ func image(pod json.RawMessage, container string) (name, reference string) {
 
 // licenses are the statuses as the log has them.
 func (in Input) licenses(statuses []check.Status, explanation license.Explanation) []events.License {
-	patched := map[string]bool{}
-	for _, step := range explanation.Steps {
-		if step.Kind == license.KindLicense {
-			patched[step.License] = true
-		}
-	}
+	patched, machine := changedBy(explanation)
 	licenses := make([]events.License, 0, len(statuses))
 	for _, s := range statuses {
 		licenses = append(licenses, events.License{
-			ID: s.ID, Title: clip(in.title(s.ID)), Status: s.Status, Reason: s.Reason, Patched: patched[s.ID],
+			ID: s.ID, Title: clip(in.title(s.ID)), Status: s.Status, Reason: s.Reason,
+			Patched: patched[s.ID], Machine: machine[s.ID],
 		})
 	}
 	if size(licenses) > maxLoggedLicenses {
@@ -230,6 +233,28 @@ func (in Input) licenses(statuses []check.Status, explanation license.Explanatio
 		}
 	}
 	return licenses
+}
+
+// changedBy are the licenses, by id, that have changed a pod by their patch, and by their gpu or dedicated_vm.
+func changedBy(explanation license.Explanation) (patched, machine map[string]bool) {
+	patched, machine = map[string]bool{}, map[string]bool{}
+	written := map[string]bool{} // The members of the quota that are in the pod.
+	for _, step := range explanation.Steps {
+		if step.Kind == license.KindLicense {
+			patched[step.License] = true
+		}
+		for _, field := range step.Fields {
+			written[field] = slices.Contains(machineMembers(), field)
+		}
+	}
+	for _, finding := range explanation.Quota {
+		for _, source := range finding.Sources {
+			if written[finding.Field] && source.License != "" {
+				machine[source.License] = true
+			}
+		}
+	}
+	return patched, machine
 }
 
 // licensing is how the pod was made, as the log has it.

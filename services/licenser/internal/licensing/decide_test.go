@@ -156,6 +156,23 @@ func TestDecide(t *testing.T) {
 			path: []any{"metadata", "labels", "who"}, want: "second",
 			wantSeen: []string{first, second}, statuses: []string{"active patched", "active patched"},
 		},
+		"a gpu": {
+			in:   input(row(first, `{"gpu":{"num":2}}`), row(second, `{"cpu":1,"gpu":{"num":1,"toleration":"a"}}`)),
+			path: []any{"spec", "tolerations", 0, "key"}, want: "a", statuses: []string{"active", "active machine"},
+		},
+		"a gpu that asks for nothing": {
+			in:   input(row(first, `{"gpu":{"num":0}}`)),
+			path: []any{"spec", "tolerations"}, statuses: []string{"active"},
+		},
+		"a gpu and a patch": {
+			in:   input(row(first, `{"gpu":{"num":1},"patch":"[{\"op\":\"add\",\"path\":\"/metadata/labels/a\",\"value\":\"b\"}]"}`)),
+			path: []any{"spec", "containers", 0, "resources", "limits", "nvidia.com/gpu"}, want: 1.0,
+			statuses: []string{"active patched machine"},
+		},
+		"a dedicated machine": {
+			in:   input(row(first, `{"gpu":{"num":1}}`), row(second, `{"dedicated_vm":{"machine":"onprem","name":"vm1"}}`)),
+			path: []any{"spec", "tolerations", 0, "value"}, want: "vm1", statuses: []string{"ineffective", "active machine"},
+		},
 		"no seat": {
 			in: func() licensing.Input {
 				r := row(first, `{"cpu":2}`)
@@ -209,6 +226,9 @@ func TestDecide(t *testing.T) {
 				if l.Patched {
 					text += " patched"
 				}
+				if l.Machine {
+					text += " machine"
+				}
 				statuses = append(statuses, text)
 			}
 			if d := cmp.Diff(tt.statuses, statuses); d != "" {
@@ -251,6 +271,16 @@ func TestFaults(t *testing.T) {
 		"a wrong amount":   {input(row(first, `{"ram":"much"}`)), events.LicenseInvalid, []string{who, "quota.ram"}},
 		"unknown machine":  {input(row(first, `{"dedicated_vm":{"machine":"moon"}}`)), events.LicenseInvalid, []string{who, "dedicated_vm"}},
 		"a wrong gpu":      {input(row(first, `{"gpu":{"num":1,"nodeLabel":"fast"}}`)), events.LicenseInvalid, []string{who, "gpu.nodeLabel"}},
+		"memory for a gpu": {input(row(first, `{"gpu":{"num":1,"resource":"memory"}}`)), events.LicenseInvalid, []string{who, "gpu.resource", "nvidia.com/gpu"}},
+		"a machine's name": {input(row(first, `{"dedicated_vm":{"machine":"onprem","name":"a b"}}`)), events.LicenseInvalid, []string{who, "dedicated_vm.name"}},
+		"a manifest's amount": {
+			func() licensing.Input {
+				in := input(row(first, `{"cpu":2}`))
+				in.Fill, in.Options.Pod.Manifest = nil, true
+				in.Base = json.RawMessage(`{"spec":{"containers":[{"resources":{"limits":{"cpu":"much"}}}]}}`)
+				return in
+			}(), events.ManifestInvalid, []string{"/spec/containers/0/resources/limits/cpu", "no quantity"},
+		},
 		"the row": {
 			func() licensing.Input {
 				in := input()
@@ -408,11 +438,46 @@ func TestManifest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := look(t, r.Pod, "spec", "containers", 0, "resources", "limits", "cpu"); got != "2000m" {
-		t.Errorf("cpu limit = %v, want 2000m", got)
+	want := map[string]any{"limits": map[string]any{"cpu": "2000m"}, "requests": map[string]any{"cpu": "20m"}}
+	if d := cmp.Diff(want, look(t, r.Pod, "spec", "containers", 0, "resources")); d != "" {
+		t.Errorf("resources (-want +got):\n%s", d)
 	}
 	if r.Image != "jupyter:2" || r.Container != "jupyter" {
 		t.Errorf("the record would name %q of %q", r.Image, r.Container)
+	}
+}
+
+// TestManifestKeeps: where the site's own defaults are as much as a license gives, and where
+// the manifest asks for more, the manifest's amounts stay.
+func TestManifestKeeps(t *testing.T) {
+	t.Parallel()
+	manifest := json.RawMessage(`{"apiVersion":"v1","kind":"Pod","spec":{"containers":[{"name":"jupyter","resources":{"limits":{"cpu":"500m","memory":"6Gi"},"requests":{"cpu":"100m"}}}]}}`)
+	for name, tt := range map[string]struct{ gives, site, cpu, says string }{
+		"a label":           {gives: `{"patch":"[{\"op\":\"add\",\"path\":\"/metadata\",\"value\":{\"labels\":{\"a\":\"b\"}}}]"}`, cpu: "500m", says: "/metadata"},
+		"less memory":       {gives: `{"ram":3}`, cpu: "500m", says: "the manifest asks for as much or more: 6Gi"},
+		"more CPU":          {gives: `{"cpu":2}`, cpu: "2000m", says: "cpu_limit"},
+		"as CPU by default": {gives: `{"cpu":2}`, site: `{"default_quotas":"{\"cpu\":2}"}`, cpu: "500m", says: "gives no more than there is without it: 2"},
+		"a machine":         {gives: `{"dedicated_vm":{"machine":"onprem","name":"big"},"ram":4}`, cpu: "500m", says: "dedicated_vm"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			in := input(row(first, tt.gives))
+			in.Fill, in.Base, in.Container, in.Options.Pod.Manifest = nil, manifest, "jupyter", true
+			in.Check.Site = json.RawMessage(tt.site)
+			r, err := licensing.Decide(in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := map[string]any{
+				"limits": map[string]any{"cpu": tt.cpu, "memory": "6Gi"}, "requests": map[string]any{"cpu": "100m"},
+			}
+			if d := cmp.Diff(want, look(t, r.Pod, "spec", "containers", 0, "resources")); d != "" {
+				t.Errorf("resources (-want +got):\n%s", d)
+			}
+			if !strings.Contains(string(r.Licensing.Explanation), tt.says) {
+				t.Errorf("the explanation does not have %q: %s", tt.says, r.Licensing.Explanation)
+			}
+		})
 	}
 }
 

@@ -24,6 +24,8 @@ const (
 	maxPatch        = 64 << 10
 	maxManagers     = 1000
 	maxManager      = 256
+	// maxYear is the last year in which a license may begin or end, as the database keeps it.
+	maxYear = 9998
 )
 
 // Validate says what is wrong with a license that is to be saved; whether its patch can be applied is
@@ -54,6 +56,10 @@ func fieldFault(l, saved wire.License) string {
 		return fmt.Sprintf("description has more than %d bytes: shorten it", maxDescription)
 	case strings.ContainsRune(l.Title+l.Description+strings.Join(l.Managers, ""), 0):
 		return "title, description or managers has the character NUL: take it out"
+	case outOfYears(l.Activates):
+		return fmt.Sprintf("activates is in the year %d: write one from 1 to %d", l.Activates.UTC().Year(), maxYear)
+	case outOfYears(l.Expires):
+		return fmt.Sprintf("expires is in the year %d: write one from 1 to %d, or leave it out for never", l.Expires.UTC().Year(), maxYear)
 	case times && l.Activates != nil && l.Expires != nil && !l.Activates.Before(*l.Expires):
 		return "expires is not after activates: the license would never be valid"
 	case l.RunLimit != nil && (*l.RunLimit < 0 || *l.RunLimit > math.MaxInt32) && (saved.RunLimit == nil || *saved.RunLimit != *l.RunLimit):
@@ -65,6 +71,22 @@ func fieldFault(l, saved wire.License) string {
 		if (manager == "" || len(manager) > maxManager) && !slices.Contains(saved.Managers, manager) {
 			return fmt.Sprintf("managers[%d] is empty or has more than %d bytes", i, maxManager)
 		}
+	}
+	return ""
+}
+
+// outOfYears says that a time cannot be kept; what is saved can be.
+func outOfYears(t *time.Time) bool {
+	return t != nil && (t.UTC().Year() < 1 || t.UTC().Year() > maxYear)
+}
+
+// NeverValid says why a license can never be valid, whenever it is looked at, as a warning; empty where it can.
+func NeverValid(l wire.License) string {
+	switch {
+	case l.Activates == nil:
+		return "the license is never valid: it has no activates"
+	case l.Expires != nil && !l.Activates.Before(*l.Expires):
+		return "the license is never valid: expires is not after activates"
 	}
 	return ""
 }
@@ -121,13 +143,12 @@ func broughtIn(err error, l, saved wire.License) error {
 	var faults []error
 	for _, fault := range all.Unwrap() {
 		if field, ok := errors.AsType[*quota.FieldError](fault); ok {
-			column, rest, _ := strings.Cut(field.Field, ".")
-			name, _, _ := strings.Cut(rest, ".")
-			now, before := l.Quota, saved.Quota
+			column, path, _ := strings.Cut(field.Field, ".")
+			now, before := members(l.Quota), members(saved.Quota)
 			if column == "upgrades" {
-				now, before = l.Upgrades, saved.Upgrades
+				now, before = members(l.Upgrades), members(saved.Upgrades)
 			}
-			if name != "" && sameJSON(member(now, name), member(before, name)) {
+			if savedSo(path, now, before) {
 				continue
 			}
 		}
@@ -136,13 +157,28 @@ func broughtIn(err error, l, saved wire.License) error {
 	return errors.Join(faults...)
 }
 
-// member is a member of an object, nil for none.
-func member(object json.RawMessage, name string) json.RawMessage {
-	var members map[string]json.RawMessage
-	if json.Unmarshal(object, &members) != nil {
+// members are those of an object, none for anything else.
+func members(object json.RawMessage) map[string]json.RawMessage {
+	var all map[string]json.RawMessage
+	if json.Unmarshal(object, &all) != nil {
 		return nil
 	}
-	return members[name]
+	return all
+}
+
+// savedSo says that the member that a path is in is as it is saved. Its own name may have dots.
+func savedSo(path string, now, saved map[string]json.RawMessage) bool {
+	found := false
+	for name, value := range now {
+		if path != name && !strings.HasPrefix(path, name+".") {
+			continue
+		}
+		if saved[name] == nil || !sameJSON(value, saved[name]) {
+			return false
+		}
+		found = true
+	}
+	return found
 }
 
 // sameJSON says that two documents say the same; none is the same as null.

@@ -38,7 +38,7 @@ func TestAway(t *testing.T) {
 			"check":   s.Check(ctx, start(projectA, 1), greedy),
 			"read":    second(s.License(ctx, licenseA)),
 			"project": second(s.Project(ctx, projectA)),
-			"free":    s.FreeSeats(ctx, cluster, "pod", generation(1)),
+			"free":    s.FreeSeats(ctx, cluster, "pod", generation(1), time.Time{}),
 		} {
 			if !errors.Is(err, store.ErrAway) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("%s = %v, want %v in one line", what, err, store.ErrAway)

@@ -28,6 +28,8 @@ const (
 // CheckRequest names the pod whose licenses are checked.
 type CheckRequest struct {
 	Cluster, Pod, Generation string
+	// Begun is when the life of the pod began, by when every earlier pod of its name was gone; zero for unknown.
+	Begun time.Time
 	// Command is the id of the create that a [Start] carries out.
 	Command string
 	// User is the pod's user id, project:<id> for a project's.

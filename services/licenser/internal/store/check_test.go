@@ -78,7 +78,7 @@ func TestFifty(t *testing.T) {
 		pods = append(pods, pod)
 	}
 	for _, pod := range pods {
-		if err := f.FreeSeats(t.Context(), cluster, pod, generation(1)); err != nil {
+		if err := f.FreeSeats(t.Context(), cluster, pod, generation(1), time.Time{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -105,7 +105,7 @@ func TestThousand(t *testing.T) {
 		if seats := f.check(t, start(p, life)).Seats[licenseA]; seats != 0 {
 			t.Fatalf("start %d: %d seats are held by others", i, seats)
 		}
-		if err := f.FreeSeats(t.Context(), cluster, events.ProjectPod(p), generation(life)); err != nil {
+		if err := f.FreeSeats(t.Context(), cluster, events.ProjectPod(p), generation(life), time.Time{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -263,7 +263,7 @@ func TestSeats(t *testing.T) {
 	}
 
 	// Kept for a restart: still nobody else's, but not in use.
-	if err := f.KeepSeats(t.Context(), cluster, podA, generation(10), time.Now().Add(time.Minute)); err != nil {
+	if err := f.KeepSeats(t.Context(), cluster, podA, generation(10), time.Time{}, time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	if n := others(2); n != 1 {
@@ -278,7 +278,7 @@ func TestSeats(t *testing.T) {
 	f.check(t, start(projectA, 11))
 	// A late word about the earlier pod, and a late command of it, do nothing.
 	if err := errors.Join(
-		f.FreeSeats(t.Context(), cluster, podA, generation(10)), f.KeepSeats(t.Context(), cluster, podA, generation(10), time.Now()),
+		f.FreeSeats(t.Context(), cluster, podA, generation(10), time.Time{}), f.KeepSeats(t.Context(), cluster, podA, generation(10), time.Time{}, time.Now()),
 	); err != nil {
 		t.Fatal(err)
 	}
@@ -290,11 +290,11 @@ func TestSeats(t *testing.T) {
 		t.Errorf("%s seats and uses differ", got)
 	}
 	// A pod that lives, one too young to know of, one that does not live, one of an earlier life.
-	live := map[string]string{podA: generation(11)}
+	live := map[string]store.Life{podA: {Generation: generation(11)}}
 	if n, err := f.Recount(t.Context(), cluster, live, 0); n != 0 || err != nil {
 		t.Errorf("a count has freed %d seats of a pod that lives, %v", n, err)
 	}
-	live[podA] = generation(12)
+	live[podA] = store.Life{Generation: generation(12)}
 	if n, err := f.Recount(t.Context(), cluster, live, time.Hour); n != 0 || err != nil {
 		t.Errorf("a count has freed %d young seats, %v", n, err)
 	}
@@ -311,13 +311,13 @@ func TestSeats(t *testing.T) {
 		t.Errorf("%d seats of others after all were freed", n)
 	}
 	// Kept too long.
-	if err := f.KeepSeats(t.Context(), cluster, events.ProjectPod(projectB), generation(3), time.Now().Add(-time.Second)); err != nil {
+	if err := f.KeepSeats(t.Context(), cluster, events.ProjectPod(projectB), generation(3), time.Time{}, time.Now().Add(-time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	if got := f.check(t, start(projectA, 13)).Seats[licenseA]; got != 0 {
 		t.Errorf("%d seats, and the only one was kept too long", got)
 	}
-	if n, err := f.Recount(t.Context(), cluster, map[string]string{podA: generation(13)}, time.Hour); n != 1 || err != nil {
+	if n, err := f.Recount(t.Context(), cluster, map[string]store.Life{podA: {Generation: generation(13)}}, time.Hour); n != 1 || err != nil {
 		t.Errorf("a count has freed %d seats, want the one that was kept too long (%v)", n, err)
 	}
 	// A license less: its seat goes with the next check.

@@ -120,12 +120,8 @@ func (s *Store) Unwanted(ctx context.Context, project string) error {
 // Failed notes how often in a row a project has failed, and when it is tried again; a zero retry means that it is given
 // up. It does nothing where the project is not wanted any more.
 func (s *Store) Failed(ctx context.Context, project string, failures int, retry time.Time, fault string) error {
-	var at *time.Time
-	if !retry.IsZero() {
-		at = &retry
-	}
 	return s.exec(ctx, `UPDATE berth.projects SET failures = $2, retry_at = $3::timestamptz, wanted = $3::timestamptz IS NOT NULL, error = $4
-		WHERE project_id = $1 AND wanted`, project, failures, at, text(bounded(fault)))
+		WHERE project_id = $1 AND wanted`, project, failures, moment(retry), text(bounded(fault)))
 }
 
 // Recovered sets the failures of projects to none.
@@ -177,21 +173,52 @@ func (s *Store) SetState(ctx context.Context, project, state, fault string) erro
 		WHERE project_id = $1 AND (state ->> 'state' IS DISTINCT FROM $2 OR coalesce(state ->> 'error', '') <> $3)`, project, state, fault)
 }
 
+// Standing is the state that a project is in by the log.
+type Standing struct {
+	Project, State string
+	// Since is from when on it has been in it without a fault; zero where it has one, or that is not known.
+	Since time.Time
+}
+
+// stale says of a row of public.projects that its error is from before a time, which may be NULL: who has written it since then, such as
+// that a request was refused, has written it of the state that the project is in.
+func stale(since string) string {
+	return `coalesce(state ->> 'error', '') <> ''
+		AND coalesce(state ->> 'time', '') COLLATE "C" < to_char(` + since + ` AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`
+}
+
+// Enter writes the state of a project with which nothing is wrong, where that is not what the hub's row says. What the row has said is wrong
+// since the project came into this state stays: a look at it once more, as a new keeper has, is no news.
+func (s *Store) Enter(ctx context.Context, p Standing) error {
+	tables, err := s.tables(ctx)
+	if err != nil || !tables.writes["projects.state"] {
+		return err
+	}
+	return s.exec(ctx, `UPDATE public.projects SET state = jsonb_build_object('state', $2::text,
+			'time', to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))
+		WHERE project_id = $1 AND (state ->> 'state' IS DISTINCT FROM $2 OR `+stale(`$3::timestamptz`)+`)`, p.Project, p.State, moment(p.Since))
+}
+
 // Busy returns the projects whose state says that they have a pod, ascending, those behind an id, at most limit.
 func (s *Store) Busy(ctx context.Context, after string, limit int) ([]string, error) {
 	return s.texts(ctx, `SELECT p.project_id::text FROM public.projects p WHERE state ->> 'state' IN ('starting', 'running', 'stopping')
 		AND p.project_id > $1 ORDER BY p.project_id LIMIT $2`, behind(after), limit)
 }
 
-// Astray returns those of the projects whose row has another state than the one that belongs to each, ascending. Where
-// the state cannot be written there are none.
-func (s *Store) Astray(ctx context.Context, projects, states []string) ([]string, error) {
+// Astray returns those of the projects whose row has another state than the one that belongs to each, or an error from before that,
+// ascending. Where the state cannot be written there are none.
+func (s *Store) Astray(ctx context.Context, standings []Standing) ([]string, error) {
 	tables, err := s.tables(ctx)
 	if err != nil || !tables.writes["projects.state"] {
 		return nil, err
 	}
-	return s.texts(ctx, `SELECT p.project_id::text FROM unnest($1::uuid[], $2::text[]) AS e (id, state)
-		JOIN public.projects p ON p.project_id = e.id WHERE p.state ->> 'state' IS DISTINCT FROM e.state ORDER BY p.project_id`, projects, states)
+	projects, states, since := make([]string, len(standings)), make([]string, len(standings)), make([]*time.Time, len(standings))
+	for i, p := range standings {
+		projects[i], states[i], since[i] = p.Project, p.State, moment(p.Since)
+	}
+	return s.texts(ctx, `SELECT p.project_id::text FROM unnest($1::uuid[], $2::text[], $3::timestamptz[]) AS e (id, due, since)
+		JOIN public.projects p ON p.project_id = e.id WHERE state ->> 'state' IS DISTINCT FROM due OR `+stale(`since`)+` ORDER BY p.project_id`,
+		projects, states, since)
 }
 
 // behind is the id of a page's last row for a comparison with keys; before the first page it is the least of all ids.
@@ -288,10 +315,18 @@ func (s *Store) Done(ctx context.Context, r ActionRequest, command string) error
 }
 
 // ClearRequest takes an action request away that has become a command, unless another one is there by now, also one that
-// reads the same. An empty command is for any that reads so.
+// reads the same. An empty command is for any that reads so. What the row says is wrong goes with a command: it was before that.
 func (s *Store) ClearRequest(ctx context.Context, r ActionRequest, command string) error {
+	tables, err := s.tables(ctx)
+	if err != nil {
+		return err
+	}
+	clears := `action_request = NULL`
+	if command != "" && tables.writes["projects.state"] {
+		clears += `, state = CASE jsonb_typeof(state) WHEN 'object' THEN state - 'error' ELSE state END`
+	}
 	return s.keep(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `UPDATE public.projects SET action_request = NULL WHERE project_id = $1 AND action_request = $2::jsonb
+		if _, err := tx.Exec(ctx, `UPDATE public.projects SET `+clears+` WHERE project_id = $1 AND action_request = $2::jsonb
 			AND ($4 = '' OR EXISTS (SELECT FROM berth.settings WHERE name = $3 AND split_part(value, ' ', 2) = $4))`,
 			r.Project, string(r.Request), requestNote(r.Project), command); err != nil {
 			return err

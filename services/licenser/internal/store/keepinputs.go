@@ -63,8 +63,8 @@ func (c *check) reserve(ctx context.Context, licenses []string) error {
 // Outdated is a project whose inputs are others than those that it was last computed from.
 type Outdated struct {
 	Project string
-	// Inputs is the digest of what they are now.
-	Inputs string
+	// Inputs is the digest of what they are now, Known that of what it was computed from.
+	Inputs, Known string
 }
 
 // Outdated returns those of the projects whose inputs are others than those that they were last computed from,
@@ -72,7 +72,7 @@ type Outdated struct {
 func (s *Store) Outdated(ctx context.Context, projects []string) ([]Outdated, error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	rows, err := s.keeping.Query(ctx, `SELECT id, inputs FROM (
+	rows, err := s.keeping.Query(ctx, `SELECT id, inputs, coalesce(known, '') FROM (
 			SELECT p.project_id::text AS id, b.digest AS known, `+inputsDigest+` AS inputs
 			FROM public.projects p LEFT JOIN berth.projects b USING (project_id) WHERE p.project_id = ANY($1::uuid[])
 		) o WHERE known IS DISTINCT FROM inputs ORDER BY o.id`, projects)

@@ -16,14 +16,14 @@ func TestFreeKeptSeats(t *testing.T) {
 	f.attach(t, projectA, licenseA)
 	pod := events.ProjectPod(projectA)
 	f.check(t, start(projectA, 10))
-	if err := f.KeepSeats(t.Context(), cluster, pod, generation(10), time.Now().Add(time.Hour)); err != nil {
+	if err := f.KeepSeats(t.Context(), cluster, pod, generation(10), time.Time{}, time.Now().Add(time.Hour)); err != nil {
 		t.Fatal(err)
 	}
 	for _, step := range []struct {
 		gone int
 		want string
 	}{{9, "1"}, {11, "0"}} {
-		if err := f.FreeSeats(t.Context(), cluster, pod, generation(step.gone)); err != nil {
+		if err := f.FreeSeats(t.Context(), cluster, pod, generation(step.gone), time.Time{}); err != nil {
 			t.Fatal(err)
 		}
 		if got := seatCount(t, f, licenseA); got != step.want {

@@ -105,7 +105,7 @@ func TestForgottenLock(t *testing.T) {
 	defer cancel()
 	for range 20 {
 		if err := errors.Join(f.Ready(ctx), f.SetState(ctx, projectB, "running", ""), f.Over(ctx, projectB, time.Now()),
-			f.FreeSeats(ctx, cluster, events.ProjectPod(projectB), generation(1))); err != nil {
+			f.FreeSeats(ctx, cluster, events.ProjectPod(projectB), generation(1), time.Time{})); err != nil {
 			t.Error(err)
 		}
 	}
@@ -136,7 +136,7 @@ func TestSilentDatabase(t *testing.T) {
 		"upkeep":   func(ctx context.Context) error { return second(s.Upkeep(ctx, projectA)) },
 		"state":    func(ctx context.Context) error { return s.SetState(ctx, projectA, "running", "") },
 		"outdated": func(ctx context.Context) error { return second(s.Outdated(ctx, []string{projectA})) },
-		"free":     func(ctx context.Context) error { return s.FreeSeats(ctx, cluster, "pod", generation(1)) },
+		"free":     func(ctx context.Context) error { return s.FreeSeats(ctx, cluster, "pod", generation(1), time.Time{}) },
 		"slots":    func(ctx context.Context) error { return second(s.Slots(ctx, []string{projectA}, 1)) },
 		"settings": func(ctx context.Context) error {
 			_, _, err := s.ChangedSettings(ctx)

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -32,6 +33,12 @@ func (s *Store) Project(ctx context.Context, id string) (p wire.Project, err err
 			return err
 		}
 		describe(&p, quota, state)
+		switch p.State {
+		case "starting", "running", "stopping": // Its pod tells.
+		default:
+			// Of a request that was refused nothing but the row knows.
+			p.Error = cmp.Or(p.Error, bounded(member[string](state, "error")))
+		}
 		return attached(ctx, tx, &p, licenses)
 	})
 	return p, err

@@ -80,7 +80,7 @@ func TestTwoRoles(t *testing.T) {
 		own.SetState(ctx, projectA, "running", ""), own.Failed(ctx, projectA, 1, time.Now(), "x"), own.NoteFault(ctx, projectA, "x", "y"),
 		own.Done(ctx, request, "x"), own.ClearRequest(ctx, request, "x"), own.ClearRequest(ctx, request, ""), own.KnowSettings(ctx, "x"),
 		own.KnowLicense(ctx, store.LicenseChange{ID: licenseA, Digest: "x"}), own.KnowLicense(ctx, store.LicenseChange{ID: licenseA}),
-		own.KeepSeats(ctx, cluster, "x", generation(1), time.Now()), own.FreeSeats(ctx, cluster, "x", generation(1)),
+		own.KeepSeats(ctx, cluster, "x", generation(1), time.Time{}, time.Now()), own.FreeSeats(ctx, cluster, "x", generation(1), time.Time{}),
 		own.InheritSeats(ctx, cluster, "x", "alice", generation(2)), second(own.Recount(ctx, cluster, nil, 0)),
 		second(own.Usage(ctx, wire.UsageQuery{ID: licenseA})), second(own.Seats(ctx, licenseA)), second(own.Inputs(ctx, projectA)),
 	); err != nil {

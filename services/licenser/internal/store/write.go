@@ -59,7 +59,8 @@ func (c *check) queueProject(batch *pgx.Batch, d Decision) error {
 	return nil
 }
 
-// queueSeats gives the pod these seats and no others, and notes their use.
+// queueSeats gives the pod these seats and no others, and notes their use. That begins when it is written, and not when the transaction did:
+// there the seats may have been another's still, for which it has waited.
 func (c *check) queueSeats(batch *pgx.Batch, seats []string) {
 	if seats == nil {
 		seats = []string{}
@@ -69,16 +70,16 @@ func (c *check) queueSeats(batch *pgx.Batch, seats []string) {
 	if c.req.Project != nil {
 		project = &c.req.Project.ID
 	}
-	holder := slices.Concat(pod, []any{c.req.User, project})
+	holder, earlier := slices.Concat(pod, []any{c.req.User, project}), slices.Concat(pod, []any{moment(c.req.Begun)})
 	batch.Queue(`DELETE FROM berth.seats WHERE cluster = $1 AND pod = $2 AND NOT license_id = ANY($3::uuid[])`, c.req.Cluster, c.req.Pod, seats)
-	batch.Queue(`UPDATE berth.usage_log SET stop = now() WHERE cluster = $1 AND pod = $2 AND stop IS NULL
-		AND NOT (generation = $3 AND license_id = ANY($4::uuid[]))`, pod...)
+	batch.Queue(`UPDATE berth.usage_log SET stop = `+stopped(`CASE WHEN generation <> $3 THEN $5::timestamptz END`)+`
+		WHERE cluster = $1 AND pod = $2 AND stop IS NULL AND NOT (generation = $3 AND license_id = ANY($4::uuid[]))`, earlier...)
 	batch.Queue(`INSERT INTO berth.seats AS s (license_id, cluster, pod, generation, user_id, project_id, granted_at)
-		SELECT id, $1, $2, $3, $5, $6, now() FROM unnest($4::uuid[]) id
+		SELECT id, $1, $2, $3, $5, $6, clock_timestamp() FROM unnest($4::uuid[]) id
 		ON CONFLICT (license_id, cluster, pod) DO UPDATE SET generation = excluded.generation, user_id = excluded.user_id,
 			project_id = excluded.project_id, kept_until = NULL,
 			granted_at = CASE WHEN s.generation = excluded.generation THEN s.granted_at ELSE excluded.granted_at END`, holder...)
 	batch.Queue(`INSERT INTO berth.usage_log (license_id, cluster, pod, generation, user_id, project_id, start)
-		SELECT id, $1, $2, $3, $5, $6, now() FROM unnest($4::uuid[]) id
+		SELECT id, $1, $2, $3, $5, $6, clock_timestamp() FROM unnest($4::uuid[]) id
 		ON CONFLICT (cluster, pod, license_id) WHERE stop IS NULL DO NOTHING`, holder...)
 }
