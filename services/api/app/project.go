@@ -49,7 +49,11 @@ func (r resources) Start(ctx context.Context, s v1.StartProject) (v1.Started, er
 		if s.Key != "" {
 			var err error
 			key := v1.Create{Caller: s.Caller, User: command.User, Key: s.Key, Body: s.Body}
-			if command.ID, decided, err = r.attempt(ctx, key, command.ID); err != nil {
+			done := events.Reason("")
+			if s.Again {
+				done = events.AlreadyRunning // A start that came between the two pods has made the next one.
+			}
+			if command.ID, decided, err = r.attempt(ctx, key, command.ID, done); err != nil {
 				return v1.Started{}, told(err)
 			}
 		}
@@ -88,9 +92,13 @@ func (r resources) startAfter(
 	ctx context.Context, e natsbus.Entry, command events.Command, decided events.Outcome, s v1.StartProject,
 ) (started v1.Started, again bool, err error) {
 	// Of a request that is repeated: its pod is there, or has come before this one.
-	mine := e.Event != "" && (e.Command == command.ID || decided.Verdict == events.Accepted)
+	elsewhere := s.Again && decided.Reason == events.AlreadyRunning
+	mine := e.Event != "" && (e.Command == command.ID || decided.Verdict == events.Accepted || elsewhere)
 	switch e.Event {
 	case "", events.Gone:
+		if elsewhere {
+			return v1.Started{Entry: r.entry(e)}, false, errPodGone
+		}
 		return r.launchProject(ctx, command, s.Key != "", decided)
 	case events.Deleting, events.Failed, events.Ended:
 		if mine && e.Restart == nil {

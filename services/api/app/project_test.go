@@ -301,19 +301,59 @@ func TestV1StopEndsARestart(t *testing.T) {
 	release := s.hold(projectA)
 	defer release()
 	s.do(projectA, "start?wait=ready", nil, nil)
-	if got := s.do(projectA, "restart", nil, nil); got.status != http.StatusAccepted {
-		t.Fatalf("restart: %d %s", got.status, got.raw)
-	}
 	waiting := make(chan v1Reply, 1)
 	go func() { waiting <- s.do(projectA, "restart?wait=ready", nil, nil) }()
+	eventstest.Eventually(t, "another pod is to follow", func() bool {
+		e, err := s.bus.Last(t.Context(), events.ProjectPod(projectA))
+		return err == nil && e.Restart != nil
+	})
 	stopped := s.do(projectA, "stop", nil, nil)
 	if stopped.status != http.StatusAccepted || stopped.body["restarting"] != nil {
 		t.Errorf("stop: %d %s", stopped.status, stopped.raw)
 	}
-	if got := eventstest.Receive(t, "the end of the wait", waiting); got.status != http.StatusConflict && got.status != http.StatusCreated {
+	if got := eventstest.Receive(t, "the end of the wait", waiting); got.status != http.StatusConflict {
 		t.Errorf("the restart that waited: %d %s", got.status, got.raw)
 	}
+}
+
+// TestV1RestartByAnother: where a start comes between the two pods of a restart and makes the next one, the restart has been done, and is
+// not done again when it is repeated.
+func TestV1RestartByAnother(t *testing.T) {
+	t.Parallel()
+	s := newProjectSite(t)
+	release := s.hold(projectA)
+	defer release()
+	key := map[string]string{"Idempotency-Key": "k"}
+	s.do(projectA, "start?wait=ready", nil, nil)
+	if got := s.do(projectA, "restart", nil, key); got.status != http.StatusAccepted {
+		t.Fatalf("restart: %d %s", got.status, got.raw)
+	}
+	e, err := s.bus.Last(t.Context(), events.ProjectPod(projectA))
+	if err != nil || e.Restart == nil {
+		t.Fatalf("%+v, %v", e, err)
+	}
+	late := events.Outcome{Verdict: events.Refused, Command: e.Restart.Command, User: e.User, Reason: events.AlreadyRunning, Message: "it runs"}
+	if _, err := s.bus.Decide(t.Context(), late); err != nil {
+		t.Fatal(err)
+	}
 	release()
+	eventstest.Eventually(t, "the pod is gone", func() bool {
+		e, err := s.bus.Last(t.Context(), events.ProjectPod(projectA))
+		return err == nil && e.Event == events.Gone
+	})
+	next := s.do(projectA, "start?wait=ready", nil, nil)
+	if next.status != http.StatusCreated {
+		t.Fatalf("start: %d %s", next.status, next.raw)
+	}
+	if got := s.do(projectA, "restart", nil, key); got.status != http.StatusOK || member(got, "generation") != member(next, "generation") {
+		t.Errorf("the same restart again: %d %s", got.status, got.raw)
+	}
+	if got := s.do(projectA, "stop?wait=gone", nil, nil); got.status != http.StatusNoContent {
+		t.Fatalf("stop: %d %s", got.status, got.raw)
+	}
+	if got := s.do(projectA, "restart", nil, key); got.status != http.StatusGone {
+		t.Errorf("the same restart when that is gone, too: %d %s", got.status, got.raw)
+	}
 }
 
 // TestV1StartAfterAStop: a start that comes when a stop is in the log and the pod not yet on its way out is not answered with that pod,

@@ -163,7 +163,7 @@ func (r resources) Create(ctx context.Context, c v1.Create) (v1.Entry, string, e
 	var decided events.Outcome
 	if c.Key != "" {
 		var err error
-		if command.ID, decided, err = r.attempt(ctx, c, command.ID); err != nil {
+		if command.ID, decided, err = r.attempt(ctx, c, command.ID, ""); err != nil {
 			return v1.Entry{}, command.ID, told(err)
 		}
 	}
@@ -188,8 +188,9 @@ var errPodGone = &v1.Fault{
 }
 
 // attempt returns the id of the command that a key stands for, and what is known of
-// its outcome. proposed is the id for a key that nobody has used within the hour.
-func (r resources) attempt(ctx context.Context, c v1.Create, proposed string) (id string, decided events.Outcome, err error) {
+// its outcome. proposed is the id for a key that nobody has used within the hour. A refusal is tried again, but for one for the reason
+// done, where that is not empty: then what was asked for has been done by somebody else.
+func (r resources) attempt(ctx context.Context, c v1.Create, proposed string, done events.Reason) (id string, decided events.Outcome, err error) {
 	mine := v1.Reservation{Body: c.Body, Command: proposed}
 	first, isMine, err := r.reserve(ctx, v1.KeyID(c.Caller.Silo.Name, c.User, c.Key), c.User, mine)
 	if err != nil || isMine {
@@ -201,7 +202,7 @@ func (r resources) attempt(ctx context.Context, c v1.Create, proposed string) (i
 			return "", events.Outcome{}, err
 		}
 		// Of what expired or was refused nothing is made, whatever is delivered again.
-		if decided.Verdict == "" || decided.Verdict == events.Accepted {
+		if decided.Verdict == "" || decided.Verdict == events.Accepted || done != "" && decided.Reason == done {
 			return id, decided, nil
 		}
 	}
