@@ -3,6 +3,7 @@ package natsbus
 import (
 	"context"
 	"fmt"
+	"math"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -49,12 +50,11 @@ func (b *Bus) NoteStop(ctx context.Context, project string) (uint64, error) {
 // deleted, or about to be.
 func (e Entry) Doomed(stop uint64) bool { return e.Event != "" && stop > e.claimed() }
 
-// claimed is the place in the log at which the life of a pod began: earlier than all that this log has for one that no log has
-// seen begin.
+// claimed is the place in the log at which the life of a pod began. No stop is held against one that no log has seen begin.
 func (e Entry) claimed() uint64 {
 	place, err := events.ParsePosition(e.Generation)
 	if err != nil {
-		return 0
+		return math.MaxUint64
 	}
 	return place.Sequence
 }

@@ -122,7 +122,10 @@ func TestManifest(t *testing.T) {
 			},
 		},
 		"fewer devices than its own": {
-			base: manifest(`{"limits":{"nvidia.com/gpu":"4"}}`), quota: gpus,
+			base: manifest(`{"limits":{"nvidia.com/gpu":"4"}}`),
+			quota: with(func(q *quota.Quota) {
+				q.GPU = json.RawMessage(`{"num":2,"nodeLabel":"gpu=t4","toleration":"gpu=t4"}`)
+			}),
 			ignored: []quota.Ignored{{Field: "gpu", Why: "the manifest asks for as much or more: 4"}},
 		},
 		"software": {

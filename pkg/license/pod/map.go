@@ -273,7 +273,7 @@ func (m *mapper) gpu() error {
 	if wanted.num == "" {
 		return nil
 	}
-	if err := m.devices(wanted); err != nil {
+	if given, err := m.devices(wanted); err != nil || !given {
 		return err
 	}
 	for _, label := range wanted.labels {
@@ -289,27 +289,27 @@ func (m *mapper) gpu() error {
 	return nil
 }
 
-// devices sets how many there are.
-func (m *mapper) devices(wanted gpu) error {
+// devices sets how many there are, and says whether it did: a manifest may have as many.
+func (m *mapper) devices(wanted gpu) (given bool, err error) {
 	limit, request := m.of("resources", "limits", wanted.resource), m.of("resources", "requests", wanted.resource)
 	if m.opts.Manifest {
 		own, err := m.asked(limit)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if count, err := wanted.num.Float64(); err == nil && own.size >= count && own.value != nil {
 			m.keep("gpu", own)
-			return nil
+			return false, nil
 		}
 	}
 	if err := m.set(wanted.num, limit, "", "gpu"); err != nil {
-		return err
+		return false, err
 	}
 	// The request of such a resource must be its limit; Kubernetes sees to that where there is none.
 	if _, there := m.Get(request...); there {
-		return m.set(wanted.num, request, "it must be the limit", "gpu")
+		return true, m.set(wanted.num, request, "it must be the limit", "gpu")
 	}
-	return nil
+	return true, nil
 }
 
 // machine lets the pod on its dedicated machine, and makes it prefer that one.

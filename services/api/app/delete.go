@@ -14,12 +14,19 @@ import (
 // deleteWait is how long a delete may take to get into the log.
 const deleteWait = 10 * time.Second
 
+// stopTime is how long it may take besides to note a stop, to read what there is, and to ask for the delete.
+const stopTime = 20 * time.Second
+
 // Delete returns when it is certain that the pod will go: `deleting` is in the
 // log. A pod that is being deleted already is no fault. A project's pod is deleted so that none
 // follows it, and no start brings it up that was asked for before, also where there is no pod.
 func (b *backend) Delete(ctx context.Context, user, pod string) error {
 	var stop uint64
 	if project, ok := events.ProjectOf(user); ok && events.ProjectID(project) && pod == events.ProjectPod(project) {
+		// A stop that is noted is carried out, also when the client goes away.
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), deleteWait+stopTime)
+		defer cancel()
 		var err error
 		if stop, err = b.bus.NoteStop(ctx, project); err != nil {
 			return unavailable(err)

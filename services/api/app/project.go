@@ -111,6 +111,10 @@ func (r resources) startAfter(
 		// A pod that was there at a stop is not what a start after it asks for, whether that stop has been carried out or not.
 		doomed := e.Doomed(*s.Request.LastStop)
 		if doomed && !mine && !s.Again && changes(s.Request) {
+			// Whoever noted the stop may have died before it asked for this.
+			if err := r.b.bus.AskDelete(ctx, e, events.DeleteRequest{Stop: true, StopAt: *s.Request.LastStop}); err != nil {
+				return v1.Started{}, false, unavailable(err)
+			}
 			return v1.Started{Entry: r.entry(e)}, false, errStopping
 		}
 		if mine || !s.Again && !doomed {
@@ -125,7 +129,21 @@ func (r resources) startAfter(
 	if errors.Is(err, errPassed) {
 		return v1.Started{}, true, nil
 	}
+	if err == nil && s.Key != "" && s.Again && e.Restart != nil && e.Restart.Command != command.ID {
+		err = r.joined(ctx, command)
+	}
 	return v1.Started{Entry: r.entry(e), Following: true}, false, err
+}
+
+// joined notes that what a restart asks for is done by another one, so that it is not done again when it is repeated.
+func (r resources) joined(ctx context.Context, command events.Command) error {
+	_, err := r.b.bus.Decide(ctx, events.Outcome{
+		Verdict: events.Refused, Command: command.ID, User: command.User, Reason: events.AlreadyRunning, Message: "another restart was under way already",
+	})
+	if errors.Is(err, events.ErrDecided) {
+		return nil
+	}
+	return unavailable(err)
 }
 
 // changes says whether a start asks for something else than the last one.

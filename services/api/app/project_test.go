@@ -356,6 +356,28 @@ func TestV1RestartByAnother(t *testing.T) {
 	}
 }
 
+// TestV1RestartsAtOnce: a restart that finds another one under way is done by that, also when it is repeated.
+func TestV1RestartsAtOnce(t *testing.T) {
+	t.Parallel()
+	s := newProjectSite(t)
+	release := s.hold(projectA)
+	defer release()
+	s.do(projectA, "start?wait=ready", nil, nil)
+	for _, key := range []string{"a", "b"} {
+		if got := s.do(projectA, "restart", nil, map[string]string{"Idempotency-Key": key}); got.status != http.StatusAccepted {
+			t.Fatalf("restart: %d %s", got.status, got.raw)
+		}
+	}
+	release()
+	next := s.do(projectA, "start?wait=ready", nil, nil)
+	for _, key := range []string{"a", "b"} {
+		got := s.do(projectA, "restart", nil, map[string]string{"Idempotency-Key": key})
+		if got.status != http.StatusOK || member(got, "generation") != member(next, "generation") {
+			t.Errorf("restart %s again: %d %s", key, got.status, got.raw)
+		}
+	}
+}
+
 // TestV1StartAfterAStop: a start that comes when a stop is in the log and the pod not yet on its way out is not answered with that pod,
 // and not taken back when the stop is carried out: another pod follows.
 func TestV1StartAfterAStop(t *testing.T) {

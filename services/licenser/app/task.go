@@ -92,8 +92,11 @@ func (l *licenser) recompute(ctx context.Context, d natsbus.Delivery) error {
 		return err
 	case entry.Unlicensed() && d.Attempt < looks:
 		return natsbus.Again(soon, errors.New("the project's licenses are being looked at"))
-	case !amendable(entry.Record), entry.Doomed(stop):
+	case !amendable(entry.Record):
 		return nil
+	case entry.Doomed(stop):
+		// Whoever noted the stop may have died before it asked for this.
+		return l.bus.AskDelete(ctx, entry, events.DeleteRequest{Stop: true, StopAt: stop})
 	}
 	req.Generation = entry.Generation
 	inputs, err := l.store.Inputs(ctx, project)
@@ -220,7 +223,11 @@ func (l *licenser) idle(ctx context.Context, task events.ProjectTask) error {
 		if err != nil {
 			return err
 		}
-		return l.bus.AskDelete(ctx, entry, events.DeleteRequest{
+		now, err := lastOf(ctx, l.bus, task.Project)
+		if err != nil || now.Generation != entry.Generation || now.Event.Over() {
+			return err
+		}
+		return l.bus.AskDelete(ctx, now, events.DeleteRequest{
 			Stop: true, StopAt: stop, Reason: events.Idle, Message: fmt.Sprintf("nobody has used the project for %s", u.IdleTimeout),
 		})
 	}

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"time"
 
 	"berth/pkg/events"
@@ -60,7 +61,11 @@ func (t trial) run(ctx context.Context, patches bool) (warnings []string, err er
 		whole.Quota, whole.Upgrades = t.wanted.Quota, t.wanted.Upgrades
 	}
 	v, err := t.verdictOn(ctx, whole)
-	if err != nil || v.Accepted {
+	fault := (*licensing.Fault)(nil)
+	switch {
+	case t.samePatch() && errors.As(err, &fault):
+		return []string{"as things are, no pod with it would be started: " + string(fault.Reason) + ": " + fault.Message}, nil
+	case err != nil || v.Accepted:
 		return v.Warnings, err
 	}
 	warnings = []string{"as things are, no pod with it would be started: " + v.Reason + ": " + v.Message}
@@ -77,13 +82,20 @@ func (t trial) run(ctx context.Context, patches bool) (warnings []string, err er
 		}
 	}
 	switch {
+	case !without.Invalid && t.samePatch(), without.Invalid && licensing.SameMachine(t.wanted, t.saved):
+		return warnings, nil
 	case !without.Invalid:
 		return nil, licensing.PatchFault(t.wanted, v.Message)
-	case licensing.SameMachine(t.wanted, t.saved):
-		return warnings, nil
 	default:
 		return nil, licensing.MachineFault(t.wanted, without.Message)
 	}
+}
+
+// samePatch says that the patch is saved already.
+func (t trial) samePatch() bool {
+	wanted, patched := licensing.Patch(t.wanted)
+	saved, before := licensing.Patch(t.saved)
+	return patched && before && wanted == saved
 }
 
 // verdictOn is what a start would say to the pod of a project that has a license, whenever that is valid, and nothing else.

@@ -15,7 +15,8 @@ import (
 )
 
 // MakesRoom says of a pod, given as JSON, that a quota has refused with a message whether there is room for it when the
-// one that has its name now is gone. It is false where that cannot be told. An error is that the API server cannot be
+// one that has its name now is gone: it asks for no more than that, and by the quota's numbers there is enough then. It is false
+// where that cannot be told. An error is that the API server cannot be
 // asked, or that the text is no Pod.
 func (c *Cluster) MakesRoom(ctx context.Context, pod json.RawMessage, refusal string) (bool, error) {
 	var next corev1.Pod
@@ -30,16 +31,31 @@ func (c *Cluster) MakesRoom(ctx context.Context, pod json.RawMessage, refusal st
 		return false, fmt.Errorf("get pod %s: %w", next.Name, err)
 	}
 	exceeded, ok := parseExceeded(refusal)
-	return ok && countedAlike(&next, now) && exceeded.without(now), nil
+	return ok && countedAlike(&next, now) && noMore(&next, now) && exceeded.without(now), nil
+}
+
+// noMore says that a pod asks for no more of anything than another one: of several quotas that are full the API server names one.
+func noMore(next, now *corev1.Pod) bool {
+	options := podresource.PodResourcesOptions{}
+	within := func(next, now corev1.ResourceList) bool {
+		for name, amount := range next {
+			if amount.Cmp(now[name]) > 0 {
+				return false
+			}
+		}
+		return true
+	}
+	return within(podresource.PodRequests(next, options), podresource.PodRequests(now, options)) &&
+		within(podresource.PodLimits(next, options), podresource.PodLimits(now, options))
 }
 
 // countedAlike says whether the quotas that count one pod count another one, too, as far as they select pods by what these say:
 // https://kubernetes.io/docs/concepts/policy/resource-quotas/#quota-scopes
 func countedAlike(next, now *corev1.Pod) bool {
 	running := now.Status.Phase != corev1.PodSucceeded && now.Status.Phase != corev1.PodFailed
-	// Admission fills in a class and amounts where there are none.
-	class := next.Spec.PriorityClassName == "" || next.Spec.PriorityClassName == now.Spec.PriorityClassName
-	effort := now.Status.QOSClass != corev1.PodQOSBestEffort || len(podresource.PodLimits(next, podresource.PodResourcesOptions{})) == 0
+	// Where the cluster has a class for those without one, this cannot be told, and they differ.
+	class := next.Spec.PriorityClassName == now.Spec.PriorityClassName
+	effort := (now.Status.QOSClass == corev1.PodQOSBestEffort) == (len(podresource.PodLimits(next, podresource.PodResourcesOptions{})) == 0)
 	return running && class && effort && (next.Spec.ActiveDeadlineSeconds == nil) == (now.Spec.ActiveDeadlineSeconds == nil)
 }
 

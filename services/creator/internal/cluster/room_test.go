@@ -1,6 +1,7 @@
 package cluster_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
 	"testing"
@@ -26,7 +27,8 @@ func TestMakesRoom(t *testing.T) {
 		"as much":                    {refusal: refused + "requested: limits.cpu=2, used: limits.cpu=2, limited: limits.cpu=2", want: true},
 		"less":                       {refusal: refused + "requested: limits.cpu=1500m, used: limits.cpu=2, limited: limits.cpu=2", want: true},
 		"more":                       {refusal: refused + "requested: limits.cpu=2500m, used: limits.cpu=2, limited: limits.cpu=2"},
-		"more, and there is room":    {refusal: refused + "requested: limits.cpu=3, used: limits.cpu=2, limited: limits.cpu=4", want: true},
+		"more of something else":     {refusal: refused + "requested: pods=1, used: pods=4, limited: pods=4", next: `"containers":[{"name":"c","resources":{"limits":{"cpu":"3"}}}]`},
+		"a higher request":           {refusal: refused + "requested: pods=1, used: pods=4, limited: pods=4", next: `"containers":[{"name":"c","resources":{"limits":{"cpu":"1"},"requests":{"cpu":"501m"}}}]`},
 		"a request":                  {refusal: refused + "requested: requests.memory=1Gi, used: requests.memory=1Gi, limited: requests.memory=1Gi", want: true},
 		"a request without a prefix": {refusal: refused + "requested: cpu=500m, used: cpu=500m, limited: cpu=500m", want: true},
 		"a device":                   {refusal: refused + "requested: requests.nvidia.com/gpu=1, used: requests.nvidia.com/gpu=1, limited: requests.nvidia.com/gpu=1", want: true},
@@ -39,9 +41,10 @@ func TestMakesRoom(t *testing.T) {
 		"no amount":                  {refusal: refused + "requested: pods=x, used: pods=1, limited: pods=1"},
 		"one list is short":          {refusal: refused + "requested: pods=1, used: cpu=1, limited: pods=1"},
 		"other words":                {refusal: "exceeded quota: cpu"},
-		"another priority":           {refusal: refused + "requested: pods=1, used: pods=1, limited: pods=1", next: `"priorityClassName":"high"`},
-		"the default priority":       {refusal: refused + "requested: pods=1, used: pods=1, limited: pods=1", class: "normal", want: true},
-		"a pod that is to end":       {refusal: refused + "requested: pods=1, used: pods=1, limited: pods=1", next: `"activeDeadlineSeconds":60`},
+		"another priority":           {refusal: refused + "requested: pods=1, used: pods=1, limited: pods=1", next: `"priorityClassName":"high",` + running},
+		"no priority any more":       {refusal: refused + "requested: pods=1, used: pods=1, limited: pods=1", class: "normal"},
+		"one priority":               {refusal: refused + "requested: pods=1, used: pods=1, limited: pods=1", class: "high", next: `"priorityClassName":"high",` + running, want: true},
+		"a pod that is to end":       {refusal: refused + "requested: pods=1, used: pods=1, limited: pods=1", next: `"activeDeadlineSeconds":60,` + running},
 		"one that has ended":         {refusal: refused + "requested: pods=1, used: pods=1, limited: pods=1", now: `"phase":"Failed"`},
 		"one that was not counted": {
 			refusal: refused + "requested: pods=1, used: pods=1, limited: pods=1", now: `"qosClass":"BestEffort"`,
@@ -52,7 +55,7 @@ func TestMakesRoom(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c, asked := trialServer(t, http.StatusOK, pod(`"priorityClassName":"`+tt.class+`",`+running, tt.now))
-			got, err := c.MakesRoom(t.Context(), json.RawMessage(pod(tt.next, "")), tt.refusal)
+			got, err := c.MakesRoom(t.Context(), json.RawMessage(pod(cmp.Or(tt.next, running), "")), tt.refusal)
 			if err != nil || got != tt.want {
 				t.Errorf("%t, %v; want %t", got, err, tt.want)
 			}
