@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"time"
 
 	"berth/pkg/events"
@@ -53,7 +52,7 @@ func (l *licenser) try(ctx context.Context, w wire.License, there *wire.License)
 
 // run finds out what is wrong with the pod. One that is wrong, whatever else the namespace has, is a fault of what makes it so:
 // of the gpu or dedicated_vm, where the pod is wrong without the patch, too, else of the patch. It is a warning where the template
-// alone makes such a pod, or what is saved already; so is any other refusal, as it may pass like that of a full namespace.
+// alone makes such a pod, or a gpu or dedicated_vm that is saved already; so is any other refusal, as it may pass like that of a full namespace.
 func (t trial) run(ctx context.Context, patches bool) (warnings []string, err error) {
 	machine := wire.License{ID: t.wanted.ID, Title: t.wanted.Title, Quota: licensing.Machine(t.wanted)}
 	whole := machine
@@ -61,11 +60,7 @@ func (t trial) run(ctx context.Context, patches bool) (warnings []string, err er
 		whole.Quota, whole.Upgrades = t.wanted.Quota, t.wanted.Upgrades
 	}
 	v, err := t.verdictOn(ctx, whole)
-	fault := (*licensing.Fault)(nil)
-	switch {
-	case t.samePatch() && errors.As(err, &fault):
-		return []string{"as things are, no pod with it would be started: " + string(fault.Reason) + ": " + fault.Message}, nil
-	case err != nil || v.Accepted:
+	if err != nil || v.Accepted {
 		return v.Warnings, err
 	}
 	warnings = []string{"as things are, no pod with it would be started: " + v.Reason + ": " + v.Message}
@@ -82,20 +77,13 @@ func (t trial) run(ctx context.Context, patches bool) (warnings []string, err er
 		}
 	}
 	switch {
-	case !without.Invalid && t.samePatch(), without.Invalid && licensing.SameMachine(t.wanted, t.saved):
-		return warnings, nil
 	case !without.Invalid:
 		return nil, licensing.PatchFault(t.wanted, v.Message)
+	case licensing.SameMachine(t.wanted, t.saved):
+		return warnings, nil
 	default:
 		return nil, licensing.MachineFault(t.wanted, without.Message)
 	}
-}
-
-// samePatch says that the patch is saved already.
-func (t trial) samePatch() bool {
-	wanted, patched := licensing.Patch(t.wanted)
-	saved, before := licensing.Patch(t.saved)
-	return patched && before && wanted == saved
 }
 
 // verdictOn is what a start would say to the pod of a project that has a license, whenever that is valid, and nothing else.
