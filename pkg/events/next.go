@@ -333,8 +333,8 @@ func followed(before Record, fact Fact) *Restart {
 		return nil
 	case fact.Stop:
 		return wish
-	case wish != nil && wish.LastStop != nil && fact.Restart.Knows(*wish.LastStop+1):
-		return fact.Restart // There was a stop between the two.
+	case fact.Restart.After(wish):
+		return fact.Restart
 	case wish != nil:
 		return wish
 	case before.Event == Deleting && fact.Restart != nil && fact.Restart.Cause == CauseLicenses:

@@ -82,6 +82,11 @@ func (r *Restart) Knows(stop uint64) bool {
 	return r != nil && stop > 0 && r.LastStop != nil && *r.LastStop >= stop
 }
 
+// After says that there was a stop between an earlier wish and this one, which the earlier one did not know of.
+func (r *Restart) After(earlier *Restart) bool {
+	return earlier != nil && earlier.LastStop != nil && r.Knows(*earlier.LastStop+1)
+}
+
 // ProjectTask is something to do about a project or a license.
 type ProjectTask struct {
 	Do TaskKind `json:"do"`

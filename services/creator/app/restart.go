@@ -40,7 +40,7 @@ func (c *creator) restart(ctx context.Context, d natsbus.Delivery) error {
 		return c.bus.AskDelete(ctx, entry, events.DeleteRequest{})
 	case errors.Is(err, events.ErrGeneration):
 		return nil // Another pod has followed.
-	case errors.Is(err, events.ErrOver) && entry.Restart != nil && !since(entry.Restart, d.Restart):
+	case errors.Is(err, events.ErrOver) && entry.Restart != nil && !d.Restart.After(entry.Restart):
 		return c.bus.AskFollowUp(ctx, entry.Record)
 	case d.Restart.Cause == events.CauseLicenses:
 		return nil // What was to be replaced is gone, or forgotten; nobody has asked for another.
@@ -48,11 +48,6 @@ func (c *creator) restart(ctx context.Context, d natsbus.Delivery) error {
 		return c.bus.AskStart(ctx, d.Restart.Command, events.ProjectRequest{ID: project, Cause: d.Restart.Cause, LastStop: d.Restart.LastStop})
 	}
 	return err
-}
-
-// since says that there was a stop between two wishes, which the later one knows of and the earlier one does not.
-func since(earlier, later *events.Restart) bool {
-	return earlier.LastStop != nil && later.Knows(*earlier.LastStop+1)
 }
 
 // keep leaves the pod of a restart alone for which there is no template. One whose wish is in the log goes on.
