@@ -19,7 +19,6 @@ import (
 func TestClient(t *testing.T) {
 	t.Parallel()
 	const user, other = "client@example.org", "client-other@example.org"
-	token(t, "e2e-one.token", "one")
 	p, started := whole(t)
 	first := p.URL
 	p.replica(t, "api")

@@ -34,23 +34,36 @@ import (
 // updateGolden writes the golden files instead of comparing with them.
 var updateGolden = flag.Bool("update", false, "write the golden files")
 
-// token is a file that a pod has made: a command in a simulated pod runs on this
-// machine, as nobody.
+// tokens are the files that tests share: one that took away its own would take it from
+// the others, which run beside it.
+var tokens = map[string]string{"e2e-one.token": "one", "e2e-full.token": "s3cret\n"}
+
+// token is a file that a pod has made, and that no other test has: a command in a
+// simulated pod runs on this machine, as nobody.
 func token(t *testing.T, key, text string) {
 	t.Helper()
-	path := filepath.Join("/tmp", key)
-	_ = os.Remove(path)
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fs.FileMode(0o644))
+	remove, err := writeToken(key, text)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.Remove(path) })
-	if _, err := io.WriteString(file, text); err != nil {
-		t.Fatal(err)
+	t.Cleanup(remove)
+}
+
+// writeToken writes a token and returns what removes it.
+func writeToken(key, text string) (remove func(), err error) {
+	path := filepath.Join("/tmp", key)
+	remove = func() { _ = os.Remove(path) }
+	remove()
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fs.FileMode(0o644))
+	if err != nil {
+		return nil, err
 	}
-	if err := file.Close(); err != nil {
-		t.Fatal(err)
+	_, err = io.WriteString(file, text)
+	if err = errors.Join(err, file.Close()); err != nil {
+		remove()
+		return nil, err
 	}
+	return remove, nil
 }
 
 // possessions are the objects of one user in the cluster, without what the API
@@ -211,7 +224,6 @@ func (s *site) nothing(t *testing.T, user string) {
 func TestFullPod(t *testing.T) {
 	t.Parallel()
 	const user = "full@example.org"
-	token(t, "e2e-full.token", "s3cret\n")
 	name := shared.create(t, user, "sites/full")
 	if !shared.ready(t, user, name) {
 		t.Fatal("not ready")
@@ -365,7 +377,6 @@ func TestTokenBucketLost(t *testing.T) {
 	t.Parallel()
 	const user = "bucket@example.org"
 	p, _ := whole(t)
-	token(t, "e2e-one.token", "one")
 	name := p.create(t, user, "sites/token")
 	if !p.ready(t, user, name) {
 		t.Fatal("not ready")
@@ -385,7 +396,6 @@ func TestTokenBucketLost(t *testing.T) {
 func TestUsersThatLookAlike(t *testing.T) {
 	t.Parallel()
 	users := []string{"a.b@c.d", "a-b@c.d", "a-b-c-d"}
-	token(t, "e2e-full.token", "x")
 	names, claims := map[string]string{}, map[string]string{}
 	var all sync.WaitGroup
 	var mu sync.Mutex
@@ -548,7 +558,6 @@ func TestOldBackend(t *testing.T) {
 func TestWipedLogKeepsStorage(t *testing.T) {
 	t.Parallel()
 	const user = "wiped@storage.org"
-	token(t, "e2e-one.token", "one")
 	p, _ := whole(t)
 	first, second := p.create(t, user, "sites/storage"), p.create(t, user, "sites/token")
 	if !p.ready(t, user, first) || !p.ready(t, user, second) {
@@ -636,7 +645,6 @@ func (s *site) namespaceReady(t *testing.T) {
 func TestDeleteAllUser(t *testing.T) {
 	t.Parallel()
 	const user, other = "all@example.org", "all-other@example.org"
-	token(t, "e2e-full.token", "x")
 	theirs := shared.create(t, other, "sites/storage")
 	for _, manifest := range []string{"sites/full", "sites/storage", "notebook"} {
 		shared.create(t, user, manifest)

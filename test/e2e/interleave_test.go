@@ -272,7 +272,6 @@ func TestSweep(t *testing.T) {
 	t.Parallel()
 	const user = "sweeper@example.org"
 	p, _ := whole(t)
-	token(t, "e2e-one.token", "one")
 	alive := p.create(t, user, "sites/ssh")
 	if !p.ready(t, user, alive) {
 		t.Fatal("not ready")

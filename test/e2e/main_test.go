@@ -118,6 +118,13 @@ func (s suite) run(settings config.Config) int {
 		return fail(err)
 	}
 	shared.site = siteOf(shared.stack, settings, clients)
+	for key, text := range tokens {
+		remove, err := writeToken(key, text)
+		if err != nil {
+			return fail(err)
+		}
+		defer remove()
+	}
 	return s.M.Run()
 }
 
