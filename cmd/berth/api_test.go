@@ -56,7 +56,7 @@ func plans(plan string) (first, next []string) {
 	switch plan {
 	case "fails":
 		return first, []string{failedPull}
-	case "waits":
+	case "waits", "waits-too", "waits-for-bob":
 		return []string{"claimed", "waiting UNSCHEDULABLE 0/3 nodes are available"}, nil
 	case "life":
 		return []string{"claimed"}, []string{"licensed", "launching", "launched", "waiting PULLING", "running", "ready"}

@@ -16,15 +16,14 @@ import (
 	"berth/pkg/client"
 )
 
-// replica is a service that can be away: nobody listens at its address then.
+// replica is a service that can be away, whose address is its own whether it is or not: nobody else can listen there.
 type replica struct {
-	tb      testing.TB
-	address string
+	tb testing.TB
 	// dies makes it go away with the next request, unanswered.
 	dies bool
 
 	mu     sync.Mutex
-	server *http.Server
+	server *httptest.Server
 	// keys has the Idempotency-Key of each request that has reached it.
 	keys []string
 }
@@ -32,37 +31,39 @@ type replica struct {
 // newReplica returns a replica that is away.
 func newReplica(tb testing.TB) *replica {
 	tb.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	r := &replica{tb: tb, address: listener.Addr().String()}
-	if err := listener.Close(); err != nil {
-		tb.Fatal(err)
-	}
+	r := &replica{tb: tb}
 	tb.Cleanup(r.stop)
 	return r
 }
 
-func (r *replica) start() {
-	listener, err := net.Listen("tcp", r.address)
-	if err != nil {
-		r.tb.Error(err)
-		return
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.server = &http.Server{Handler: r, ReadHeaderTimeout: time.Minute}
-	go func(s *http.Server) { _ = s.Serve(listener) }(r.server)
+// transport connects to the replica, whatever the URL.
+func (r *replica) transport() *http.Transport {
+	return &http.Transport{DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		r.mu.Lock()
+		address := "127.0.0.1:1" // Nobody listens there.
+		if r.server != nil {
+			address = r.server.Listener.Addr().String()
+		}
+		r.mu.Unlock()
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}}
 }
 
-func (r *replica) stop() {
+func (r *replica) start() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.server != nil {
-		_ = r.server.Close()
-	}
+	r.server = httptest.NewServer(r)
+}
+
+// stop cuts what is under way.
+func (r *replica) stop() {
+	r.mu.Lock()
+	server := r.server
 	r.server = nil
+	r.mu.Unlock()
+	if server != nil {
+		_ = server.Config.Close()
+	}
 }
 
 // ServeHTTP implements http.Handler.
@@ -123,7 +124,9 @@ func TestReplicaAway(t *testing.T) {
 				r.start()
 			}
 			failures := 0
-			c, err := client.New("http://"+r.address, client.Options{OnRetry: func(err error, _ time.Duration) {
+			transport := r.transport()
+			defer transport.CloseIdleConnections()
+			c, err := client.New("http://berth.example.org", client.Options{RoundTripper: transport, Patience: time.Minute, OnRetry: func(err error, _ time.Duration) {
 				failures++
 				if unsent := failures > 1 || !tt.dies; client.Unsent(err) != unsent {
 					t.Errorf("failure %d is %v", failures, err)
@@ -135,7 +138,6 @@ func TestReplicaAway(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer c.Close()
 			if err := tt.call(t.Context(), c); err != nil {
 				t.Error(err)
 			}

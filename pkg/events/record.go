@@ -55,6 +55,9 @@ type Record struct {
 	Licenses []License `json:"licenses,omitzero"`
 	// Licensing says how; only the licensed event has it.
 	Licensing *Licensing `json:"licensing,omitempty"`
+	// LastStop is what the start of a project's pod knew of stops, as its [ProjectRequest] says; nil where it did not know of any. A
+	// later stop has called the pod off, wherever in the log its claim is.
+	LastStop *uint64 `json:"last_stop,omitempty"`
 	// Restart is set while a project's pod is deleted so that another one is made.
 	Restart *Restart `json:"restart,omitempty"`
 	// IdleStopAt is when a project will be stopped unless somebody uses it; zero while that

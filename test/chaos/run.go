@@ -159,7 +159,7 @@ type run struct {
 
 // disorder lets users live and faults happen until there were enough of both.
 func (r *run) disorder(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, 3*r.Duration+time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 3*r.Duration+3*time.Minute)
 	defer cancel()
 	living, settle := context.WithCancel(ctx)
 	var users sync.WaitGroup

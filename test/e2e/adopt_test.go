@@ -74,8 +74,8 @@ func TestAdoptsAtTheStart(t *testing.T) {
 		t.Errorf("left in the cluster (-want +got):\n%s", d)
 	}
 	for _, name := range p.objects(t) {
-		if entries, err := p.bus(t).History(t.Context(), name); err != nil || len(entries) > 0 {
-			t.Errorf("the log has %v of %s (%v); it is nobody's", types(entries), name, err)
+		if entries := p.past(t, name); len(entries) > 0 {
+			t.Errorf("the log has %v of %s; it is nobody's", types(entries), name)
 		}
 	}
 }
@@ -130,6 +130,7 @@ func TestOccupiedForTooLong(t *testing.T) {
 	const user = "occupied@long.org"
 	name := kube.Name("notebook", user, 0)
 	s, _ := whole(t, hasty)
+	s.namespaceReady(t)
 	theirs := s.put(t, oldPod(name, "", "", func(pod *corev1.Pod) { pod.Labels = nil }))
 	s.create(t, user, "notebook")
 	if s.ready(t, user, name) {

@@ -3,9 +3,13 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +21,7 @@ import (
 
 	"berth/pkg/database/local"
 	"berth/pkg/events"
+	"berth/pkg/events/natsbus"
 	"berth/pkg/service/config"
 )
 
@@ -181,15 +186,23 @@ func TestDatabaseAway(t *testing.T) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	start := func(port int) *local.Server {
-		server, err := local.Start(t.Context(), local.Options{Dir: filepath.Join(dir, "postgres"), Port: port})
+	start := func() *local.Server {
+		server, err := local.Start(t.Context(), local.Options{Dir: filepath.Join(dir, "postgres")})
 		if err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() { _ = server.Stop() })
 		return server
 	}
-	server := start(0)
-	h := newHubAt(t, server.URL, nil, func(c *config.Config) { c.TimeoutCreate = 2 * time.Minute })
+	server := start()
+	// The next server has another port, since somebody else may have taken this one's.
+	address, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	way := newRoad(t, address.Host)
+	address.Host = way.address()
+	h := newHubAt(t, address.String(), nil)
 	id := h.newProject(t)
 	h.db.Reset()
 	if err := server.Stop(); err != nil {
@@ -217,9 +230,10 @@ func TestDatabaseAway(t *testing.T) {
 		return r.Event == events.Waiting && r.Reason == events.Unavailable && r.Unlicensed() && strings.Contains(r.Message, "database")
 	})
 	h.call(t, http.MethodGet, "/v1/projects/"+id, nil).want(t, http.StatusOK)
-	h.call(t, http.MethodGet, "/v1/licenses", nil).want(t, http.StatusServiceUnavailable)
-	server = start(server.Port)
-	t.Cleanup(func() { _ = server.Stop() })
+	if r, err := h.tryCall(t.Context(), http.MethodGet, "/v1/licenses", nil); err != nil || r.Status != http.StatusServiceUnavailable {
+		t.Errorf("the licenses: %d %s, %v, want 503", r.Status, r.Text, err)
+	}
+	way.lead(net.JoinHostPort("127.0.0.1", strconv.Itoa(start().Port)))
 	h.reaches(t, events.ProjectPod(id), events.Ready)
 }
 
@@ -229,10 +243,10 @@ func TestIdle(t *testing.T) {
 	h := newHub(t, nil, func(c *config.Config) { c.Projects.IdleWarning = 5 * time.Second })
 	idle, used := newID(), newID()
 	h.exec(t, `INSERT INTO projects (project_id, users, site_license, settings) VALUES ($1, '{}', '{}', '{"mintime": 1}'), ($2, '{}', '{}', '{"mintime": 1}')`, idle, used)
-	h.exec(t, `INSERT INTO server_settings (name, value) VALUES ('default_quotas', '{"idle_timeout": 15}')`)
+	h.exec(t, `INSERT INTO server_settings (name, value) VALUES ('default_quotas', '{"idle_timeout": 30}')`)
 	h.run(t, idle)
 	h.run(t, used)
-	stop := make(chan struct{})
+	using, stop := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -240,23 +254,25 @@ func TestIdle(t *testing.T) {
 		defer tick.Stop()
 		for {
 			select {
-			case <-stop:
+			case <-using.Done():
 				return
 			case <-tick.C:
-				if r, err := h.tryCall(context.WithoutCancel(t.Context()), http.MethodPost, "/v1/projects/"+used+"/activity", nil); err != nil || r.Status >= 300 {
-					t.Errorf("activity: %d %s %v", r.Status, r.Text, err)
-				}
+			}
+			r, err := h.tryCall(using, http.MethodPost, "/v1/projects/"+used+"/activity", nil)
+			if using.Err() == nil && (err != nil || r.Status >= 300 && r.Status != http.StatusServiceUnavailable) {
+				t.Errorf("activity: %d %s %v", r.Status, r.Text, err)
 			}
 		}
 	}()
-	eventually(t, "the idle one is warned", func() bool { return !h.record(t, idle).IdleStopAt.IsZero() })
-	h.reaches(t, events.ProjectPod(idle), events.Gone)
-	if r := h.record(t, idle); r.Reason != events.Idle {
+	defer func() { stop(); <-done }()
+	history := h.history(t, events.ProjectPod(idle), events.Gone)
+	if r := history[len(history)-1]; r.Reason != events.Idle {
 		t.Errorf("it was stopped with reason %s", r.Reason)
+	}
+	if !slices.ContainsFunc(history, func(e natsbus.Entry) bool { return e.Event == events.Ready && !e.IdleStopAt.IsZero() }) {
+		t.Error("it was not warned")
 	}
 	if r := h.record(t, used); r.Event != events.Ready {
 		t.Errorf("the one that is used is %s", r.Event)
 	}
-	close(stop)
-	<-done
 }

@@ -35,7 +35,7 @@ func TestClient(t *testing.T) {
 	one, two := at(first), at(second)
 
 	// A stream on the replica that stays, and one that goes on there.
-	seen := func(url, after string) (stop func() (kinds []string, last string)) {
+	seen := func(url, after string) (stop func(until string) (kinds []string, last string)) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var mu sync.Mutex
 		var kinds []string
@@ -57,11 +57,11 @@ func TestClient(t *testing.T) {
 				mu.Unlock()
 			}
 		}()
-		return func() ([]string, string) {
-			eventually(t, "the stream tells of something", func() bool {
+		return func(until string) ([]string, string) {
+			eventually(t, "the stream tells that the pod is "+until, func() bool {
 				mu.Lock()
 				defer mu.Unlock()
-				return len(kinds) > 0
+				return slices.Contains(kinds, until)
 			})
 			cancel()
 			<-done
@@ -79,9 +79,9 @@ func TestClient(t *testing.T) {
 	}
 	eventually(t, "the pod's token has been copied", func() bool {
 		tokens, err := two.Tokens(t.Context(), user, pod.Name)
-		return err == nil && tokens["e2e-one.token"] == "one"
+		return err == nil && tokens[mine("e2e-one.token")] == "one"
 	})
-	_, position := stop()
+	_, position := stop("ready")
 	started["api"].kill(t)
 	stop = seen(second, position)
 
@@ -102,7 +102,7 @@ func TestClient(t *testing.T) {
 		_, err := two.Pod(t.Context(), user, pod.Name)
 		return client.NotFound(err)
 	})
-	events, _ := stop()
+	events, _ := stop("deleting")
 	if diff := cmp.Diff([]string{"deleting"}, events[:1]); diff != "" {
 		t.Errorf("the stream that goes on begins with (-want +got):\n%s", diff)
 	}

@@ -82,7 +82,7 @@ func TestTwoClaims(t *testing.T) {
 	for _, name := range []string{kube.StorageName(user, false), kube.StorageName(user, false) + "-zzz"} {
 		shared.putStorage(t, name, user)
 	}
-	if a := shared.once(t, "delete_all_user", map[string]any{"user_id": user}); !a.Deleted {
+	if a := shared.ask(t, "delete_all_user", map[string]any{"user_id": user}); !a.Deleted {
 		t.Fatalf("%d %s", a.Status, a.Text)
 	}
 	shared.nothing(t, user)

@@ -48,10 +48,14 @@ func TestContract(t *testing.T) {
 	t.Parallel()
 	const alice, bob = "alice@contract.org", "bob@contract.org"
 	token(t, "e2e-contract.token", "secret of the contract")
-	r := &transcript{replace: strings.NewReplacer(shared.ManifestsURL, "MANIFESTS")}
+	r := &transcript{replace: strings.NewReplacer(shared.ManifestsURL, "MANIFESTS", tokenPrefix, "e2e-")}
 	ask := func(title, endpoint, body string) string {
 		t.Helper()
-		status, text, header := shared.post(t, endpoint, body)
+		status, text, header := 0, []byte{}, http.Header{}
+		eventually(t, "/"+endpoint+" is answered", func() bool {
+			status, text, header = shared.post(t, endpoint, body)
+			return status != http.StatusServiceUnavailable
+		})
 		if kind := header.Get("Content-Type"); kind != "application/json" {
 			t.Errorf("%s: content type %q", title, kind)
 		}
@@ -124,11 +128,11 @@ func TestContract(t *testing.T) {
 		r.note(fmt.Sprintf("get_podip_owner, %q", ip), status, text)
 	}
 	for _, secret := range []string{"", "wrong"} {
-		status, text, _ := shared.admin(t, secret, `{"dry_run":true}`)
+		status, text := shared.admin(t, secret, `{"dry_run":true}`)
 		r.note(fmt.Sprintf("clean_all_unused, token %q", secret), status, text)
 	}
 	for _, body := range []string{`{"dry_run":"yes"}`, `{"dry":true}`, `{`} {
-		status, text, _ := shared.admin(t, adminToken, body)
+		status, text := shared.admin(t, adminToken, body)
 		r.note("clean_all_unused, "+body, status, text)
 	}
 	shared.compare(t, "contract.txt", r.String())

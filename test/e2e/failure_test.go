@@ -15,7 +15,7 @@ import (
 )
 
 // hasty gives creates little time to get further.
-func hasty(c *config.Config) { c.TimeoutCreate = 8 * time.Second }
+func hasty(c *config.Config) { c.TimeoutCreate = 15 * time.Second }
 
 // TestFailsBeforeReady: the watcher is told false, the log says why, and nothing
 // is left.
@@ -61,12 +61,6 @@ func TestTimesOut(t *testing.T) {
 			t.Parallel()
 			const user = "late@example.org"
 			name := s.create(t, user, manifest)
-			if manifest == "too-big" {
-				eventually(t, "what it waits for is shown", func() bool {
-					info := s.info(t, user, name)
-					return info.Reason == string(events.Unschedulable) && strings.Contains(info.Message, "0/10 nodes are available")
-				})
-			}
 			if s.ready(t, user, name) {
 				t.Fatal("ready")
 			}
@@ -74,6 +68,19 @@ func TestTimesOut(t *testing.T) {
 			s.gone(t, user, name)
 		})
 	}
+}
+
+// TestShowsWhatItWaitsFor while there is hope.
+func TestShowsWhatItWaitsFor(t *testing.T) {
+	t.Parallel()
+	const user = "hopes@example.org"
+	name := shared.create(t, user, "too-big")
+	eventually(t, "what it waits for is shown", func() bool {
+		info := shared.info(t, user, name)
+		return info.Reason == string(events.Unschedulable) && strings.Contains(info.Message, "0/10 nodes are available")
+	})
+	shared.remove(t, user, name)
+	shared.gone(t, user, name)
 }
 
 // fails waits for a pod to be gone and sees to it that it failed for a reason.
@@ -130,9 +137,10 @@ func TestProgressExtendsTheTime(t *testing.T) {
 	const user = "patient@example.org"
 	s, _ := whole(t, hasty)
 	name := s.create(t, user, "slow-start")
-	eventually(t, "the pull shows", func() bool { return s.info(t, user, name).Reason == string(events.Pulling) })
-	if got := s.info(t, user, name).Status; got != "Creating" {
-		t.Errorf("status = %q, want Creating", got)
+	var pulls podInfo
+	eventually(t, "the pull shows", func() bool { pulls = s.info(t, user, name); return pulls.Reason == string(events.Pulling) })
+	if pulls.Status != "Creating" {
+		t.Errorf("status = %q, want Creating", pulls.Status)
 	}
 	if !s.ready(t, user, name) {
 		t.Errorf("not ready; history %v", types(s.history(t, name, events.Gone)))
@@ -205,6 +213,19 @@ func TestDeletedOutside(t *testing.T) {
 	}
 }
 
+// tries asks the API server what it would say to a pod, with a limit on its CPU if that is not empty.
+func (s *site) tries(t *testing.T, cpu string) error {
+	t.Helper()
+	pod := oldPod("tried", "", "", func(p *corev1.Pod) {
+		p.Labels = nil
+		if cpu != "" {
+			p.Spec.Containers[0].Resources.Limits = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu)}
+		}
+	})
+	_, err := s.kube.CoreV1().Pods(s.namespace).Create(t.Context(), pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	return err
+}
+
 // TestQuota: a namespace's resource quota is named as the reason.
 func TestQuota(t *testing.T) { //nolint:paralleltest // No other pod could be made meanwhile.
 	quotas := shared.kube.CoreV1().ResourceQuotas(shared.namespace)
@@ -216,14 +237,15 @@ func TestQuota(t *testing.T) { //nolint:paralleltest // No other pod could be ma
 		t.Fatal(err)
 	}
 	eventually(t, "the quota is counted", func() bool {
-		q, err := quotas.Get(t.Context(), "none", metav1.GetOptions{})
-		return err == nil && len(q.Status.Hard) > 0
+		err := shared.tries(t, "")
+		return err != nil && strings.Contains(err.Error(), "exceeded quota: none")
 	})
 	a := shared.tryCreate(t, "quota@example.org", "notebook", nil)
 	shared.fails(t, "notebook-quota-example-org", events.QuotaExceeded, "exceeded quota: none")
 	if err := quotas.Delete(t.Context(), "none", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, "the API server takes pods again", func() bool { return shared.tries(t, "") == nil })
 	// On a busy machine the create is answered before the API server has refused.
 	if a.Status != http.StatusOK && (a.Status != http.StatusConflict || a.Error.Code != string(events.QuotaExceeded)) {
 		t.Errorf("create: %d %s, want 409 QUOTA_EXCEEDED", a.Status, a.Text)

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -34,6 +35,31 @@ import (
 // updateGolden writes the golden files instead of comparing with them.
 var updateGolden = flag.Bool("update", false, "write the golden files")
 
+// tokenPrefix begins the names of this run's tokens, where those of testdata begin with e2e-: the commands of simulated
+// pods run on this machine, where another run may have its tokens at the same time.
+var tokenPrefix = "e2e-" + strings.ToLower(rand.Text()[:8]) + "-"
+
+// mine is a text of testdata with the tokens of this run.
+func mine(text string) string { return strings.ReplaceAll(text, "e2e-", tokenPrefix) }
+
+// copyManifests makes a folder with the manifests of testdata.
+func copyManifests(dir string) error {
+	source := os.DirFS("testdata/manifests")
+	return fs.WalkDir(source, ".", func(name string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir():
+			return os.MkdirAll(filepath.Join(dir, name), 0o755)
+		}
+		text, err := fs.ReadFile(source, name)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(dir, name), []byte(mine(string(text))), 0o600)
+	})
+}
+
 // tokens are the files that tests share: one that took away its own would take it from
 // the others, which run beside it.
 var tokens = map[string]string{"e2e-one.token": "one", "e2e-full.token": "s3cret\n"}
@@ -51,7 +77,7 @@ func token(t *testing.T, key, text string) {
 
 // writeToken writes a token and returns what removes it.
 func writeToken(key, text string) (remove func(), err error) {
-	path := filepath.Join("/tmp", key)
+	path := tokenPath(key)
 	remove = func() { _ = os.Remove(path) }
 	remove()
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fs.FileMode(0o644))
@@ -65,6 +91,9 @@ func writeToken(key, text string) (remove func(), err error) {
 	}
 	return remove, nil
 }
+
+// tokenPath is the file of a token.
+func tokenPath(key string) string { return filepath.Join("/tmp", mine(key)) }
 
 // possessions are the objects of one user in the cluster, without what the API
 // server, the scheduler and the controllers have added: as Berth made them.
@@ -149,6 +178,7 @@ func (s *site) plain(t *testing.T, object runtime.Object) map[string]any {
 		t.Fatal(err)
 	}
 	text = bytes.ReplaceAll(text, []byte(`"`+s.namespace+`"`), []byte(`"NAMESPACE"`))
+	text = bytes.ReplaceAll(text, []byte(tokenPrefix), []byte("e2e-"))
 	var out map[string]any
 	if err := json.Unmarshal(text, &out); err != nil {
 		t.Fatal(err)
@@ -214,8 +244,12 @@ func (s *site) nothing(t *testing.T, user string) {
 		t.Errorf("%s has %s after the last pod is gone", user, key)
 	}
 	bus := s.bus(t)
-	if record, err := bus.Storage(t.Context(), user); err != nil || record.State == events.StorageUsed || record.State == events.StorageRemoving {
-		t.Errorf("the storage of %s is %s, error %v", user, record.State, err)
+	state := known(t, "the storage of "+user, func() (events.StorageState, error) {
+		record, err := bus.Storage(t.Context(), user)
+		return record.State, err
+	})
+	if state == events.StorageUsed || state == events.StorageRemoving {
+		t.Errorf("the storage of %s is %s", user, state)
 	}
 }
 
@@ -245,7 +279,7 @@ func TestFullPod(t *testing.T) {
 		Status:     "Running:" + made.Status.StartTime.UTC().Format("2006-01-02T15:04:05Z"),
 		URL:        "https://full-full-example-org.pods.example.org",
 		SSHURL:     fmt.Sprintf("ssh://jovyan@pods.example.org:%d", port),
-		Tokens:     map[string]string{"e2e-full.token": "s3cret\n"},
+		Tokens:     map[string]string{mine("e2e-full.token"): "s3cret\n"},
 		Kubernetes: map[string]string{"sshPort": strconv.Itoa(int(port))},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -345,17 +379,17 @@ func TestTokens(t *testing.T) {
 		t.Fatal("not ready")
 	}
 	info := shared.info(t, user, name)
-	want := map[string]string{"e2e-there.token": "there", "e2e-late.token": "late", "e2e-long.token": strings.Repeat("x", 4096)}
+	want := map[string]string{mine("e2e-there.token"): "there", mine("e2e-late.token"): "late", mine("e2e-long.token"): strings.Repeat("x", 4096)}
 	if diff := cmp.Diff(want, info.Tokens); diff != "" {
 		t.Errorf("tokens (-want +got):\n%s", diff)
 	}
-	if text := strings.Join(info.Warnings, "\n"); !strings.Contains(text, "e2e-missing.token") {
+	if text := strings.Join(info.Warnings, "\n"); !strings.Contains(text, mine("e2e-missing.token")) {
 		t.Errorf("the warnings do not name the token that never came: %q", text)
 	}
 	shared.remove(t, user, name)
 	shared.gone(t, user, name)
 	// Another life of the name has none of them.
-	if err := os.Remove("/tmp/e2e-there.token"); err != nil {
+	if err := os.Remove(tokenPath("e2e-there.token")); err != nil {
 		t.Fatal(err)
 	}
 	again := shared.create(t, user, "sites/tokens")
@@ -365,7 +399,7 @@ func TestTokens(t *testing.T) {
 	if !shared.ready(t, user, again) {
 		t.Fatal("not ready again")
 	}
-	if tokens := shared.info(t, user, again).Tokens; tokens["e2e-there.token"] != "" {
+	if tokens := shared.info(t, user, again).Tokens; tokens[mine("e2e-there.token")] != "" {
 		t.Errorf("another life has the token of the one before: %v", tokens)
 	}
 	shared.remove(t, user, again)
@@ -387,7 +421,7 @@ func TestTokenBucketLost(t *testing.T) {
 		if info.Event != string(events.Ready) {
 			t.Errorf("the pod is %s while its tokens are read again", info.Event)
 		}
-		return info.Tokens["e2e-one.token"] == "one"
+		return info.Tokens[mine("e2e-one.token")] == "one"
 	})
 }
 
@@ -523,7 +557,7 @@ func TestOldBackend(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "its token is read", func() bool { return p.info(t, user, name).Tokens["e2e-old.token"] == "old" })
+	eventually(t, "its token is read", func() bool { return p.info(t, user, name).Tokens[mine("e2e-old.token")] == "old" })
 	info := p.info(t, user, name)
 	port := service.Spec.Ports[0].NodePort
 	if want := fmt.Sprintf("ssh://jovyan@pods.example.org:%d", port); info.SSHURL != want || info.URL != "https://"+name+".pods.example.org" {
@@ -588,7 +622,7 @@ func (s *site) apply(t *testing.T, path string) {
 		t.Fatal(err)
 	}
 	core := s.kube.CoreV1()
-	for document := range strings.SplitSeq(strings.ReplaceAll(string(text), "NAMESPACE", s.namespace), "\n---\n") {
+	for document := range strings.SplitSeq(strings.ReplaceAll(mine(string(text)), "NAMESPACE", s.namespace), "\n---\n") {
 		var kind metav1.TypeMeta
 		if err := yaml.Unmarshal([]byte(document), &kind); err != nil {
 			t.Fatal(err)
@@ -650,7 +684,7 @@ func TestDeleteAllUser(t *testing.T) {
 		shared.create(t, user, manifest)
 	}
 	begun := time.Now()
-	a := shared.once(t, "delete_all_user", map[string]any{"user_id": user})
+	a := shared.ask(t, "delete_all_user", map[string]any{"user_id": user})
 	if a.Status != http.StatusOK || !a.Deleted {
 		t.Fatalf("%d %s after %s", a.Status, a.Text, time.Since(begun))
 	}
@@ -661,7 +695,7 @@ func TestDeleteAllUser(t *testing.T) {
 	if !shared.ready(t, other, theirs) {
 		t.Error("another user's pod is gone, too")
 	}
-	if again := shared.once(t, "delete_all_user", map[string]any{"user_id": user}); again.Status != http.StatusOK || !again.Deleted {
+	if again := shared.ask(t, "delete_all_user", map[string]any{"user_id": user}); again.Status != http.StatusOK || !again.Deleted {
 		t.Errorf("a second time: %d %s", again.Status, again.Text)
 	}
 	shared.remove(t, other, theirs)

@@ -52,9 +52,9 @@ func newHubAt(t *testing.T, address string, prepare func(*pgxpool.Pool), change 
 	}
 	t.Cleanup(db.Close)
 	usual := func(c *config.Config) {
-		c.Projects.Image, c.Projects.Tag, c.CreateDeadline = project.Image, project.Tag, patience
+		c.Projects.Image, c.Projects.Tag = project.Image, project.Tag
 	}
-	h := &hub{parts: newParts(t, append([]func(*config.Config){usual}, change...)...), db: db}
+	h := &hub{parts: newParts(t, append([]func(*config.Config){unhurried, usual}, change...)...), db: db}
 	h.database = address
 	if prepare != nil {
 		prepare(h.db)
@@ -91,7 +91,8 @@ func newDatabase(t *testing.T) (address string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := admin.Exec(t.Context(), "CREATE DATABASE "+name); err != nil {
+	// Of template0, which nobody is ever connected to: one that somebody is cannot be copied.
+	if _, err := admin.Exec(t.Context(), "CREATE DATABASE "+name+" TEMPLATE template0"); err != nil {
 		t.Fatal(err)
 	}
 	if err := admin.Close(t.Context()); err != nil {
@@ -151,17 +152,26 @@ func (r reply) text(path string) string {
 	return text
 }
 
-// call asks /v1 as the administrator.
+// call asks /v1 as the administrator does: again, as long as it is told that nobody knows.
 func (h *hub) call(t *testing.T, method, path string, body any) reply {
 	t.Helper()
-	r, err := h.tryCall(t.Context(), method, path, body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var r reply
+	eventually(t, method+" "+path+" is answered", func() bool {
+		var err error
+		if r, err = h.tryCall(t.Context(), method, path, body); err != nil {
+			t.Fatal(err)
+		}
+		return r.Status != http.StatusServiceUnavailable
+	})
 	return r
 }
 
 func (h *hub) tryCall(ctx context.Context, method, path string, body any) (reply, error) {
+	return h.send(ctx, method, path, "", body)
+}
+
+// send is tryCall with a key, with which the same request can be made again.
+func (h *hub) send(ctx context.Context, method, path, key string, body any) (reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	data := []byte{}
@@ -176,6 +186,9 @@ func (h *hub) tryCall(ctx context.Context, method, path string, body any) (reply
 		return reply{}, err
 	}
 	request.Header.Set("Authorization", "Bearer "+adminToken)
+	if key != "" {
+		request.Header.Set("Idempotency-Key", key)
+	}
 	if body != nil {
 		request.Header.Set("Content-Type", "application/json")
 	}
@@ -275,11 +288,7 @@ func (h *hub) another(t *testing.T, project string, before *corev1.Pod) *corev1.
 // record is the newest record of a project's pod.
 func (h *hub) record(t *testing.T, project string) events.Record {
 	t.Helper()
-	entry, err := h.table.Fresh(t.Context(), events.ProjectPod(project))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return entry.Record
+	return known(t, project, func() (natsbus.Entry, error) { return h.table.Fresh(t.Context(), events.ProjectPod(project)) }).Record
 }
 
 // status is what became of a license when a project was started, by the log.
@@ -297,7 +306,7 @@ func (h *hub) status(t *testing.T, project, license string) string {
 // there must be.
 func (h *hub) seats(t *testing.T, license string) (held, due []string) {
 	t.Helper()
-	rows, err := h.db.Query(t.Context(), "SELECT pod || '@' || generation FROM berth.seats WHERE license_id = $1 ORDER BY 1", license)
+	rows, err := h.db.Query(t.Context(), "SELECT pod || '@' || generation FROM berth.seats WHERE license_id = $1", license)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -314,6 +323,7 @@ func (h *hub) seats(t *testing.T, license string) (held, due []string) {
 			}
 		}
 	}
+	slices.Sort(held)
 	slices.Sort(due)
 	return held, due
 }

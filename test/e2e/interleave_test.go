@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -16,11 +17,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/rs/zerolog"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	apitypes "k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
@@ -43,6 +46,8 @@ type faults struct {
 	percent          int
 	forward          *httputil.ReverseProxy
 	refused, unheard atomic.Int64
+	// silence, where it is not nil, is closed when those may go on who have made a pod: until then they hear nothing of it.
+	silence chan struct{}
 
 	mu   sync.Mutex
 	rand *rand.Rand
@@ -78,6 +83,13 @@ func (f *faults) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	dice := f.rand.IntN(200)
 	f.mu.Unlock()
 	switch {
+	case f.silence != nil && r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/pods"):
+		f.forward.ServeHTTP(httptest.NewRecorder(), r)
+		select {
+		case <-f.silence:
+		case <-r.Context().Done():
+		}
+		panic(http.ErrAbortHandler)
 	case dice < f.percent:
 		f.refused.Add(1)
 		http.Error(w, "a fault of the test", http.StatusInternalServerError)
@@ -93,9 +105,12 @@ func (f *faults) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // under watches that no claim goes under a pod: one that is to be removed while a
 // pod mounts it that is not.
 type under struct {
-	mu     sync.Mutex
-	pods   map[string]*corev1.Pod
-	wrongs []string
+	mu   sync.Mutex
+	pods map[apitypes.UID]*corev1.Pod // As they were seen last, also those that are gone.
+	// removed are the claims that were to be removed, mounted the pods that seemed to run with them then: the watch of
+	// the pods may be behind that of the claims.
+	removed map[apitypes.UID]*corev1.PersistentVolumeClaim
+	mounted map[apitypes.UID]apitypes.UID // By pod, of its claim.
 }
 
 func (u *under) pod(event watch.Event) {
@@ -105,27 +120,45 @@ func (u *under) pod(event watch.Event) {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if event.Type == watch.Deleted {
-		delete(u.pods, pod.Name)
-		return
-	}
-	u.pods[pod.Name] = pod
+	u.pods[pod.UID] = pod
 }
 
 func (u *under) claim(event watch.Event) {
 	claim, ok := event.Object.(*corev1.PersistentVolumeClaim)
-	if !ok || event.Type == watch.Bookmark || claim.DeletionTimestamp == nil && event.Type != watch.Deleted {
+	if !ok || event.Type == watch.Bookmark || claim.DeletionTimestamp == nil {
 		return
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	for _, pod := range u.pods {
+	u.removed[claim.UID] = claim
+	for uid, pod := range u.pods {
 		// The pod may be of after the claim's removal: two watches know nothing of each other.
-		before := pod.CreationTimestamp.Before(&metav1.Time{Time: claim.DeletionTimestamp.Time})
+		before := pod.CreationTimestamp.Before(claim.DeletionTimestamp)
 		if kube.UsesClaim(pod, claim.Name) && pod.DeletionTimestamp == nil && before && pod.Status.Phase == corev1.PodRunning {
-			u.wrongs = append(u.wrongs, fmt.Sprintf("claim %s is removed under pod %s", claim.Name, pod.Name))
+			u.mounted[uid] = claim.UID
 		}
 	}
+}
+
+// wrongs are the claims that went under a pod: one that somebody asked to delete before was only seen late.
+func (u *under) wrongs() (wrongs []string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for pod, claim := range u.mounted {
+		p, c := u.pods[pod], u.removed[claim]
+		if asked := askedToGo(p); asked.IsZero() || asked.After(c.DeletionTimestamp.Time) {
+			wrongs = append(wrongs, fmt.Sprintf("claim %s is removed under pod %s", c.Name, p.Name))
+		}
+	}
+	return wrongs
+}
+
+// askedToGo is when somebody asked for the delete of a pod: its own time is when its grace is over.
+func askedToGo(pod *corev1.Pod) time.Time {
+	if pod.DeletionTimestamp == nil || pod.DeletionGracePeriodSeconds == nil {
+		return time.Time{}
+	}
+	return pod.DeletionTimestamp.Add(-time.Duration(*pod.DeletionGracePeriodSeconds) * time.Second)
 }
 
 // follow calls see for what happens to a kind in the namespace from now on.
@@ -163,15 +196,16 @@ func (s *site) follow(t *testing.T, kind string, see func(watch.Event)) {
 // pod.
 func TestStorageInterleavings(t *testing.T) {
 	t.Parallel()
-	p := newParts(t)
-	p.settings.CreateDeadline = patience
+	p := newParts(t, unhurried)
 	p.logs = p.logs.Level(zerolog.ErrorLevel) // Every fault is a warning or two.
 	p.faults = newFaults(t, 6)
 	for _, name := range []string{"watcher", "licenser", "deleter", "deleter", "creator", "creator", "creator", "api"} {
 		p.replica(t, name)
 	}
 	p.compared(t)
-	u := &under{pods: map[string]*corev1.Pod{}}
+	u := &under{
+		pods: map[apitypes.UID]*corev1.Pod{}, removed: map[apitypes.UID]*corev1.PersistentVolumeClaim{}, mounted: map[apitypes.UID]apitypes.UID{},
+	}
 	p.follow(t, "pods", u.pod)
 	p.follow(t, "persistentvolumeclaims", u.claim)
 	const users = 6
@@ -193,9 +227,12 @@ func TestStorageInterleavings(t *testing.T) {
 		})
 	}
 	all.Wait()
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	for _, wrong := range u.wrongs {
+	eventually(t, "all that went is seen to have gone", func() bool {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		return !slices.ContainsFunc(slices.Collect(maps.Values(u.pods)), func(p *corev1.Pod) bool { return p.DeletionTimestamp == nil })
+	})
+	for _, wrong := range u.wrongs() {
 		t.Error(wrong)
 	}
 	t.Logf("%d requests were refused, %d carried out unheard", p.faults.refused.Load(), p.faults.unheard.Load())
@@ -295,13 +332,13 @@ spec:
 	orphan := kube.StorageName("orphan@example.org", false)
 	p.putStorage(t, orphan, "orphan@example.org")
 
-	if status, _, _ := p.admin(t, "", `{}`); status != http.StatusUnauthorized {
+	if status, _ := p.admin(t, "", `{}`); status != http.StatusUnauthorized {
 		t.Errorf("without a token: %d", status)
 	}
-	if status, _, _ := p.admin(t, "wrong", `{}`); status != http.StatusUnauthorized && status != http.StatusForbidden {
+	if status, _ := p.admin(t, "wrong", `{}`); status != http.StatusUnauthorized && status != http.StatusForbidden {
 		t.Errorf("with a wrong token: %d", status)
 	}
-	status, answer, _ := p.admin(t, adminToken, `{"dry_run":true}`)
+	status, answer := p.admin(t, adminToken, `{"dry_run":true}`)
 	if status != http.StatusOK || !strings.Contains(answer, "ghost-http") || !strings.Contains(answer, orphan) || strings.Contains(answer, "somebodys") || strings.Contains(answer, alive) {
 		t.Fatalf("dry run: %d %s", status, answer)
 	}
@@ -312,7 +349,7 @@ spec:
 	if !exists("ghost-http") {
 		t.Fatal("a dry run removes")
 	}
-	if status, answer, _ = p.admin(t, adminToken, ``); status != http.StatusOK {
+	if status, answer = p.admin(t, adminToken, ``); status != http.StatusOK {
 		t.Fatalf("sweep: %d %s", status, answer)
 	}
 	eventually(t, "what is left over is gone", func() bool {
@@ -352,36 +389,39 @@ func (s *site) putStorage(t *testing.T, name, user string) {
 }
 
 // roundTrip sends a request and reads its answer.
-func roundTrip(t *testing.T, request *http.Request) (status int, text string, header http.Header) {
+func roundTrip(t *testing.T, request *http.Request) (status int, text string) {
 	t.Helper()
 	response, err := shared.http.Do(request)
 	if err != nil {
-		if request.Context().Err() != nil {
-			return 0, "", nil
+		if request.Context().Err() == nil {
+			t.Error(err)
 		}
-		t.Error(err)
-		return 0, "", nil
+		return 0, ""
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
 	if err != nil {
 		t.Error(err)
 	}
-	return response.StatusCode, string(body), response.Header
+	return response.StatusCode, string(body)
 }
 
-// admin asks for a sweep with a token.
-func (s *site) admin(t *testing.T, token, body string) (status int, text string, header http.Header) {
+// admin asks for a sweep with a token, and again where it takes longer than a client is to wait.
+func (s *site) admin(t *testing.T, token, body string) (status int, text string) {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/clean_all_unused", strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	request.Header.Set("Content-Type", "application/json")
-	if token != "" {
-		request.Header.Set("Authorization", "Bearer "+token)
-	}
-	return roundTrip(t, request)
+	eventually(t, "/clean_all_unused is answered", func() bool {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/clean_all_unused", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Content-Type", "application/json")
+		if token != "" {
+			request.Header.Set("Authorization", "Bearer "+token)
+		}
+		status, text = roundTrip(t, request)
+		return status != http.StatusServiceUnavailable && status != http.StatusGatewayTimeout
+	})
+	return status, text
 }
 
 // TestOwnerOfAnAddress: only a pod that is alive owns its address, and only when no
@@ -389,11 +429,6 @@ func (s *site) admin(t *testing.T, token, body string) (status int, text string,
 func TestOwnerOfAnAddress(t *testing.T) {
 	t.Parallel()
 	p, _ := whole(t)
-	p.namespaceReady(t)
-	eventually(t, "the watcher has been heard of", func() bool {
-		status, _ := p.owner(t, "198.51.100.7")
-		return status == http.StatusOK
-	})
 	owner := func(ip string) string {
 		status, text := p.owner(t, ip)
 		if status != http.StatusOK {
@@ -471,7 +506,10 @@ func (s *site) owner(t *testing.T, ip string) (status int, text string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	status, text, _ = roundTrip(t, request)
+	eventually(t, "/get_podip_owner is answered", func() bool {
+		status, text = roundTrip(t, request)
+		return status != http.StatusServiceUnavailable // As long as the watcher has not been heard of.
+	})
 	return status, text
 }
 

@@ -37,9 +37,6 @@ type site struct {
 	// namespace is where its pods are, cluster what the log calls that.
 	namespace, cluster string
 	kube               kubernetes.Interface
-	// patient is set where services are stopped and killed: its silos ask again
-	// while they are told 503. Everywhere else a 503 is a failure.
-	patient bool
 	// log is where its log is.
 	log natsbus.Options
 }
@@ -49,8 +46,8 @@ type site struct {
 var shared struct {
 	*site
 	stack *stack.Stack
-	// devstack is the program.
-	devstack string
+	// devstack is the program, manifests the folder of the manifests that pods are made from.
+	devstack, manifests string
 	// http is what all tests ask with.
 	http *http.Client
 }
@@ -79,6 +76,10 @@ func (s suite) Run() int {
 	if shared.devstack, err = build(ctx, dir); err != nil {
 		return fail(err)
 	}
+	shared.manifests = filepath.Join(dir, "manifests")
+	if err := copyManifests(shared.manifests); err != nil {
+		return fail(err)
+	}
 	log, err := os.Create(filepath.Join(dir, "services.log"))
 	if err != nil {
 		return fail(err)
@@ -90,7 +91,7 @@ func (s suite) Run() int {
 		return fail(err)
 	}
 	shared.stack, err = stack.Start(ctx, stack.Options{
-		Listen: "127.0.0.1:0", Data: filepath.Join(dir, "data"), Config: settings, Manifests: manifests, Progress: os.Stderr,
+		Listen: "127.0.0.1:0", Data: filepath.Join(dir, "data"), Config: settings, Manifests: shared.manifests, Progress: os.Stderr,
 		Log: zerolog.New(log).With().Timestamp().Logger(),
 	})
 	if err != nil {
@@ -100,6 +101,7 @@ func (s suite) Run() int {
 	if err := shared.stack.Stop(context.Background()); err != nil {
 		code = fail(err)
 	}
+	settle()
 	if text, err := os.ReadFile(log.Name()); err != nil || bytes.Contains(text, trespass) {
 		code = fail(errors.Join(err, errors.New("a service lacks a grant, or its log cannot be read")))
 	}
@@ -107,6 +109,15 @@ func (s suite) Run() int {
 		tail(log.Name())
 	}
 	return code
+}
+
+// settle gives what was told to end the time for it that it needs on a busy machine: goleak, which looks afterwards, waits
+// for moments only.
+func settle() {
+	deadline := time.Now().Add(patience)
+	for left := goleak.Find(); left != nil && time.Now().Before(deadline); {
+		left = goleak.Find()
+	}
 }
 
 func (s suite) run(settings config.Config) int {
@@ -128,18 +139,14 @@ func (s suite) run(settings config.Config) int {
 	return s.M.Run()
 }
 
-// manifests is the folder of the manifests that the tests make pods from.
-const manifests = "testdata/manifests"
-
 // adminToken is that of the site's administrator.
 const adminToken = "the administrator's token of the tests"
 
-// settings are those of the shared stack: what takes long in life is over soon.
+// settings are those of the shared stack.
 func settings() config.Config {
 	c := config.Default()
-	c.TimeoutCreate = 30 * time.Second
-	c.TimeoutDelete = 20 * time.Second
-	c.CreateDeadline = 5 * time.Second
+	// A busy machine needs longer than a site would like to wait.
+	c.TimeoutCreate, c.TimeoutDelete, c.CreateDeadline = time.Minute, time.Minute, patience
 	c.NFSStorageRoot, c.IngressDomain, c.IngressWildcardSecret = "/tank/storage", "pods.example.org", "wildcard-tls"
 	c.LocalRegistryURL, c.LocalRegistrySecret = "registry.example.org:5000", "registry-pull"
 	c.TestingHost = netip.MustParseAddr("10.2.0.12")

@@ -56,7 +56,6 @@ const patience = 30 * time.Second
 func newParts(t *testing.T, change ...func(*config.Config)) *parts {
 	t.Helper()
 	settings := settings()
-	settings.TimeoutCreate, settings.TimeoutDelete = time.Minute, 30*time.Second
 	pattern, err := config.ParseManifestPattern(regexp.QuoteMeta(shared.ManifestsURL) + "/.*")
 	if err != nil {
 		t.Fatal(err)
@@ -75,7 +74,7 @@ func newParts(t *testing.T, change ...func(*config.Config)) *parts {
 	nats := eventstest.NewServerWithUsers(t, settings.Cluster)
 	return &parts{
 		nats: nats, settings: settings, logs: zerolog.New(newDiary(t)).With().Timestamp().Logger(),
-		site: &site{ManifestsURL: shared.ManifestsURL, namespace: settings.Namespace, cluster: settings.Cluster, kube: shared.kube, patient: true, log: nats.Options()},
+		site: &site{ManifestsURL: shared.ManifestsURL, namespace: settings.Namespace, cluster: settings.Cluster, kube: shared.kube, log: nats.Options()},
 	}
 }
 
@@ -237,10 +236,10 @@ func (r *replica) kill(t *testing.T) {
 // road is a TCP proxy to a server, on which a test can stop the traffic.
 type road struct {
 	listener net.Listener
-	target   string
 	running  sync.WaitGroup
 
 	mu     sync.Mutex
+	target string
 	conns  map[net.Conn]struct{}
 	open   chan struct{} // Closed while traffic flows.
 	held   int           // How often a request had to wait.
@@ -262,13 +261,23 @@ func newRoad(t *testing.T, target string) *road {
 
 func (r *road) address() string { return r.listener.Addr().String() }
 
+// lead makes the road one to another server for those who come from now on.
+func (r *road) lead(target string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.target = target
+}
+
 func (r *road) accept() {
 	for {
 		near, err := r.listener.Accept()
 		if err != nil {
 			return
 		}
-		far, err := net.Dial("tcp", r.target)
+		r.mu.Lock()
+		target := r.target
+		r.mu.Unlock()
+		far, err := net.Dial("tcp", target)
 		if err != nil {
 			_ = near.Close()
 			continue

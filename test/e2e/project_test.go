@@ -94,6 +94,9 @@ func TestProject(t *testing.T) {
 	}
 	// A template that changes is the next start's.
 	h.template(t, func(pod object) { pod["metadata"].(object)["annotations"] = object{"site": "two"} })
+	eventually(t, "the creator has seen the template", func() bool {
+		return strings.Contains(h.call(t, http.MethodPost, "/v1/preview", object{"project_id": id}).Text, `"site":"two"`)
+	})
 	h.call(t, http.MethodPost, "/v1/projects/"+id+"/stop?wait=gone", nil).want(t, http.StatusOK, http.StatusAccepted, http.StatusNoContent)
 	eventually(t, "the project's row says opened", func() bool {
 		return h.value(t, "SELECT state->>'state' FROM projects WHERE project_id = $1", id) == "opened"
@@ -111,20 +114,29 @@ func TestProject(t *testing.T) {
 // one that is asked for after that is carried out, though both are in the queue.
 func TestStopIsTheLastWord(t *testing.T) {
 	t.Parallel()
-	h := newHub(t, nil, func(c *config.Config) { c.CreateDeadline = time.Minute })
+	h := newHub(t, nil, func(c *config.Config) { c.CreateDeadline = 5 * time.Minute })
 	id := h.newProject(t)
 	path := "/v1/projects/" + id
 	h.services["creator"].stop(t)
-	start := func() chan reply {
-		answered := make(chan reply, 1)
-		queued := len(eventstest.Queued(t, h.nats, events.StageCreate))
+	// ask asks in the background, again with the same key while the answer is that nobody knows.
+	ask := func(what string) chan reply {
+		answered, key := make(chan reply, 1), newID()
 		go func() {
-			r, err := h.tryCall(t.Context(), http.MethodPost, path+"/start?wait=ready", nil)
-			if err != nil {
-				r.Text = err.Error()
-			}
+			var r reply
+			eventually(t, what+" is answered", func() bool {
+				var err error
+				if r, err = h.send(t.Context(), http.MethodPost, path+"/"+what+"?wait=ready", key, nil); err != nil {
+					r.Text = err.Error()
+				}
+				return r.Status != http.StatusServiceUnavailable
+			})
 			answered <- r
 		}()
+		return answered
+	}
+	start := func() chan reply {
+		queued := len(eventstest.Queued(t, h.nats, events.StageCreate))
+		answered := ask("start")
 		eventually(t, "the start is in the queue", func() bool { return len(eventstest.Queued(t, h.nats, events.StageCreate)) > queued })
 		return answered
 	}
@@ -154,14 +166,7 @@ func TestStopIsTheLastWord(t *testing.T) {
 	}
 	// A restart that is asked for before a stop, and taken after it, brings nothing up either.
 	resume := h.pause(t, events.StageRestart)
-	restarted := make(chan reply, 1)
-	go func() {
-		r, err := h.tryCall(t.Context(), http.MethodPost, path+"/restart?wait=ready", nil)
-		if err != nil {
-			r.Text = err.Error()
-		}
-		restarted <- r
-	}()
+	restarted := ask("restart")
 	eventually(t, "the restart is in the queue", func() bool { return len(eventstest.Queued(t, h.nats, events.StageRestart)) == 1 })
 	h.call(t, http.MethodPost, path+"/stop?wait=gone", nil).want(t, http.StatusNoContent)
 	resume()

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -35,9 +36,7 @@ func (s *site) visit(t *testing.T, user string) (names []string, unknown int) {
 		if removed := s.ask(t, "delete_pod", body); removed.Status != http.StatusOK && removed.Status != http.StatusNotFound {
 			t.Errorf("delete_pod: %d %s", removed.Status, removed.Text)
 		}
-		if gone := s.ask(t, "watch_delete_pod", body); !gone.Deleted {
-			t.Errorf("%s is not gone: %d %s", made.Pod, gone.Status, gone.Text)
-		}
+		eventually(t, made.Pod+" is gone", func() bool { return s.ask(t, "watch_delete_pod", body).Deleted })
 		if watched.Ready {
 			return names, unknown
 		}
@@ -151,20 +150,22 @@ func (s *site) lives(t *testing.T, pod string) {
 func TestCreatorDiesAtTheAPIServer(t *testing.T) {
 	t.Parallel()
 	const user = "creator@dies.org"
-	p, services := whole(t)
-	services["creator"].cluster.block()
+	p := newParts(t, unhurried)
+	p.faults = newFaults(t, 0)
+	p.faults.silence = make(chan struct{})
+	services := p.start(t, all()...)
+	p.compared(t)
 	pod := p.create(t, user, "notebook")
-	p.reaches(t, pod, events.Launching)
-	services["creator"].cluster.holds(t)
-	services["creator"].nats.close()
-	services["creator"].cluster.unblock()
 	var made *corev1.Pod
 	eventually(t, "the pod is made", func() (ok bool) {
 		var err error
 		made, err = p.pod(t, pod)
 		return err == nil
 	})
+	services["creator"].nats.close()
+	close(p.faults.silence)
 	services["creator"].kill(t)
+	p.faults = nil
 	p.replica(t, "creator")
 	if !p.ready(t, user, pod) {
 		t.Errorf("not ready; history %v", types(p.history(t, pod, events.Gone)))
@@ -242,22 +243,31 @@ func TestWatcherDrains(t *testing.T) {
 func TestAPIReplicas(t *testing.T) {
 	t.Parallel()
 	const user = "api@drains.org"
-	p, services := whole(t)
-	first := p.URL
-	pod := p.create(t, user, "unready")
+	p, services := whole(t, unhurried)
+	pod := p.create(t, user, "never-ready")
 	watched := make(chan answer, 1)
-	old := *p.site
-	go func() { watched <- old.once(t, "watch_create_pod", map[string]any{"user_id": user, "pod_name": pod}) }()
-	p.reaches(t, pod, events.Running)
+	old := p.at(p.URL)
+	var draining atomic.Bool
+	go func() {
+		var a answer
+		eventually(t, "a replica that is busy answers", func() bool {
+			a = old.once(t, "watch_create_pod", map[string]any{"user_id": user, "pod_name": pod})
+			return a.Status != http.StatusServiceUnavailable || draining.Load()
+		})
+		watched <- a
+	}()
+	eventually(t, "the watch has come", func() bool { return old.polls(t) == 1 })
 	p.replica(t, "api")
 	p.compared(t)
-	if p.URL == first {
+	if p.URL == old.URL {
 		t.Fatal("the second replica has the address of the first")
 	}
+	draining.Store(true)
 	services["api"].stop(t)
-	if a := receive(t, "the answer of the replica that drains", watched); a.Status == http.StatusOK && !a.Ready {
+	if a := receive(t, "the answer of the replica that drains", watched); a.Status == http.StatusOK {
 		t.Errorf("it said %s; a pod that is being made is no failure", a.Text)
 	}
+	p.makeReady(t, pod)
 	if !p.ready(t, user, pod) {
 		t.Error("not ready")
 	}

@@ -167,12 +167,8 @@ func TestSharedLicense(t *testing.T) {
 		}
 	}
 	for _, id := range ids {
-		history, err := h.bus(t).History(t.Context(), events.ProjectPod(id))
-		if err != nil {
-			t.Fatal(err)
-		}
 		claims := 0
-		for _, e := range history {
+		for _, e := range h.past(t, events.ProjectPod(id)) {
 			if e.Event == events.Claimed {
 				claims++
 			}

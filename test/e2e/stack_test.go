@@ -44,7 +44,7 @@ func TestExistingCluster(t *testing.T) {
 				settings.Namespace += "-made"
 			}
 			opts := stack.Options{
-				Listen: "127.0.0.1:0", Data: filepath.Join(t.TempDir(), "data"), Kubeconfig: shared.stack.Kubeconfig, Manifests: manifests,
+				Listen: "127.0.0.1:0", Data: filepath.Join(t.TempDir(), "data"), Kubeconfig: shared.stack.Kubeconfig, Manifests: shared.manifests,
 				Config: settings, Log: zerolog.New(t.Output()),
 			}
 			if tc.ownLog {

@@ -22,6 +22,8 @@ const (
 	gets = 5
 	// answerLimit bounds one answer; it is above the time-outs of Berth itself.
 	answerLimit = 2 * time.Minute
+	// againAfter is the pause after a 503.
+	againAfter = 100 * time.Millisecond
 )
 
 // berth is the way to a pod through Berth's API. It is safe for concurrent use.
@@ -177,10 +179,26 @@ func (b *berth) get(ctx context.Context, path string) (string, error) {
 	return string(answer), err
 }
 
+// do asks as a silo does: again while it is told that nobody knows, as on a machine that is too busy.
 func (b *berth) do(ctx context.Context, method, path string, body []byte) ([]byte, error) {
+	for begun := time.Now(); ; {
+		answer, status, err := b.once(ctx, method, path, body)
+		switch {
+		case err != nil:
+			return nil, err
+		case status/100 == 2:
+			return answer, nil
+		case status == http.StatusServiceUnavailable && time.Since(begun) < answerLimit && pause(ctx, againAfter):
+		default:
+			return nil, fmt.Errorf("%s: status %d: %s", path, status, bytes.TrimSpace(answer))
+		}
+	}
+}
+
+func (b *berth) once(ctx context.Context, method, path string, body []byte) (answer []byte, status int, err error) {
 	request, err := http.NewRequestWithContext(ctx, method, b.url+path, bytes.NewReader(body))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, 0, fmt.Errorf("%s: %w", path, err)
 	}
 	request.Header.Set("Content-Type", "application/json")
 	if b.admin != "" {
@@ -188,18 +206,14 @@ func (b *berth) do(ctx context.Context, method, path string, body []byte) ([]byt
 	}
 	response, err := b.http.Do(request)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, 0, fmt.Errorf("%s: %w", path, err)
 	}
 	defer response.Body.Close()
 	// To its end, or the connection is not kept alive.
-	answer, err := io.ReadAll(response.Body)
-	if err != nil {
-		return nil, fmt.Errorf("%s: read answer: %w", path, err)
+	if answer, err = io.ReadAll(response.Body); err != nil {
+		return nil, 0, fmt.Errorf("%s: read answer: %w", path, err)
 	}
-	if response.StatusCode/100 != 2 {
-		return nil, fmt.Errorf("%s: status %d: %s", path, response.StatusCode, bytes.TrimSpace(answer))
-	}
-	return answer, nil
+	return answer, response.StatusCode, nil
 }
 
 // learn makes a pod for user 0 and returns it as the API server has it.

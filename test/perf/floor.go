@@ -26,7 +26,7 @@ import (
 const floorNamespace = "berth-floor"
 
 // namespaceLimit bounds the wait for a namespace in which pods can be made.
-const namespaceLimit = 30 * time.Second
+const namespaceLimit = time.Minute
 
 // floor is the way to a pod straight through client-go, with the same
 // connection settings as Berth's services: no queue, and one watch for all.

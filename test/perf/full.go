@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -52,7 +53,7 @@ const (
 // measureFull is measurePods with pods that have storage, a service, an ingress and
 // a token.
 func measureFull(ctx context.Context, l lab, r *report) (err error) {
-	token := fmt.Sprintf("berth-perf-%d.token", os.Getpid())
+	token := "berth-perf-" + strings.ToLower(rand.Text()[:8]) + ".token"
 	file := filepath.Join("/tmp", token)
 	if err := writeForAll(file, "0123456789abcdef0123456789abcdef"); err != nil {
 		return err

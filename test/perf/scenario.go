@@ -113,7 +113,7 @@ func measure(ctx context.Context, l lab) (report, error) {
 }
 
 // stopLimit bounds the stop of everything.
-const stopLimit = 15 * time.Second
+const stopLimit = time.Minute
 
 // site is everything that runs, and a way to its cluster.
 type site struct {

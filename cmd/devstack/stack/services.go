@@ -161,7 +161,7 @@ var errStopped = errors.New("a service stopped by itself")
 // ready waits until an api answers, which is when the log has been compared with
 // the cluster.
 func ready(ctx context.Context, url string) error {
-	const limit = 30 * time.Second
+	const limit = time.Minute
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the api is not ready after %s", limit))
 	defer cancel()
 	transport := &http.Transport{}

@@ -45,11 +45,12 @@ func (s *Server) Credentials(service string) (user, password string) {
 }
 
 // NewBus connects a service to a site, with the streams made. It is closed when
-// the test ends. The options can be changed before they are used.
+// the test ends. The options can be changed before they are used. A request may take longer than a service gives it: the machine may
+// be busy with other tests.
 func NewBus(tb testing.TB, site Site, service string, change ...func(*natsbus.Options)) *natsbus.Bus {
 	tb.Helper()
 	opts := site.Options()
-	opts.Service, opts.Instance, opts.Cluster = service, "test", Cluster
+	opts.Service, opts.Instance, opts.Cluster, opts.RequestTimeout = service, "test", Cluster, requestTimeout
 	if s, ok := site.(*Server); ok && opts.User != "" {
 		opts.User, opts.Password = s.Credentials(service)
 	}
@@ -116,13 +117,15 @@ func Go(tb testing.TB, f func(context.Context) error) (stop func()) {
 	return stop
 }
 
+// What is waited for is there soon, but on a machine that is busy with other tests.
 const (
-	pollEvery   = 5 * time.Millisecond
-	pollTimeout = time.Minute // For a machine that is busy with other tests.
+	pollEvery      = 5 * time.Millisecond
+	pollTimeout    = 2 * time.Minute
+	requestTimeout = 20 * time.Second
 )
 
 // Eventually waits until a condition holds. The test fails when it does not
-// within a minute; what says what was waited for.
+// within two minutes; what says what was waited for.
 func Eventually(tb testing.TB, what string, condition func() bool) {
 	tb.Helper()
 	tick := time.NewTicker(pollEvery)
@@ -139,7 +142,7 @@ func Eventually(tb testing.TB, what string, condition func() bool) {
 }
 
 // Receive takes the next value from a channel. The test fails when none comes
-// within a minute; what says what was waited for.
+// within two minutes; what says what was waited for.
 func Receive[T any](tb testing.TB, what string, ch <-chan T) (v T) {
 	tb.Helper()
 	deadline := time.NewTimer(pollTimeout)

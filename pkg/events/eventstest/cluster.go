@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -22,17 +23,18 @@ type Servers struct {
 // waits until they agree on a leader. They are stopped when the test ends.
 func NewServers(tb testing.TB) *Servers {
 	tb.Helper()
-	ports := freePorts(tb, 2*len(Servers{}.Nodes))
+	host := loopback(tb)
+	ports := freePorts(tb, host, 2*len(Servers{}.Nodes))
 	var routes []*url.URL
 	for _, port := range ports[:3] {
-		routes = append(routes, &url.URL{Scheme: "nats-route", Host: fmt.Sprintf("127.0.0.1:%d", port)})
+		routes = append(routes, &url.URL{Scheme: "nats-route", Host: fmt.Sprintf("%s:%d", host, port)})
 	}
 	var s Servers
 	for i := range s.Nodes {
 		o := serverOptions(tb.TempDir())
 		o.ServerName = fmt.Sprintf("node-%d", i)
-		o.DontListen, o.Host, o.Port = false, "127.0.0.1", ports[3+i]
-		o.Cluster = server.ClusterOpts{Name: "eventstest", Host: "127.0.0.1", Port: ports[i]}
+		o.DontListen, o.Host, o.Port = false, host, ports[3+i]
+		o.Cluster = server.ClusterOpts{Name: "eventstest", Host: host, Port: ports[i]}
 		o.Routes = routes
 		s.Nodes[i] = newServer(tb, o)
 	}
@@ -58,18 +60,18 @@ func (s *Server) leads() bool {
 func (s *Servers) Options() natsbus.Options {
 	var urls []string
 	for _, node := range s.Nodes {
-		urls = append(urls, fmt.Sprintf("nats://127.0.0.1:%d", node.options.Port))
+		urls = append(urls, "nats://"+net.JoinHostPort(node.options.Host, strconv.Itoa(node.options.Port)))
 	}
 	return natsbus.Options{URL: strings.Join(urls, ","), Replicas: len(s.Nodes)}
 }
 
-// freePorts returns ports that nobody listened on a moment ago. Servers that
+// freePorts returns ports of an address that nobody listened on a moment ago. Servers that
 // form a cluster must know each other's before they start.
-func freePorts(tb testing.TB, n int) []int {
+func freePorts(tb testing.TB, host string, n int) []int {
 	tb.Helper()
 	ports := make([]int, n)
 	for i := range ports {
-		l, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
+		l, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", host+":0")
 		if err != nil {
 			tb.Fatalf("find a free port: %v", err)
 		}

@@ -97,7 +97,7 @@ func connect(tb testing.TB, site Site) (js jetstream.JetStream, closeConn func()
 	if err != nil {
 		tb.Fatalf("connect to NATS: %v", err)
 	}
-	js, err = jetstream.New(nc)
+	js, err = jetstream.New(nc, jetstream.WithDefaultTimeout(startTimeout))
 	if err != nil {
 		nc.Close()
 		tb.Fatalf("use JetStream: %v", err)

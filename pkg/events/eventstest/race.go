@@ -75,11 +75,6 @@ func end(t *testing.T, bus *natsbus.Bus, e natsbus.Entry) {
 // none is left. Every event stands in the log once.
 func raceFacts(t *testing.T, connect func(string) *natsbus.Bus) {
 	const pod = "busy"
-	reader := connect("api")
-	MarkComplete(t, reader)
-	var log recorder
-	RunTable(t, reader.NewTable(false, log.add))
-
 	race(writers, func(i int) {
 		bus := connect("creator-" + strconv.Itoa(i))
 		generation := ""
@@ -93,39 +88,21 @@ func raceFacts(t *testing.T, connect func(string) *natsbus.Bus) {
 			generation = e.Generation
 		}
 	})
+	all, err := connect("api").History(t.Context(), pod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []events.Type
+	for _, e := range all {
+		got = append(got, e.Event)
+	}
 	want := []events.Type{
 		events.Claimed, events.Licensed, events.Launching, events.Launched, events.Waiting, events.Running,
 		events.Ready, events.Ended, events.Deleting, events.Gone,
 	}
-	Eventually(t, "the last event is read", func() bool { return slices.Contains(log.of(pod), events.Gone) })
-	if diff := cmp.Diff(want, log.of(pod)); diff != "" {
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the log (-want +got):\n%s", diff)
 	}
-}
-
-// recorder keeps what a table tells.
-type recorder struct {
-	mu      sync.Mutex
-	entries []natsbus.Entry
-}
-
-func (r *recorder) add(e natsbus.Entry) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.entries = append(r.entries, e)
-}
-
-// of returns the events of a pod in the order in which they were told.
-func (r *recorder) of(pod string) []events.Type {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var out []events.Type
-	for _, e := range r.entries {
-		if e.Pod == pod {
-			out = append(out, e.Event)
-		}
-	}
-	return out
 }
 
 func raceOutcomes(t *testing.T, connect func(string) *natsbus.Bus, rounds int) {

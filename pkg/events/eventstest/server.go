@@ -6,6 +6,7 @@ package eventstest
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/url"
 	"os"
@@ -19,8 +20,8 @@ import (
 	"berth/pkg/events/natsbus"
 )
 
-// startTimeout bounds the start of a server.
-const startTimeout = 20 * time.Second
+// startTimeout bounds the start of a server, and what is asked of one, on a machine that is busy with other tests.
+const startTimeout = time.Minute
 
 // Options are the options of [StartServer].
 type Options struct {
@@ -152,8 +153,21 @@ func NewServerIn(tb testing.TB, dir string) *Server {
 func NewListeningServer(tb testing.TB) *Server {
 	tb.Helper()
 	o := serverOptions(tb.TempDir())
-	o.DontListen, o.Host, o.Port = false, "127.0.0.1", server.RANDOM_PORT
+	o.DontListen, o.Host, o.Port = false, loopback(tb), server.RANDOM_PORT
 	return newServer(tb, o)
+}
+
+// loopback returns an address of this machine that others hardly use, where it has several (Linux has all of 127.0.0.0/8): a port
+// that others know before a server listens on it, or that a server gives up for a while, is then still free.
+func loopback(tb testing.TB) string {
+	tb.Helper()
+	host := fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254)) //nolint:gosec // No secret.
+	l, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", host+":0")
+	if err != nil {
+		return "127.0.0.1"
+	}
+	_ = l.Close()
+	return host
 }
 
 // admin is the user by which a test looks behind the services.
@@ -164,7 +178,7 @@ const admin = "admin"
 func NewServerWithUsers(tb testing.TB, cluster string) *Server {
 	tb.Helper()
 	o := serverOptions(tb.TempDir())
-	o.DontListen, o.Host, o.Port = false, "127.0.0.1", server.RANDOM_PORT
+	o.DontListen, o.Host, o.Port = false, loopback(tb), server.RANDOM_PORT
 	o.Users = serverUsers(append(Users(cluster, nil), User{
 		Grant:    natsbus.Grant{User: admin, Publish: []string{">"}, Subscribe: []string{">"}},
 		Password: "secret of the " + admin,
@@ -174,6 +188,7 @@ func NewServerWithUsers(tb testing.TB, cluster string) *Server {
 
 func newServer(tb testing.TB, o *server.Options) *Server {
 	tb.Helper()
+	o.AuthTimeout = startTimeout.Seconds()
 	s := &Server{tb: tb, dir: o.StoreDir, options: *o}
 	tb.Cleanup(s.Stop)
 	s.Start()

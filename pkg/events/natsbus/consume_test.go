@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -101,8 +102,11 @@ func letters(tb testing.TB, js jetstream.JetStream) map[string]buried {
 	out := map[string]buried{}
 	for next := uint64(1); ; {
 		msg, err := s.GetMsg(tb.Context(), next, jetstream.WithGetMsgSubject("dead.>"))
-		if err != nil {
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return out
+		}
+		if err != nil {
+			tb.Fatal(err)
 		}
 		out[msg.Subject] = buried{
 			msg.Subject, msg.Header.Get("Berth-Reason"), msg.Header.Get("Berth-Cause"), msg.Header.Get("Berth-Subject"), string(msg.Data),
@@ -133,7 +137,7 @@ func TestConsumeBuriesWhatCannotBeDone(t *testing.T) {
 	raw("garbage", []byte("{"))
 	raw("in-the-wrong-place", wire(t, launchCommand("another")))
 	raw("of-another-stage", wire(t, eventstest.DeleteCommand("of-another-stage", "u", "p", "1-1")))
-	publish(t, bus, "permanent", "exhausted", "again", "panics", "fail-panics", "fail-fails", "slow")
+	publish(t, bus, "permanent", "exhausted", "again", "panics", "fail-panics", "fail-fails")
 
 	type failure struct {
 		Reason  events.Reason
@@ -149,8 +153,8 @@ func TestConsumeBuriesWhatCannotBeDone(t *testing.T) {
 	}
 	verdicts := make(chan string, 64)
 	consume(t, bus, natsbus.Stage{
-		Attempts: 4, AckWait: 2 * time.Second,
-		Handler: func(ctx context.Context, d natsbus.Delivery) error {
+		Attempts: 4, AckWait: time.Minute,
+		Handler: func(_ context.Context, d natsbus.Delivery) error {
 			if n := count(d.ID); n != d.Attempt {
 				t.Errorf("%s: attempt %d is counted as %d", d.ID, n, d.Attempt)
 			}
@@ -161,12 +165,6 @@ func TestConsumeBuriesWhatCannotBeDone(t *testing.T) {
 				return natsbus.Again(time.Millisecond, errors.New("not yet"))
 			case "panics":
 				panic("oh")
-			case "slow":
-				if d.Attempt == 1 {
-					<-ctx.Done()
-					return context.Cause(ctx)
-				}
-				return nil
 			case "fail-panics", "fail-fails":
 				return natsbus.Permanent(events.QuotaExceeded, errors.New("no quota"))
 			default:
@@ -234,7 +232,7 @@ func TestConsumeBuriesWhatCannotBeDone(t *testing.T) {
 		"fail-fails":  {quota, quota},
 	}
 	wantAttempts := map[string]uint64{
-		"permanent": 1, "exhausted": 4, "again": 4, "panics": 3, "fail-panics": 2, "fail-fails": 2, "slow": 2,
+		"permanent": 1, "exhausted": 4, "again": 4, "panics": 3, "fail-panics": 2, "fail-fails": 2,
 	}
 	mu.Lock()
 	defer mu.Unlock()
@@ -244,13 +242,38 @@ func TestConsumeBuriesWhatCannotBeDone(t *testing.T) {
 	if diff := cmp.Diff(wantAttempts, attempts); diff != "" {
 		t.Errorf("attempts (-want +got):\n%s", diff)
 	}
-	got := map[string]int{}
-	for range len(verdicts) {
-		got[<-verdicts]++
+	// The last is told after the server has removed its command.
+	wantVerdicts, got := map[string]int{"dead": 9, "again": 10}, map[string]int{}
+	for range 9 + 10 {
+		got[eventstest.Receive(t, "a verdict", verdicts)]++
 	}
-	if diff := cmp.Diff(map[string]int{"ack": 1, "dead": 9, "again": 11}, got); diff != "" {
-		t.Errorf("verdicts (-want +got):\n%s", diff)
+	if diff := cmp.Diff(wantVerdicts, got); diff != "" || len(verdicts) != 0 {
+		t.Errorf("verdicts, and %d more (-want +got):\n%s", len(verdicts), diff)
 	}
+}
+
+// A handler that takes too long is told so, and its command comes again.
+func TestConsumeEndsWhatTakesTooLong(t *testing.T) {
+	t.Parallel()
+	server := eventstest.NewServer(t)
+	bus := eventstest.NewBus(t, server, "creator")
+	publish(t, bus, "slow")
+	ended, done := make(chan error, 64), make(chan uint64, 64)
+	consume(t, bus, natsbus.Stage{AckWait: 2 * time.Second, Handler: func(ctx context.Context, d natsbus.Delivery) error {
+		if d.Attempt == 1 {
+			<-ctx.Done()
+			ended <- context.Cause(ctx)
+			return context.Cause(ctx)
+		}
+		done <- d.Attempt
+		return nil
+	}})
+	if err := eventstest.Receive(t, "the end of the first attempt", ended); err == nil || !strings.Contains(err.Error(), "took longer than 1.8s") {
+		t.Errorf("it ended with %v", err)
+	}
+	eventstest.Receive(t, "the command comes again", done)
+	js := rawJetStream(t, server)
+	eventstest.Eventually(t, "it is removed", func() bool { return messages(t, js, events.CommandStream) == 0 })
 }
 
 // A message that nobody ever answers for, since it kills its process, comes to
@@ -275,7 +298,7 @@ func TestConsumeBuriesWhatIsNeverAnswered(t *testing.T) {
 	deadly(jetstream.ConsumerConfig{
 		Durable: "main-launch", FilterSubject: "cmd.main.launch.*", AckPolicy: jetstream.AckExplicitPolicy, MaxDeliver: -1, AckWait: 50 * time.Millisecond,
 	})
-	failed := make(chan events.Reason, 1)
+	failed := make(chan events.Reason, 64)
 	consume(t, bus, natsbus.Stage{
 		Attempts: 3, AckWait: time.Second,
 		Handler: func(context.Context, natsbus.Delivery) error { t.Error("it is tried once more"); return nil },
@@ -410,7 +433,8 @@ func TestConsumeGivesEachItsTime(t *testing.T) {
 	bus := eventstest.NewBus(t, server, "creator")
 	publish(t, bus, "1", "2", "3", "4", "5", "6", "7")
 	done := make(chan natsbus.Delivery, 16)
-	stop := consume(t, bus, natsbus.Stage{Concurrency: 4, AckWait: 3 * time.Second, Handler: func(ctx context.Context, d natsbus.Delivery) error {
+	// The last tenth of the handlers' time and what they leave of the rest is for a machine that is busy.
+	stop := consume(t, bus, natsbus.Stage{Concurrency: 4, AckWait: 12 * time.Second, Handler: func(ctx context.Context, d natsbus.Delivery) error {
 		// Two thirds of what there is, which is more than half.
 		deadline, _ := ctx.Deadline()
 		ctx, cancel := context.WithTimeout(ctx, time.Until(deadline)*2/3)
@@ -436,7 +460,7 @@ func TestConsumeGivesEachItsTime(t *testing.T) {
 // gives it, and that of a process that has died is somebody else's after the AckWait.
 func TestConsumeExtends(t *testing.T) {
 	t.Parallel()
-	const wait = 300 * time.Millisecond
+	const wait = 5 * time.Second
 	server := eventstest.NewServer(t)
 	begun, finish := make(chan uint64, 8), make(chan struct{})
 	stage := natsbus.Stage{
@@ -459,10 +483,10 @@ func TestConsumeExtends(t *testing.T) {
 	select {
 	case attempt := <-begun:
 		t.Errorf("attempt %d began while the first was under way", attempt)
-	case <-time.After(5 * wait):
+	case <-time.After(2 * wait):
 	}
 	dying.Close()
-	if attempt := eventstest.Receive(t, "another attempt after the death", begun); attempt != 2 {
+	if attempt := eventstest.Receive(t, "another attempt after the death", begun); attempt < 2 {
 		t.Errorf("attempt %d came after the death", attempt)
 	}
 	close(finish)

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -20,7 +19,7 @@ func allowed(t *testing.T, server *eventstest.Server, user, what string) bool {
 	t.Helper()
 	refused := make(chan error, 4)
 	nc, err := nats.Connect(server.URL(), nats.UserInfo(user, "secret of the "+user),
-		nats.CustomInboxPrefix(natsbus.InboxPrefix(user)),
+		nats.CustomInboxPrefix(natsbus.InboxPrefix(user)), nats.Timeout(patience),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { refused <- err }))
 	if err != nil {
 		t.Fatal(err)
@@ -33,7 +32,7 @@ func allowed(t *testing.T, server *eventstest.Server, user, what string) bool {
 		// A request that is let through is nonsense, and refused by what it is for.
 		err = nc.PublishRequest(subject, natsbus.InboxPrefix(user)+".x", []byte("?"))
 	}
-	if err = errors.Join(err, nc.FlushTimeout(5*time.Second)); err != nil {
+	if err = errors.Join(err, nc.FlushTimeout(patience)); err != nil {
 		t.Fatal(err)
 	}
 	if len(refused) == 0 {
@@ -153,10 +152,10 @@ func TestGrants(t *testing.T) {
 			}
 		})
 	}
-	if _, err := nats.Connect(server.URL(), nats.UserInfo("api", "wrong")); !errors.Is(err, nats.ErrAuthorization) {
+	if _, err := nats.Connect(server.URL(), nats.UserInfo("api", "wrong"), nats.Timeout(patience)); !errors.Is(err, nats.ErrAuthorization) {
 		t.Errorf("a wrong password: %v", err)
 	}
-	if _, err := nats.Connect(server.URL()); !errors.Is(err, nats.ErrAuthorization) {
+	if _, err := nats.Connect(server.URL(), nats.Timeout(patience)); !errors.Is(err, nats.ErrAuthorization) {
 		t.Errorf("no user: %v", err)
 	}
 	if e, err := creator.Last(t.Context(), "p"); err != nil || e.Event != events.Claimed {

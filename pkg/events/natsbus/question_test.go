@@ -48,8 +48,10 @@ func TestAsk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := api.Ask(t.Context(), subject, "add", []int{2, 3}, &result); err != nil || result["sum"] != 5 {
-		t.Errorf("the sum is %v, error %v", result, err)
+	// On a machine that is busy the server may hear late of who answers.
+	eventstest.Eventually(t, "an answer", func() bool { return api.Ask(t.Context(), subject, "add", []int{2, 3}, &result) == nil })
+	if result["sum"] != 5 {
+		t.Errorf("the sum is %v", result)
 	}
 	for method, want := range map[string]events.Reason{
 		"add": events.RequestInvalid, "panic": events.Unavailable, "large": events.RequestInvalid, "other": events.Unavailable,

@@ -3,6 +3,7 @@ package natsbus_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -29,15 +30,18 @@ func rawJetStream(tb testing.TB, server *eventstest.Server) jetstream.JetStream 
 		tb.Fatal(err)
 	}
 	tb.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(patience))
 	if err != nil {
 		tb.Fatal(err)
 	}
 	return js
 }
 
+// patience is how long a server may take that is busy with other tests.
+const patience = time.Minute
+
 func natsConnect(o natsbus.Options) (*nats.Conn, error) {
-	opts := []nats.Option{nats.MaxReconnects(-1), nats.ReconnectWait(50 * time.Millisecond)}
+	opts := []nats.Option{nats.MaxReconnects(-1), nats.ReconnectWait(50 * time.Millisecond), nats.Timeout(patience)}
 	if o.InProcess != nil {
 		opts = append(opts, nats.InProcessServer(o.InProcess))
 	}
@@ -68,8 +72,11 @@ func history(tb testing.TB, js jetstream.JetStream, pod string) []events.Type {
 	var out []events.Type
 	for next := uint64(1); ; {
 		msg, err := s.GetMsg(tb.Context(), next, jetstream.WithGetMsgSubject(events.PodFilter(eventstest.Cluster, pod)))
-		if err != nil {
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return out
+		}
+		if err != nil {
+			tb.Fatal(err)
 		}
 		e, err := events.Parse(msg.Data)
 		if err != nil {

@@ -46,9 +46,16 @@ func (b *Bus) NoteStop(ctx context.Context, project string) (uint64, error) {
 	return place, err
 }
 
-// Doomed says whether a pod was there when its project was stopped, at a place in the log that LastStop has returned: it is
-// deleted, or about to be.
-func (e Entry) Doomed(stop uint64) bool { return e.Event != "" && stop > e.claimed() }
+// Doomed says whether a stop of its project, at a place in the log that LastStop has returned, ends a pod: the start that it is of did
+// not know of that stop, or, where that start knew of no stops, the pod was there at the time. It is deleted, or about to be.
+func (e Entry) Doomed(stop uint64) bool {
+	known := e.claimed()
+	if e.LastStop != nil {
+		// The claim may be behind a stop that the start was asked for before: the creator takes it back.
+		known = *e.LastStop
+	}
+	return e.Event != "" && stop > known
+}
 
 // claimed is the place in the log at which the life of a pod began. No stop is held against one that no log has seen begin.
 func (e Entry) claimed() uint64 {

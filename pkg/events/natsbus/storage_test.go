@@ -155,7 +155,12 @@ func TestBound(t *testing.T) {
 	server := eventstest.NewServer(t)
 	watcher, creator := eventstest.NewBus(t, server, "watcher"), eventstest.NewBus(t, server, "creator")
 	heard := make(chan natsbus.Bound, 1)
-	stop, err := creator.OnBound(func(b natsbus.Bound) { heard <- b })
+	stop, err := creator.OnBound(func(b natsbus.Bound) {
+		select {
+		case heard <- b:
+		default: // It is said again and again.
+		}
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,17 +182,17 @@ func TestBound(t *testing.T) {
 func TestConfirmAddress(t *testing.T) {
 	t.Parallel()
 	server := eventstest.NewServerWithUsers(t, eventstest.Cluster)
-	api := eventstest.NewBus(t, server, "api", func(o *natsbus.Options) { o.RequestTimeout = 2 * time.Second })
+	api := eventstest.NewBus(t, server, "api")
 	question := natsbus.Address{Pod: "p", UID: "u", IP: "10.0.0.7"}
 	if has, err := api.ConfirmAddress(t.Context(), question); has || !errors.Is(err, natsbus.ErrUnavailable) {
 		t.Errorf("nobody leads: %t, error %v", has, err)
 	}
 	watcher := eventstest.NewBus(t, server, "watcher")
-	entered, release := make(chan struct{}), make(chan struct{})
+	entered, release := make(chan struct{}, 64), make(chan struct{})
 	stop, err := watcher.OnConfirm(t.Context(), 1, func(_ context.Context, a natsbus.Address) (bool, error) {
 		switch a.Pod {
 		case "slow":
-			close(entered)
+			entered <- struct{}{}
 			<-release
 			return false, nil
 		case "unknown":

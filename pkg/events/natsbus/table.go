@@ -16,7 +16,7 @@ import (
 const goneKept = 10 * time.Minute
 
 // staleAfter is how long the table answers without having heard from the
-// stream's leader.
+// stream's leader, or as long as a request to it may take where that is longer.
 const staleAfter = 5 * time.Second
 
 // Table is the state of all pods of a cluster in memory, fed by the log: the
@@ -91,7 +91,7 @@ func (t *Table) loaded() error {
 	if !t.view.loaded || checked == 0 {
 		return fmt.Errorf("the log is being read: %w", ErrUnavailable)
 	}
-	if age := time.Since(time.Unix(0, checked)); age > staleAfter {
+	if age := time.Since(time.Unix(0, checked)); age > max(staleAfter, t.bus.timeout) {
 		return fmt.Errorf("the log's leader has not answered for %s: %w", age.Round(time.Second), ErrUnavailable)
 	}
 	return nil

@@ -14,7 +14,7 @@ import (
 )
 
 // namespaceTimeout is for a busy machine; a namespace usually takes milliseconds.
-const namespaceTimeout = 30 * time.Second
+const namespaceTimeout = 2 * time.Minute
 
 // Namespace makes a namespace for one test, in which pods can be created, and returns its name. It is deleted after the test.
 func (c *Cluster) Namespace(tb testing.TB) string {

@@ -4,7 +4,6 @@
 package app
 
 import (
-	"cmp"
 	"context"
 	"strconv"
 	"time"
@@ -29,13 +28,13 @@ type App struct {
 	backend *backend
 	// secure answers over TLS; nil without a certificate.
 	secure *service.Server
-	// ownerWait takes the place of the usual one in tests.
-	ownerWait time.Duration
+	// waits are the usual ones; tests have others.
+	waits waits
 }
 
 // New returns an api that is not started.
 func New(opts worker.Options) *App {
-	a := &App{}
+	a := &App{waits: usualWaits()}
 	a.Worker = worker.New(opts, a.start)
 	return a
 }
@@ -89,7 +88,7 @@ func (a *App) start(ctx context.Context, w *worker.Worker) error {
 	trail := a.trail(w)
 	backend := &backend{
 		bus: w.Bus, table: a.table, config: w.Config, owners: owners, pulse: pulse, draining: draining,
-		confirms: newConfirms(w.Bus.ConfirmAddress), ownerWait: cmp.Or(a.ownerWait, ownerWait),
+		confirms: newConfirms(w.Bus.ConfirmAddress), waits: a.waits,
 	}
 	a.backend = backend
 	handler := &silo.Handler{

@@ -22,10 +22,25 @@ type backend struct {
 	owners   *owners
 	pulse    *pulse
 	confirms *confirms
-	// ownerWait is how long an address is waited for that is nobody's at first.
-	ownerWait time.Duration
+	waits    waits
 	// draining ends when the replica begins to stop.
 	draining context.Context //nolint:containedctx // It is the replica's life, not a request's.
+}
+
+// waits are for how long a request waits for what others do.
+type waits struct {
+	// launch is for a create that was accepted, before its name is answered; the watch tells the rest.
+	launch time.Duration
+	// remove is for a delete to get into the log.
+	remove time.Duration
+	// first is for the first request with a key, of which nobody knows how it ended: it may be under way.
+	first time.Duration
+	// owner is for an address that is nobody's at first; clients give up after 5 s.
+	owner time.Duration
+}
+
+func usualWaits() waits {
+	return waits{launch: 2 * time.Second, remove: 10 * time.Second, first: 2 * time.Second, owner: 4500 * time.Millisecond}
 }
 
 var (

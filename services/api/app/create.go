@@ -15,10 +15,6 @@ import (
 	"berth/services/api/internal/silo"
 )
 
-// launchWait is how long a create that was accepted is waited for before its
-// name is answered; the watch tells the rest.
-const launchWait = 2 * time.Second
-
 // Create hands a create to the creator and waits for what becomes of it: the
 // name of the pod, or the reason why there is none. When it answers "nothing
 // will be made", that is so, whatever is paused where.
@@ -125,7 +121,7 @@ func (b *backend) command(ctx context.Context, r silo.CreateRequest) events.Comm
 // accepted waits a little for a pod to be launched. It returns no name and no
 // error when the claim was not seen.
 func (b *backend) accepted(ctx context.Context, outcome events.Outcome) (string, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, launchWait, errTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, b.waits.launch, errTimeout)
 	defer cancel()
 	e, err := b.table.Await(ctx, outcome.Pod, func(e natsbus.Entry) bool {
 		return e.Command == outcome.Command && (!e.LaunchedAt.IsZero() || e.Event.Over())
@@ -192,12 +188,24 @@ func (b *backend) AwaitReady(ctx context.Context, user, pod string) (bool, error
 	waiting, cancel := b.waiting(ctx, b.config.TimeoutCreateMax+time.Minute)
 	defer cancel()
 	e, err = b.table.Await(waiting, pod, func(e natsbus.Entry) bool {
-		return e.Generation != generation || !e.ReadyAt.IsZero() || e.Event.Over() || e.Event == events.Ended
+		_, over := watched(e.Record, generation)
+		return over
 	})
 	if err != nil {
 		return false, waitFault(err)
 	}
-	return e.Generation == generation && (e.Event == events.Ready || e.Event == events.Unready), nil
+	ready, _ := watched(e.Record, generation)
+	return ready, nil
+}
+
+// watched is what the watch of a pod's create comes to, by the newest record of its name: the pod was ready, or never will be;
+// over is false as long as either may be.
+func watched(newest events.Record, generation string) (ready, over bool) {
+	if newest.Generation != generation {
+		return false, true // Another pod has the name by now, ready or not.
+	}
+	ready = newest.Event == events.Ready || newest.Event == events.Unready
+	return ready, ready || !newest.ReadyAt.IsZero() || newest.Event.Over() || newest.Event == events.Ended
 }
 
 // waitFault says why a wait ended without an answer.

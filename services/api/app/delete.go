@@ -11,10 +11,7 @@ import (
 	"berth/services/api/internal/silo"
 )
 
-// deleteWait is how long a delete may take to get into the log.
-const deleteWait = 10 * time.Second
-
-// stopTime is how long it may take besides to note a stop, to read what there is, and to ask for the delete.
+// stopTime is how long it may take to note a stop, to read what there is, and to ask for the delete, before that is waited for.
 const stopTime = 20 * time.Second
 
 // Delete returns when it is certain that the pod will go: `deleting` is in the
@@ -25,7 +22,7 @@ func (b *backend) Delete(ctx context.Context, user, pod string) error {
 	if project, ok := events.ProjectOf(user); ok && events.ProjectID(project) && pod == events.ProjectPod(project) {
 		// A stop that is noted is carried out, also when the client goes away.
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), deleteWait+stopTime)
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), b.waits.remove+stopTime)
 		defer cancel()
 		var err error
 		if stop, err = b.bus.NoteStop(ctx, project); err != nil {
@@ -61,7 +58,7 @@ func (b *backend) remove(ctx context.Context, user, pod string, stop uint64) err
 	if err != nil {
 		return unavailable(err)
 	}
-	waiting, cancel := b.waiting(ctx, deleteWait)
+	waiting, cancel := b.waiting(ctx, b.waits.remove)
 	defer cancel()
 	_, err = b.table.Await(waiting, pod, func(e natsbus.Entry) bool {
 		return e.Generation != generation || stops(e) || e.Event == events.Gone
@@ -85,7 +82,7 @@ func (b *backend) takeBack(ctx context.Context, gone natsbus.Entry, stop uint64)
 	case outcome.Verdict != events.Accepted:
 		return silo.ErrNoPod
 	}
-	waiting, cancel := b.waiting(ctx, deleteWait)
+	waiting, cancel := b.waiting(ctx, b.waits.remove)
 	defer cancel()
 	if _, err := b.table.Await(waiting, gone.Pod, func(e natsbus.Entry) bool { return e.Generation != gone.Generation }); err != nil {
 		return waitFault(err)

@@ -12,17 +12,13 @@ import (
 	"berth/services/api/internal/silo"
 )
 
-const (
-	// ownerWait is the usual one; clients give up after 5 s.
-	ownerWait = 4500 * time.Millisecond
-	// ownerLook is how often it is looked at meanwhile, for what no change of the log tells of.
-	ownerLook = 500 * time.Millisecond
-)
+// ownerLook is how often an address is looked at while it is waited for, for what no change of the log tells of.
+const ownerLook = 500 * time.Millisecond
 
 // Owner returns the user whose pod has an address. It is used to let people in without a password, so a
 // user is named only when the log's leader says that the pod is alive with that address, no other pod
 // that is alive says so too, and the API server, asked after that, says the same. Everything else
-// is nobody: after ownerWait, whatever the cause, so that a user whom the caller may not name cannot be told from nobody.
+// is nobody: after the whole wait, whatever the cause, so that a user whom the caller may not name cannot be told from nobody.
 //
 // It returns a fault of [events.RequestInvalid] for an address that no pod can have, and of
 // [events.Unavailable] while nobody can tell.
@@ -31,7 +27,7 @@ func (b *backend) Owner(ctx context.Context, address netip.Addr, mayName func(us
 	if len(networks) > 0 && !slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(address) }) {
 		return "", silo.Fault(events.RequestInvalid, "ip must be an address of a pod: one of podSubnetCidr")
 	}
-	ctx, cancel := b.waiting(ctx, b.ownerWait)
+	ctx, cancel := b.waiting(ctx, b.waits.owner)
 	defer cancel()
 	changed, stop := b.owners.listen(address)
 	defer stop()

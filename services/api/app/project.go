@@ -193,7 +193,7 @@ func (r resources) wish(ctx context.Context, e natsbus.Entry, restart events.Res
 	if wished(e) {
 		return e, nil
 	}
-	waiting, cancel := r.b.waiting(ctx, deleteWait)
+	waiting, cancel := r.b.waiting(ctx, r.b.waits.remove)
 	defer cancel()
 	waiting, done := r.unlessRefused(waiting, restart.Command)
 	defer done()

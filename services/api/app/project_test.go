@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -57,7 +58,7 @@ func newProjectSite(t *testing.T) *projectSite {
 	stages := map[events.Stage]natsbus.Handler{events.StageCreate: s.make, events.StageRestart: s.restart, events.StageDelete: s.remove}
 	for stage, handler := range stages {
 		eventstest.Go(t, func(ctx context.Context) error {
-			return s.bus.Consume(ctx, natsbus.Stage{Stage: stage, Handler: handler, Concurrency: 4})
+			return s.bus.Consume(ctx, natsbus.Stage{Stage: stage, Handler: handler, Concurrency: 4, AckWait: time.Minute})
 		})
 	}
 	return s
@@ -174,6 +175,15 @@ func (s *projectSite) do(project, action string, body any, header map[string]str
 	return s.ask(v1Ask{method: http.MethodPost, path: "/v1/projects/" + project + "/" + action, token: v1TokenA, body: body, header: header})
 }
 
+// followed waits for the pod that follows one of a project. A start that comes between the two would make the next one itself.
+func (s *projectSite) followed(project, generation string) {
+	s.Helper()
+	eventstest.Eventually(s, "the next pod is there", func() bool {
+		e, err := s.bus.Last(s.Context(), events.ProjectPod(project))
+		return err == nil && e.Generation != generation && e.Event == events.Ready
+	})
+}
+
 func member(r v1Reply, name string) string { text, _ := r.body[name].(string); return text }
 
 func TestV1ProjectLife(t *testing.T) {
@@ -220,6 +230,7 @@ func TestV1ProjectLife(t *testing.T) {
 		t.Errorf("start with another tag while it stops: %d %s", got.status, got.raw)
 	}
 	release()
+	s.followed(projectA, member(made, "generation"))
 	ready := s.do(projectA, "start?wait=ready", nil, nil)
 	if ready.status/100 != 2 || member(ready, "event") != "ready" || member(ready, "generation") == member(made, "generation") {
 		t.Fatalf("the next pod: %d %s", ready.status, ready.raw)
@@ -362,13 +373,14 @@ func TestV1RestartsAtOnce(t *testing.T) {
 	s := newProjectSite(t)
 	release := s.hold(projectA)
 	defer release()
-	s.do(projectA, "start?wait=ready", nil, nil)
+	first := s.do(projectA, "start?wait=ready", nil, nil)
 	for _, key := range []string{"a", "b"} {
 		if got := s.do(projectA, "restart", nil, map[string]string{"Idempotency-Key": key}); got.status != http.StatusAccepted {
 			t.Fatalf("restart: %d %s", got.status, got.raw)
 		}
 	}
 	release()
+	s.followed(projectA, member(first, "generation"))
 	next := s.do(projectA, "start?wait=ready", nil, nil)
 	for _, key := range []string{"a", "b"} {
 		got := s.do(projectA, "restart", nil, map[string]string{"Idempotency-Key": key})
@@ -654,155 +666,50 @@ func TestV1LicensesByTheClient(t *testing.T) {
 	}
 }
 
-// TestV1CreateLicenseOnce: a key makes one license, on whichever replica, also where an answer was lost.
-func TestV1CreateLicenseOnce(t *testing.T) {
+// TestV1StopOfAClientThatHasGone: a stop is noted and carried out, also when nobody waits for its answer any more.
+func TestV1StopOfAClientThatHasGone(t *testing.T) {
 	t.Parallel()
-	s := newV1Site(t, 2, v1Administered)
-	var mu sync.Mutex
-	saved, lose, busy := map[string]wire.License{}, false, false
-	s.licenser(func(q natsbus.Question) (any, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		if busy && q.Method == wire.MethodPut {
-			return nil, &natsbus.Fault{Reason: events.LicenseInvalid, Message: "no"}
-		}
-		answer, err := answerLicenses(q, saved, new([]wire.Attachment))
-		if lose && q.Method == wire.MethodPut {
-			return nil, &natsbus.Fault{Reason: events.Unavailable, Message: "the answer is lost"}
-		}
-		return answer, err
-	})
-	count := func() int {
-		mu.Lock()
-		defer mu.Unlock()
-		return len(saved)
+	tests := map[string]struct {
+		runs bool
+		ask  func(ctx context.Context) *http.Request
+	}{
+		"stop": {true, func(ctx context.Context) *http.Request {
+			return httptest.NewRequestWithContext(ctx, http.MethodPost, "/v1/projects/"+projectA+"/stop", http.NoBody)
+		}},
+		"stop and wait": {true, func(ctx context.Context) *http.Request {
+			return httptest.NewRequestWithContext(ctx, http.MethodPost, "/v1/projects/"+projectA+"/stop?wait=gone", http.NoBody)
+		}},
+		"delete of its pod": {true, func(ctx context.Context) *http.Request {
+			path := ofUser("/v1/pods/"+events.ProjectPod(projectA), events.ProjectUser(projectA))
+			return httptest.NewRequestWithContext(ctx, http.MethodDelete, path, http.NoBody)
+		}},
+		"stop of what does not run": {false, func(ctx context.Context) *http.Request {
+			return httptest.NewRequestWithContext(ctx, http.MethodPost, "/v1/projects/"+projectA+"/stop", http.NoBody)
+		}},
 	}
-	set := func(change func()) {
-		mu.Lock()
-		defer mu.Unlock()
-		change()
-	}
-	post := func(replica int, key string, body object, query ...string) v1Reply {
-		return s.ask(v1Ask{
-			replica: replica, method: http.MethodPost, path: "/v1/licenses" + strings.Join(query, ""), token: adminToken, body: body,
-			header: map[string]string{"Idempotency-Key": key},
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newProjectSite(t)
+			if tt.runs {
+				if got := s.do(projectA, "start?wait=ready", nil, nil); got.status != http.StatusCreated {
+					t.Fatalf("start: %d %s", got.status, got.raw)
+				}
+			}
+			ctx, leave := context.WithCancel(t.Context())
+			leave()
+			request := tt.ask(ctx)
+			request.Header.Set("Authorization", "Bearer "+v1TokenA)
+			s.apis[0].Mux.ServeHTTP(httptest.NewRecorder(), request)
+			if stop, err := s.bus.LastStop(t.Context(), projectA); err != nil || stop == 0 {
+				t.Errorf("the last stop is at %d, %v", stop, err)
+			}
+			if tt.runs {
+				eventstest.Eventually(t, "the pod is gone", func() bool {
+					e, err := s.bus.Last(t.Context(), events.ProjectPod(projectA))
+					return err == nil && e.Event == events.Gone
+				})
+			}
 		})
 	}
-	body := object{"title": "U"}
-	// What is only tried leaves the key alone, and so does what is refused, to the same body.
-	if got := post(0, "k", object{"title": "V"}, "?dry_run=true"); got.status != http.StatusOK {
-		t.Fatalf("dry run: %d %s", got.status, got.raw)
-	}
-	set(func() { busy = true })
-	if got := post(0, "k", body); got.status != http.StatusUnprocessableEntity || got.reason() != string(events.LicenseInvalid) {
-		t.Errorf("refused: %d %s", got.status, got.raw)
-	}
-	set(func() { busy = false })
-	first := post(1, "k", body)
-	if first.status != http.StatusCreated || count() != 1 {
-		t.Fatalf("the first: %d %s, %d licenses", first.status, first.raw, count())
-	}
-	id := member(first, "id")
-	for i, tt := range []struct {
-		what, key string
-		body      object
-		status    int
-		same      bool
-	}{
-		{"again", "k", body, 201, true},
-		{"in quotes", `"k"`, body, 201, true},
-		{"another body", "k", object{"title": "W"}, 422, false},
-		{"another body with an id", "k", object{"title": "U", "id": licenseA}, 422, false},
-		{"another key", "l", body, 201, false},
-		{"a bad key", "a b", body, 400, false},
-		{"with an id", "i", object{"id": licenseA}, 201, false},
-		{"with an id again", "i", object{"id": licenseA}, 201, false},
-		{"that id by another key", "j", object{"id": licenseA}, 409, false},
-		{"and again", "j", object{"id": licenseA}, 409, false},
-	} {
-		got := post(i%2, tt.key, tt.body)
-		if got.status != tt.status || (member(got, "id") == id) != tt.same {
-			t.Errorf("%s: %d %s", tt.what, got.status, got.raw)
-		}
-		if got.status == http.StatusCreated && (got.header.Get("Location") != "/v1/licenses/"+member(got, "id") || got.header.Get("ETag") == "") {
-			t.Errorf("%s: %v", tt.what, got.header)
-		}
-	}
-	// The answer, and that it was made, are lost.
-	set(func() { lose = true })
-	if got := post(0, "m", body); got.status != http.StatusGatewayTimeout {
-		t.Errorf("the answer is lost: %d %s", got.status, got.raw)
-	}
-	set(func() { lose = false })
-	for range 2 {
-		if got := post(1, "m", body); got.status != http.StatusCreated {
-			t.Errorf("after a lost answer: %d %s", got.status, got.raw)
-		}
-	}
-	if n := count(); n != 4 {
-		t.Errorf("%d licenses were made, want 4", n)
-	}
-	// The answer is the license as it is now, with nothing of the body.
-	set(func() { saved[id] = wire.License{ID: id, Description: "edited", Revision: "r2"} })
-	if got := post(0, "k", body); got.status != http.StatusCreated || got.body["title"] != nil || got.body["description"] != "edited" {
-		t.Errorf("after an edit: %d %s", got.status, got.raw)
-	}
-	// It is gone: the key does not make it again.
-	if got := s.ask(v1Ask{method: http.MethodDelete, path: "/v1/licenses/" + id, token: adminToken}); got.status != http.StatusNoContent {
-		t.Fatalf("delete: %d %s", got.status, got.raw)
-	}
-	if got := post(0, "k", body); got.status != http.StatusGone || got.reason() != string(events.NotFound) || count() != 3 {
-		t.Errorf("after the delete: %d %s, %d licenses", got.status, got.raw, count())
-	}
-}
-
-// answerLicenses is a licenser with its licenses in a map.
-func answerLicenses(q natsbus.Question, saved map[string]wire.License, attached *[]wire.Attachment) (any, error) {
-	var put wire.PutLicense
-	var ref wire.LicenseRef
-	var attachment wire.Attachment
-	var again wire.ReplayRequest
-	for _, into := range []any{&put, &ref, &attachment, &again} {
-		if err := json.Unmarshal(q.Params, into); err != nil {
-			return nil, err
-		}
-	}
-	switch q.Method {
-	case wire.MethodLicenses:
-		list := wire.LicenseList{}
-		for _, l := range saved {
-			list.Licenses = append(list.Licenses, l)
-		}
-		return list, nil
-	case wire.MethodLicense:
-		if l, ok := saved[ref.ID]; ok {
-			return l, nil
-		}
-		return nil, &natsbus.Fault{Reason: events.NotFound, Message: "there is no such license"}
-	case wire.MethodPut:
-		old, there := saved[put.License.ID]
-		if put.Revision == "none" && there || put.Revision != "" && put.Revision != "none" && put.Revision != old.Revision {
-			return nil, &natsbus.Fault{Reason: events.Conflict, Message: "it is another one"}
-		}
-		put.License.Revision = old.Revision + "r"
-		if !put.DryRun {
-			saved[put.License.ID] = put.License
-		}
-		return put.License, nil
-	case wire.MethodDelete:
-		if ref.Revision != "" && ref.Revision != saved[ref.ID].Revision {
-			return nil, &natsbus.Fault{Reason: events.Conflict, Message: "it is another one"}
-		}
-		delete(saved, ref.ID)
-	case wire.MethodAttach, wire.MethodDetach:
-		*attached = append(*attached, attachment)
-	case wire.MethodPreview:
-		return wire.Preview{Verdict: &wire.Verdict{Accepted: true}}, nil
-	case wire.MethodReplay:
-		if again.After == "" {
-			return wire.Replay{Looked: 1, Next: "n"}, nil
-		}
-		return wire.Replay{Looked: 1}, nil
-	}
-	return nil, nil
 }

@@ -219,38 +219,92 @@ func (r resources) reserve(ctx context.Context, key, user string, proposed v1.Re
 	if !errors.Is(err, events.ErrDecided) {
 		return v1.Reservation{}, false, err
 	}
-	first, ok := v1.ParseReservation(stands.Message)
+	first, err := heldFor(stands.Message, proposed)
+	return first, false, err
+}
+
+// heldFor reads what a key stands for, for a request with a body.
+func heldFor(text string, proposed v1.Reservation) (v1.Reservation, error) {
+	first, ok := v1.ParseReservation(text)
 	switch {
 	case !ok:
-		return v1.Reservation{}, false, &v1.Fault{
+		return v1.Reservation{}, &v1.Fault{
 			Reason: events.RequestInvalid, Message: "another version of this service has used this Idempotency-Key; use another",
 		}
 	case first.Body != proposed.Body:
-		return v1.Reservation{}, false, &v1.Fault{
+		return v1.Reservation{}, &v1.Fault{
 			Status: http.StatusUnprocessableEntity, Reason: events.RequestInvalid,
 			Message: "this Idempotency-Key has been used for another request within the last hour; use another key",
 		}
 	}
-	return first, false, nil
+	return first, nil
 }
 
-// madeOf is the id of the record that says that what a key stands for has been made.
-func madeOf(key string) string { return key + "-made" }
+// madeOf is the id of the record that says that what a key stands for has been made, refusedOf that of the one which says that a
+// request for it has made nothing.
+func madeOf(key string) string             { return key + "-made" }
+func refusedOf(held v1.Reservation) string { return "key-refused-" + held.Request }
 
 // Reserve implements [v1.Once].
-func (r resources) Reserve(ctx context.Context, c access.Caller, key string, mine v1.Reservation) (license string, made bool, err error) {
+func (r resources) Reserve(ctx context.Context, c access.Caller, key string, mine v1.Reservation) (v1.Held, error) {
 	id := v1.KeyID(c.Silo.Name, "", key)
-	holds, _, err := r.reserve(ctx, id, "", mine)
+	// Before the reservation, which it may outlive: that was made for the first attempt.
+	made, err := r.b.bus.Outcome(ctx, madeOf(id))
 	if err != nil {
-		return "", false, told(err)
+		return v1.Held{}, told(err)
 	}
-	done, err := r.b.bus.Outcome(ctx, madeOf(id))
-	return holds.Command, done.Verdict != "", told(err)
+	if made.Verdict != "" {
+		held, err := heldFor(made.Message, mine)
+		return v1.Held{Reservation: held, Made: true}, err
+	}
+	held, first, err := r.reserve(ctx, id, "", mine)
+	if err != nil || first || held.Request == "" {
+		return v1.Held{Reservation: held, First: first}, told(err)
+	}
+	return r.ended(ctx, id, held)
+}
+
+// firstLook is how often it is looked whether a request has ended that may be under way.
+const firstLook = 100 * time.Millisecond
+
+// ended returns how the request ended that made a reservation. It may be under way, so it is waited for a little.
+func (r resources) ended(ctx context.Context, key string, held v1.Reservation) (v1.Held, error) {
+	waiting, cancel := r.b.waiting(ctx, r.b.waits.first)
+	defer cancel()
+	look := time.NewTicker(firstLook)
+	defer look.Stop()
+	for {
+		made, err := r.b.bus.Outcome(ctx, madeOf(key))
+		if err != nil || made.Verdict != "" {
+			return v1.Held{Reservation: held, Made: true}, told(err)
+		}
+		refused, err := r.b.bus.Outcome(ctx, refusedOf(held))
+		if err != nil || refused.Verdict != "" {
+			return v1.Held{Reservation: held, Refused: true}, told(err)
+		}
+		select {
+		case <-look.C:
+		case <-waiting.Done():
+			if cause := context.Cause(waiting); !errors.Is(cause, errTimeout) {
+				return v1.Held{}, told(cause)
+			}
+			return v1.Held{Reservation: held}, nil
+		}
+	}
 }
 
 // Made implements [v1.Once].
-func (r resources) Made(ctx context.Context, c access.Caller, key string) error {
-	_, err := r.b.bus.Decide(ctx, events.Outcome{Verdict: events.Done, Command: madeOf(v1.KeyID(c.Silo.Name, "", key))})
+func (r resources) Made(ctx context.Context, c access.Caller, key string, held v1.Reservation) error {
+	_, err := r.b.bus.Decide(ctx, events.Outcome{Verdict: events.Done, Command: madeOf(v1.KeyID(c.Silo.Name, "", key)), Message: held.String()})
+	if errors.Is(err, events.ErrDecided) {
+		return nil // By a request at the same time.
+	}
+	return told(err)
+}
+
+// Refused implements [v1.Once].
+func (r resources) Refused(ctx context.Context, held v1.Reservation) error {
+	_, err := r.b.bus.Decide(ctx, events.Outcome{Verdict: events.Refused, Command: refusedOf(held), Message: held.String()})
 	return told(err)
 }
 

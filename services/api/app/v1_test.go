@@ -63,6 +63,7 @@ func newV1Site(t *testing.T, replicas int, change ...func(*config.Config)) *v1Si
 		opts.InProcess, opts.NATSURL = nil, server.URL()
 		opts.NATSUser, opts.NATSPassword = server.Credentials("api")
 		api := New(opts)
+		api.waits = patient()
 		if err := api.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -222,9 +223,21 @@ func ofUser(path, user string) string { return path + "?user_id=" + user }
 // creator plays the creator and what comes after it: it claims a name of its own
 // for each command, and takes the pod as far as the manifest's name says.
 func (s *v1Site) creator() *atomic.Int64 {
-	var pods, names atomic.Int64
+	var pods atomic.Int64
+	var mu sync.Mutex
+	names := map[string]string{}
+	nameOf := func(command string) (name string, first bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		if name = names[command]; name != "" {
+			return name, false // It is delivered again.
+		}
+		name = fmt.Sprintf("notebook-%d", len(names)+1)
+		names[command] = name
+		return name, true
+	}
 	eventstest.Go(s, func(ctx context.Context) error {
-		return s.bus.Consume(ctx, natsbus.Stage{Stage: events.StageCreate, Handler: func(ctx context.Context, d natsbus.Delivery) error {
+		return s.bus.Consume(ctx, natsbus.Stage{Stage: events.StageCreate, AckWait: time.Minute, Handler: func(ctx context.Context, d natsbus.Delivery) error {
 			url := d.Create.ManifestURL
 			if strings.Contains(url, "refused") {
 				_, err := s.bus.Decide(ctx, events.Outcome{
@@ -232,11 +245,16 @@ func (s *v1Site) creator() *atomic.Int64 {
 				})
 				return err
 			}
-			name := fmt.Sprintf("notebook-%d", names.Add(1))
-			if _, err := s.bus.Decide(ctx, events.Outcome{Verdict: events.Accepted, Command: d.ID, User: d.User, Pod: name}); err != nil {
-				return nil // It came too late.
+			if o, err := s.bus.Outcome(ctx, d.ID); err != nil || o.Verdict == events.Expiry {
+				return err // It came too late.
 			}
-			pods.Add(1)
+			name, first := nameOf(d.ID)
+			if _, err := s.bus.Decide(ctx, events.Outcome{Verdict: events.Accepted, Command: d.ID, User: d.User, Pod: name}); err != nil {
+				return err
+			}
+			if first {
+				pods.Add(1)
+			}
 			var last natsbus.Entry
 			for _, fact := range eventstest.Life(name, d.User, d.ID, "", "uid-"+name) {
 				fact.Generation = last.Generation
@@ -337,7 +355,11 @@ func TestV1WaitEnds(t *testing.T) {
 		gone <- err
 	}()
 	b := &bench{App: s.apis[0], t: t}
+	launched := func(pod string) {
+		eventstest.Eventually(t, pod+" is launched", func() bool { e, _ := s.apis[0].table.Pod(pod); return e.Event == events.Launched })
+	}
 	b.waiting(createPath, 1)
+	launched("notebook-1")
 	cancel()
 	if err := eventstest.Receive(t, "the client's end", gone); err == nil {
 		t.Error("the request was answered")
@@ -347,7 +369,7 @@ func TestV1WaitEnds(t *testing.T) {
 	answered := make(chan v1Reply, 1)
 	go func() { answered <- s.create("slow", "?wait=ready", "", 0) }()
 	b.waiting(createPath, 1)
-	eventstest.Eventually(t, "the second pod is launched", func() bool { e, _ := s.apis[0].table.Pod("notebook-2"); return e.Event == events.Launched })
+	launched("notebook-2")
 	if err := s.apis[0].Stop(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -395,15 +417,26 @@ func TestV1IdempotencyRaced(t *testing.T) {
 
 func TestV1Idempotency(t *testing.T) {
 	t.Parallel()
-	s := newV1Site(t, 2, v1TwoSilos, func(c *config.Config) { c.CreateDeadline = 2 * time.Second })
+	s := newV1Site(t, 2, v1TwoSilos)
 	create := func(replica int, token, key, of string, manifest string) v1Reply {
 		return s.ask(v1Ask{
 			replica: replica, method: http.MethodPost, path: createPath, token: token, header: map[string]string{"Idempotency-Key": key},
 			body: object{"user_id": of, "manifest_url": "https://example.org/" + manifest + ".yaml"},
 		})
 	}
-	// Nobody takes the first one: nothing has been made, and nothing will be.
-	if got := create(0, v1TokenA, "late", user, "good"); got.status != 503 || got.reason() != "EXPIRED" || got.header.Get("Retry-After") == "" {
+	// Nobody takes the first one, until somebody decides that nothing will be made of it, as a replica does at the deadline.
+	answered := make(chan v1Reply, 1)
+	go func() { answered <- create(0, v1TokenA, "late", user, "good") }()
+	var queued []events.Command
+	eventstest.Eventually(t, "the create is queued", func() bool {
+		queued = eventstest.Queued(t, s.server, events.StageCreate)
+		return len(queued) == 1
+	})
+	expired := events.Outcome{Verdict: events.Expiry, Command: queued[0].ID, User: user, Reason: events.Expired, Message: "nobody took it"}
+	if _, err := s.bus.Decide(t.Context(), expired); err != nil {
+		t.Fatal(err)
+	}
+	if got := eventstest.Receive(t, "the answer", answered); got.status != 503 || got.reason() != "EXPIRED" || got.header.Get("Retry-After") == "" {
 		t.Fatalf("%d %s", got.status, got.raw)
 	}
 	pods := s.creator()
@@ -721,24 +754,33 @@ func TestV1List(t *testing.T) {
 	}
 }
 
-func TestV1Delete(t *testing.T) {
+// remove deletes a pod of the user.
+func (s *v1Site) remove(replica int, pod, query string) v1Reply {
+	s.Helper()
+	return s.ask(v1Ask{replica: replica, method: http.MethodDelete, path: ofUser("/v1/pods/"+pod, user) + query})
+}
+
+// TestV1DeleteTakesTooLong: a pod that does not go.
+func TestV1DeleteTakesTooLong(t *testing.T) {
 	t.Parallel()
-	s := newV1Site(t, 2, func(c *config.Config) { c.TimeoutDelete = time.Second })
-	eventstest.Bring(t, s.bus, "p", user, events.Ready)
+	s := newV1Site(t, 1, func(c *config.Config) { c.TimeoutDelete = time.Second })
 	eventstest.Bring(t, s.bus, "stuck", user, events.Deleting)
-	remove := func(replica int, pod, query string) v1Reply {
-		return s.ask(v1Ask{replica: replica, method: http.MethodDelete, path: ofUser("/v1/pods/"+pod, user) + query})
-	}
-	if got := remove(0, "stuck", ""); got.status != 202 || got.body["event"] != "deleting" {
+	if got := s.remove(0, "stuck", ""); got.status != 202 || got.body["event"] != "deleting" {
 		t.Errorf("one that is being deleted: %d %s", got.status, got.raw)
 	}
-	if got := remove(0, "stuck", "&wait=gone"); got.status != 504 || got.reason() != "TIMEOUT" || got.body["pod_name"] != "stuck" {
+	if got := s.remove(0, "stuck", "&wait=gone"); got.status != 504 || got.reason() != "TIMEOUT" || got.body["pod_name"] != "stuck" {
 		t.Errorf("one that does not go: %d %s", got.status, got.raw)
 	}
+}
+
+func TestV1Delete(t *testing.T) {
+	t.Parallel()
+	s := newV1Site(t, 2)
+	eventstest.Bring(t, s.bus, "p", user, events.Ready)
 	s.deleter()
 	answered := make(chan v1Reply, 6)
 	for i := range 6 {
-		go func() { answered <- remove(i%2, "p", "&wait=gone") }()
+		go func() { answered <- s.remove(i%2, "p", "&wait=gone") }()
 	}
 	gone := 0
 	for range 6 {
@@ -753,7 +795,7 @@ func TestV1Delete(t *testing.T) {
 	if gone == 0 {
 		t.Error("nobody was told that the pod is gone")
 	}
-	if got := remove(1, "p", ""); got.status != 404 {
+	if got := s.remove(1, "p", ""); got.status != 404 {
 		t.Errorf("one that is gone: %d %s", got.status, got.raw)
 	}
 }
@@ -901,15 +943,19 @@ func (e *sse) next() (event sseEvent, ok bool) {
 	return sseEvent{}, false
 }
 
-// expect reads events as "pod NAME EVENT" or their kind.
+// expect reads events as "pod NAME EVENT" or their kind. That everything has been sent may be said again at any time: at a
+// heartbeat, and when the log has been read again.
 func (e *sse) expect(want ...string) {
 	e.t.Helper()
 	var got []string
-	for range want {
+	for len(got) < len(want) {
 		event, ok := e.next()
 		if !ok {
 			got = append(got, "end")
 			break
+		}
+		if event.Kind == "synced" && want[len(got)] != "synced" {
+			continue
 		}
 		got = append(got, event.String())
 	}
@@ -1107,7 +1153,12 @@ func TestV1StreamSurvivesTheLog(t *testing.T) {
 		for {
 			event, ok := stream.next()
 			if !ok {
-				t.Fatal("the stream has ended")
+				// A heartbeat has found that the log is away: a client comes again.
+				eventstest.Eventually(t, "the api is ready again", func() bool { return s.apis[0].Health.Ready(t.Context()) == nil })
+				last := stream.last
+				stream = s.stream(v1Ask{path: "/v1/events", header: map[string]string{"Last-Event-ID": last}})
+				stream.last = last
+				continue
 			}
 			if event.Kind == "synced" {
 				continue
@@ -1160,14 +1211,20 @@ func TestV1StreamBounds(t *testing.T) {
 		}
 	}()
 	for range flaps {
-		if event, ok := good.next(); !ok || event.Kind != "pod" {
+		event, ok := good.next()
+		for event.Kind == "synced" {
+			event, ok = good.next()
+		}
+		if !ok || event.Kind != "pod" {
 			t.Fatalf("%v, %v", event, ok)
 		}
 	}
 	if err := s.apis[0].Stop(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if event, ok := good.next(); ok {
-		t.Errorf("after the end: %v", event)
+	for event, ok := good.next(); ok; event, ok = good.next() {
+		if event.Kind != "synced" {
+			t.Errorf("after the end: %v", event)
+		}
 	}
 }

@@ -119,7 +119,7 @@ func command(id string, change ...func(*natsbus.Delivery)) natsbus.Delivery {
 	d := natsbus.Delivery{Attempt: 1, Queued: now, Command: events.Command{
 		Stage: events.StageCreate, ID: id, Cluster: eventstest.Cluster, User: user, Create: &events.CreateRequest{
 			ManifestURL: url, Settings: map[string]map[string]string{"main": {"SECRET": "xyzzy"}},
-			Silo: events.Silo{Name: "silo1", DataAddress: "10.2.0.1"}, Deadline: now.Add(time.Minute),
+			Silo: events.Silo{Name: "silo1", DataAddress: "10.2.0.1"}, Deadline: now.Add(10 * time.Minute),
 		},
 	}}
 	for _, f := range change {

@@ -21,6 +21,13 @@ import (
 // Kubernetes is tried again.
 const occupiedDelay = time.Second
 
+// A namespace's quota is counted anew a moment after a pod has gone, and another pod of the same project follows at once: it is tried
+// for some seconds whether there is room.
+const (
+	recountDelay    = 500 * time.Millisecond
+	recountAttempts = 20
+)
+
 // launchAttempts is more than fit into the time for a create: its timer says
 // when a launch has been tried for long enough.
 const launchAttempts = 1000
@@ -165,7 +172,11 @@ func (c *creator) lost(ctx context.Context, entry natsbus.Entry) error {
 // notMade decides what became of a launch that did not come to its end.
 func (c *creator) notMade(ctx context.Context, d natsbus.Delivery, entry natsbus.Entry, err error) error {
 	if rejected := (*cluster.RejectedError)(nil); errors.As(err, &rejected) {
-		return natsbus.Permanent(events.Reason(rejected.Reason), blame(discreet(d.Rendered, rejected), entry.Licenses))
+		told := blame(discreet(d.Rendered, rejected), entry.Licenses)
+		if _, project := events.ProjectOf(d.User); project && rejected.Reason == kube.ReasonQuotaExceeded && d.Attempt < recountAttempts {
+			return natsbus.Again(recountDelay, told)
+		}
+		return natsbus.Permanent(events.Reason(rejected.Reason), told)
 	}
 	if unfit := (*render.Error)(nil); errors.As(err, &unfit) {
 		return natsbus.Permanent(events.Reason(unfit.Reason), blame(unfit, entry.Licenses))

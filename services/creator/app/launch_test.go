@@ -2,6 +2,7 @@ package app
 
 import (
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -154,6 +155,35 @@ func TestLaunchRefused(t *testing.T) {
 	}
 	if d := cmp.Diff([]events.DeleteRequest{{LaunchOver: true}}, b.deletes(t)); d != "" {
 		t.Errorf("deletes (-want +got):\n%s", d)
+	}
+}
+
+// TestLaunchBehindAnother: a project's pod that follows another waits until the namespace's quota has been counted anew, and not for ever.
+func TestLaunchBehindAnother(t *testing.T) {
+	t.Parallel()
+	again, never := reflect.TypeOf(natsbus.Again(0, nil)), reflect.TypeOf(natsbus.Permanent("", nil))
+	const project = "0b0c4d1e-5f6a-4b7c-8d9e-0f1a2b3c4d5e"
+	tests := map[string]struct {
+		user    string
+		attempt uint64
+		reason  string
+		want    reflect.Type
+	}{
+		"a project's pod":            {events.ProjectUser(project), 1, kube.ReasonQuotaExceeded, again},
+		"the last time":              {events.ProjectUser(project), recountAttempts, kube.ReasonQuotaExceeded, never},
+		"another refusal":            {events.ProjectUser(project), 1, kube.ReasonPodRejected, never},
+		"a pod that follows no pods": {user, 1, kube.ReasonQuotaExceeded, never},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b, d := launching(t, events.Licensed)
+			d.User, d.Attempt = tt.user, tt.attempt
+			b.pods.err = &cluster.RejectedError{Reason: tt.reason, Message: "exceeded quota: cpu"}
+			if err := b.launch(t.Context(), d); reflect.TypeOf(err) != tt.want {
+				t.Errorf("launch = %T %v, want %s", err, err, tt.want)
+			}
+		})
 	}
 }
 

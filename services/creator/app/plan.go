@@ -47,10 +47,14 @@ type draft struct {
 
 // claim is the first record of the pod.
 func (m draft) claim(d natsbus.Delivery) events.Fact {
-	return events.Fact{Kind: events.FactClaim, At: time.Now().UTC(), Record: events.Record{
+	first := events.Record{
 		Cluster: d.Cluster, Pod: m.pod, User: d.User, Command: d.ID, Silo: d.Create.Silo.Name,
 		Manifest: d.Create.Manifest(), Container: m.container, Image: m.image, Warnings: m.warnings,
-	}}
+	}
+	if project := d.Create.Project; project != nil {
+		first.LastStop = project.LastStop
+	}
+	return events.Fact{Kind: events.FactClaim, At: time.Now().UTC(), Record: first}
 }
 
 // plan finds out what a command's pod is to be made of. The errors are those that

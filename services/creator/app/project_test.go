@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -224,6 +225,11 @@ func TestCreateAfterAStop(t *testing.T) {
 			}
 			if d := cmp.Diff(tt.queued, queued); d != "" {
 				t.Errorf("queued (-want +got):\n%s", d)
+			}
+			// Until it is deleted, nobody takes a claim that is to be taken back for what a start after the stop asks for.
+			takenBack := slices.Contains(tt.queued, events.StageDelete)
+			if entry := b.last(t, projectPod); entry.Doomed(places[tt.stops]) != takenBack {
+				t.Errorf("the %s pod is doomed: %t, want %t", entry.Event, !takenBack, takenBack)
 			}
 		})
 	}

@@ -142,6 +142,73 @@ func TestRestartAfterAStop(t *testing.T) {
 	}
 }
 
+// TestRestartBesideAnotherWish: of two wishes for what follows a pod the first holds, but where there was a stop in between: that has ended
+// the first, also where nobody has carried it out yet.
+func TestRestartBesideAnotherWish(t *testing.T) {
+	t.Parallel()
+	const early, late = "another", "next"
+	tests := map[string]struct {
+		knows   bool         // Whoever wishes knows of the stop.
+		both    bool         // Whoever wished first knew of it, too.
+		cause   events.Cause // Asked where it is empty.
+		last    events.Type
+		wish    string // What the record says that follows.
+		creates []string
+	}{
+		"a stop in between":                            {knows: true, last: events.Deleting, wish: late},
+		"a stop before both":                           {knows: true, both: true, last: events.Deleting, wish: early},
+		"nobody says when":                             {last: events.Deleting, wish: early},
+		"it is gone, a stop in between":                {knows: true, last: events.Gone, wish: early, creates: []string{late}},
+		"it is gone, a stop before both":               {knows: true, both: true, last: events.Gone, wish: early, creates: []string{early}},
+		"it is gone, nobody says when":                 {last: events.Gone, wish: early, creates: []string{early}},
+		"it is gone, a stop in between, licenses":      {knows: true, cause: events.CauseLicenses, last: events.Gone, wish: early},
+		"it is gone, a stop before both, and licenses": {knows: true, both: true, cause: events.CauseLicenses, last: events.Gone, wish: early, creates: []string{early}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			entry := eventstest.Bring(t, b.bus, projectPod, projectUser, events.Ready)
+			stop := b.stops(t)
+			first := &events.Restart{Command: early, LastStop: new(uint64(0))}
+			if tt.both {
+				first.LastStop = &stop
+			}
+			facts := []events.Fact{{Kind: events.FactDelete, Generation: entry.Generation, Restart: first}}
+			if tt.last == events.Gone {
+				facts = append(facts, eventstest.Gone(entry.Generation))
+			}
+			b.appendsTo(t, projectPod, facts...)
+			d := restarts(entry)
+			if tt.cause != "" {
+				d.Restart.Cause = tt.cause
+			}
+			if tt.knows {
+				d.Restart.LastStop = &stop
+			}
+			for range 2 {
+				if err := b.restart(t.Context(), d); err != nil {
+					t.Fatal(err)
+				}
+				d.Attempt++
+			}
+			if now := b.last(t, projectPod); now.Event != tt.last || now.Restart == nil || now.Restart.Command != tt.wish {
+				t.Errorf("the pod is %s, to be followed by %+v; want %s and %s", now.Event, now.Restart, tt.last, tt.wish)
+			}
+			var creates []string
+			for _, c := range eventstest.Queued(t, b.server, events.StageCreate) {
+				creates = append(creates, c.ID)
+				if known := c.Create.Project.LastStop; c.ID == late && (known == nil || *known != stop) {
+					t.Errorf("it knows of the stop at %v, want %d", known, stop)
+				}
+			}
+			if d := cmp.Diff(tt.creates, creates); d != "" {
+				t.Errorf("creates (-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
 // TestRestartOfAPodThatIsForgotten: its history was purged, or the log was lost.
 func TestRestartOfAPodThatIsForgotten(t *testing.T) {
 	t.Parallel()

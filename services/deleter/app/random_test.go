@@ -194,14 +194,21 @@ func TestRandomInterleavings(t *testing.T) {
 				name := fmt.Sprintf("pod-%d-%d", c, p)
 				made := make(chan error, 1)
 				go func() { made <- s.create(t.Context(), bus, name) }()
-				// The user changes his mind at any time.
-				deadline := time.After(time.Duration(rand.IntN(20)) * time.Millisecond)
-				<-deadline
+				// The user changes his mind at any time, with the first pod when it is there: it has used the storage.
+				var err error
+				if p == 0 {
+					err = <-made
+				} else {
+					<-time.After(time.Duration(rand.IntN(20)) * time.Millisecond)
+				}
 				eventstest.Eventually(t, "the pod is claimed", func() bool {
 					entry, err := bus.Last(t.Context(), name)
 					return err == nil && entry.Sequence > 0 && bus.AskDelete(t.Context(), entry, events.DeleteRequest{}) == nil
 				})
-				if err := <-made; err != nil {
+				if p > 0 {
+					err = <-made
+				}
+				if err != nil {
 					t.Errorf("create %s: %v", name, err)
 				}
 				if rand.IntN(4) > 0 {

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,16 +32,17 @@ func echo(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = listener.Close() })
-	go func() {
+	var running sync.WaitGroup
+	t.Cleanup(func() { _ = listener.Close(); running.Wait() })
+	running.Go(func() {
 		for {
 			c, err := listener.Accept()
 			if err != nil {
 				return
 			}
-			go func() { _, _ = io.Copy(c, c); _ = c.Close() }()
+			running.Go(func() { _, _ = io.Copy(c, c); _ = c.Close() })
 		}
-	}()
+	})
 	return listener.Addr().String()
 }
 
@@ -69,7 +71,7 @@ func says(t *testing.T, c net.Conn, r *bufio.Reader, patience time.Duration) (st
 
 func TestTCP(t *testing.T) {
 	t.Parallel()
-	const long, short = 10 * time.Second, 200 * time.Millisecond
+	const long, short = time.Minute, 200 * time.Millisecond
 	l, err := NewTCP(t.Context(), echo(t))
 	if err != nil {
 		t.Fatal(err)
@@ -151,7 +153,7 @@ func cluster(t *testing.T) (*API, kubernetes.Interface) {
 		t.Fatal(err)
 	}
 	config.Proxy = http.ProxyFromEnvironment // A transport of its own.
-	config.Timeout = 5 * time.Second
+	config.Timeout = time.Minute
 	doer, err := rest.HTTPClientFor(config)
 	if err != nil {
 		t.Fatal(err)

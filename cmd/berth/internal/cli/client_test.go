@@ -9,8 +9,11 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"berth/pkg/client"
@@ -36,6 +39,36 @@ func (h *heard) Write(b []byte) (int, error) {
 	return h.text.Write(b)
 }
 
+// held is an address at which nobody listens until listen is called, and that nobody else gets meanwhile: it is bound.
+func held(t *testing.T) (address string, listen func() net.Listener) {
+	t.Helper()
+	socket, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := os.NewFile(uintptr(socket), "listener")
+	t.Cleanup(func() { _ = file.Close() })
+	syscall.CloseOnExec(socket)
+	if err := syscall.Bind(socket, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	name, err := syscall.Getsockname(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(name.(*syscall.SockaddrInet4).Port)), func() net.Listener {
+		err := syscall.Listen(socket, syscall.SOMAXCONN)
+		if err != nil {
+			t.Error(err)
+		}
+		listener, err := net.FileListener(file)
+		if err != nil {
+			t.Error(err)
+		}
+		return listener
+	}
+}
+
 // TestServiceAway: a service that comes up while it is tried is used, and the wait for it told once.
 func TestServiceAway(t *testing.T) {
 	t.Parallel()
@@ -53,14 +86,7 @@ func TestServiceAway(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			listener, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			address := listener.Addr().String()
-			if err := listener.Close(); err != nil {
-				t.Fatal(err)
-			}
+			address, listen := held(t)
 			server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				_, _ = io.WriteString(w, `{"name":"p","pods":[]}`)
 			}))
@@ -70,9 +96,7 @@ func TestServiceAway(t *testing.T) {
 				if err := server.Listener.Close(); err != nil {
 					t.Error(err)
 				}
-				if server.Listener, err = net.Listen("tcp", address); err != nil {
-					t.Error(err)
-				}
+				server.Listener = listen()
 				server.Start()
 			}}
 			var stdout bytes.Buffer

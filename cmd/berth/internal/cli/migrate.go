@@ -46,7 +46,13 @@ Environment, besides that of every command:
 		Example: `  DATABASE_URL=postgres://berth@db:5432/hub berth migrate
   berth migrate --status --json`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.runMigrate(cmd.Context(), f) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			// A variable of a script that is not set must not migrate another database.
+			if f.url == "" && cmd.Flags().Changed("database-url") {
+				return usage("--database-url is empty: say which database, or leave the flag out for DATABASE_URL")
+			}
+			return a.runMigrate(cmd.Context(), f)
+		},
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.url, "database-url", "", "the database, as postgres://user:password@host:5432/name (DATABASE_URL)")

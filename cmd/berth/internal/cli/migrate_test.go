@@ -59,6 +59,7 @@ func TestMigrate(t *testing.T) {
 		{"mysql://somebody:hidden@db/x", nil, ExitUsage, "", "berth: DATABASE_URL is no URL of a PostgreSQL"},
 		{away, nil, ExitUnavailable, "", "berth: the database cannot be reached"},
 		{away, []string{"--database-url", server.URL, "--status"}, ExitOK, "version 4 of 4; changes are told at once\n", ""},
+		{server.URL, []string{"--database-url", "", "--status"}, ExitUsage, "", "berth: --database-url is empty"},
 		{poor, []string{"--status"}, ExitFailed, "version 4 of 4; changes are told at once\n", "berth: the role lacks rights: it cannot be the licenser's until the tables' owners have run: GRANT SELECT ON public.projects TO poor\n"},
 		{poor, nil, ExitOK, "version 4 of 4; changes are told at once\n", "the triggers on the hub's tables stay as they are"},
 		{away, []string{"--timeout", "0s"}, ExitUsage, "", "berth: --timeout must be more than 0"},

@@ -34,12 +34,12 @@ func TestNATSUsers(t *testing.T) { //nolint:paralleltest // It sets variables.
 	}
 	s.Start()
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	if !s.ReadyForConnections(10 * time.Second) {
+	if !s.ReadyForConnections(time.Minute) {
 		t.Fatal("the server does not start")
 	}
 	for _, g := range grants {
 		refused := make(chan error, 1)
-		nc, err := nats.Connect(s.ClientURL(), nats.UserInfo(g.User, "secret-of-the-"+g.User),
+		nc, err := nats.Connect(s.ClientURL(), nats.UserInfo(g.User, "secret-of-the-"+g.User), nats.Timeout(time.Minute),
 			nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { refused <- err }))
 		if err != nil {
 			t.Fatal(err)
@@ -56,7 +56,7 @@ func TestNATSUsers(t *testing.T) { //nolint:paralleltest // It sets variables.
 		}
 		nc.Close()
 	}
-	if _, err := nats.Connect(s.ClientURL()); !errors.Is(err, nats.ErrAuthorization) {
+	if _, err := nats.Connect(s.ClientURL(), nats.Timeout(time.Minute)); !errors.Is(err, nats.ErrAuthorization) {
 		t.Errorf("without a user: %v", err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -123,16 +124,23 @@ func wrong(e doctor.Evidence) map[string]doctor.Severity {
 	return found
 }
 
-// await gathers until the findings are those that are wanted: what services do
+// patience is for how long findings are awaited, on a machine that is busy with other tests.
+const patience = time.Minute
+
+// await gathers until the findings are those that are wanted, and the evidence is as it should be: what services do
 // shows a moment later.
-func (s *site) await(t *testing.T, want map[string]doctor.Severity) doctor.Evidence {
+func (s *site) await(t *testing.T, want map[string]doctor.Severity, holds ...func(doctor.Evidence) bool) doctor.Evidence {
 	t.Helper()
 	var e doctor.Evidence
 	var got map[string]doctor.Severity
-	for range 5 {
+	misses := func(holds func(doctor.Evidence) bool) bool { return !holds(e) }
+	for until := time.Now().Add(patience); ; {
 		e = probe.Gather(t.Context(), s.Site)
-		if got = wrong(e); cmp.Equal(want, got) {
+		if got = wrong(e); cmp.Equal(want, got) && !slices.ContainsFunc(holds, misses) {
 			return e
+		}
+		if time.Now().After(until) {
+			break
 		}
 	}
 	t.Errorf("findings (-want +got):\n%s\n%s", cmp.Diff(want, got), doctor.Text(doctor.Diagnose(e), false, true))
@@ -192,7 +200,7 @@ func TestCreatorAway(t *testing.T) {
 	e := s.await(t, map[string]doctor.Severity{
 		"stage create": doctor.Problem, "stage launch": doctor.Problem, "stage finish": doctor.Problem, "stage license": doctor.Problem,
 	})
-	if st := e.NATS.Stages[0]; !st.Missing || st.Queued != 1 || time.Since(st.Oldest) > time.Minute {
+	if st := e.NATS.Stages[0]; !st.Missing || st.Queued != 1 || time.Since(st.Oldest) > time.Hour {
 		t.Errorf("create %+v", st)
 	}
 	if st := e.NATS.Stages[1]; st.Missing || st.Queued != 2 || st.Pending != 2 || st.Pulling != 0 || st.Oldest.Year() != 2024 {
@@ -213,7 +221,9 @@ func TestDeadLetter(t *testing.T) {
 	}, events.Stages()...)
 	s.publish(t, eventstest.LaunchCommand("018fb3e0-0000-7000-8000-000000000001", "alice", "p", "1-1"),
 		eventstest.LaunchCommand("018fb3e0-0000-7000-8000-000000000002", "bob", "q", "1-2"))
-	e := s.await(t, map[string]doctor.Severity{"dead letters": doctor.Problem, "stage launch": doctor.Problem})
+	e := s.await(t, map[string]doctor.Severity{"dead letters": doctor.Problem, "stage launch": doctor.Problem}, func(e doctor.Evidence) bool {
+		return len(e.NATS.Stages) > 2 && e.NATS.Stages[2].Queued == 1 // The dead one is taken out after it is a dead letter.
+	})
 	if e.NATS.DeadLetters.Count != 1 || len(e.NATS.DeadLetters.Newest) != 1 {
 		t.Fatalf("dead letters %+v", e.NATS.DeadLetters)
 	}
@@ -222,7 +232,7 @@ func TestDeadLetter(t *testing.T) {
 		At: got.At, Stage: events.StageLaunch, ID: "018fb3e0-0000-7000-8000-000000000001", Pod: "p", User: "alice",
 		Reason: events.RetriesExhausted, Cause: "the API server says no",
 	}
-	if diff := cmp.Diff(want, got); diff != "" || time.Since(got.At) > time.Minute {
+	if diff := cmp.Diff(want, got); diff != "" || time.Since(got.At) > time.Hour {
 		t.Errorf("letter (-want +got):\n%s", diff)
 	}
 	if st := e.NATS.Stages[2]; st.Working != 1 || st.Queued != 1 {
@@ -241,7 +251,7 @@ func TestWatcher(t *testing.T) {
 	}
 	s.lead(t, "one")
 	s.lead(t, "two")
-	e = s.await(t, map[string]doctor.Severity{"watcher": doctor.Problem})
+	e = s.await(t, map[string]doctor.Severity{"watcher": doctor.Problem}, func(e doctor.Evidence) bool { return len(e.NATS.Watcher.Beats) > 0 })
 	if len(e.NATS.Watcher.Beats) != 2 || e.NATS.Watcher.Beats[1].Instance != "two" {
 		t.Errorf("beats %+v", e.NATS.Watcher.Beats)
 	}
@@ -403,10 +413,14 @@ func TestRights(t *testing.T) {
 		"stream LOG": doctor.Notice, "stream COMMANDS": doctor.Notice, "stream DEAD_LETTERS": doctor.Notice,
 		"stream AUDIT": doctor.Notice, "stream KV_BERTH_TOKENS": doctor.Notice,
 	}
-	begun := time.Now()
 	e := s.await(t, unseen)
-	if took := time.Since(begun); took > 2*time.Second {
-		t.Errorf("it took %s to be refused", took)
+	// They are given up when they are refused, not when their time is over.
+	faults := []string{e.NATS.Watcher.Fault, e.NATS.Pods.Fault}
+	for _, stream := range e.NATS.Streams {
+		faults = append(faults, stream.Fault)
+	}
+	if slices.ContainsFunc(faults, func(fault string) bool { return fault != "this user may not ask" }) {
+		t.Errorf("faults %q", faults)
 	}
 	if !slices.Contains(e.NATS.Denied, "publish to $JS.API.STREAM.INFO.LOG") || !slices.Contains(e.NATS.Denied, "subscribe to berth.heartbeat.main") {
 		t.Errorf("denied %q", e.NATS.Denied)
@@ -443,13 +457,16 @@ func TestAway(t *testing.T) {
 	t.Parallel()
 	silent := httptest.NewUnstartedServer(nil) // Its listener accepts nobody.
 	t.Cleanup(func() { silent.Listener.Close() })
-	for name, tc := range map[string]struct{ address, api, nats string }{
-		"nobody": {"127.0.0.1:1", "connect: connection refused", "no server answers there"},
-		"silent": {silent.Listener.Addr().String(), "no answer in time", "no answer in time"},
+	for name, tc := range map[string]struct {
+		address, api, nats string
+		time               time.Duration
+	}{
+		"nobody": {"127.0.0.1:1", "connect: connection refused", "no server answers there", patience},
+		"silent": {silent.Listener.Addr().String(), "no answer in time", "no answer in time", time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), tc.time)
 			defer cancel()
 			e := probe.Gather(ctx, probe.Site{
 				API: &url.URL{Scheme: "http", Host: tc.address}, NATSURL: "nats://u:secret@" + tc.address, Cluster: "main",
@@ -472,7 +489,7 @@ func TestWithoutJetStream(t *testing.T) {
 	}
 	bare.Start()
 	t.Cleanup(func() { stop(bare) })
-	if !bare.ReadyForConnections(10 * time.Second) {
+	if !bare.ReadyForConnections(patience) {
 		t.Fatal("the server does not start")
 	}
 	s := &site{Site: probe.Site{API: api(t), NATSURL: bare.ClientURL(), Cluster: "main"}}
@@ -557,16 +574,35 @@ func TestAPIThatIsNotReady(t *testing.T) {
 	if diff := cmp.Diff([]string{"nats: NATS is RECONNECTING", "log: not read"}, e.API.Failing); diff != "" || e.API.Version != "" {
 		t.Errorf("api %+v", e.API)
 	}
-	if s := *e.API.Skew; s > -3590 || s < -3610 {
+	if s := *e.API.Skew; s > -3540 || s < -3660 {
 		t.Errorf("skew %f", s)
 	}
 }
 
+// answers are those of an API server, by path: empty is a refusal. They change while it runs, and say NOW for the time.
+type answers struct {
+	mu     sync.Mutex
+	bodies map[string]string
+}
+
+func (a *answers) change(f func(bodies map[string]string)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	f(a.bodies)
+}
+
+func (a *answers) of(path string) (body string, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	body, ok = a.bodies[path]
+	return strings.ReplaceAll(body, "NOW", time.Now().UTC().Format("2006-01-02T15:04:05.000000Z")), ok
+}
+
 // cluster is an API server with the answers of a test, and the kubeconfig of it.
-func cluster(t *testing.T, answers map[string]string) string {
+func cluster(t *testing.T, answers *answers) string {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch body, ok := answers[r.URL.Path]; {
+		switch body, ok := answers.of(r.URL.Path); {
 		case !ok:
 			http.NotFound(w, r)
 		case body == "":
@@ -597,33 +633,34 @@ func TestKubernetes(t *testing.T) {
 	}
 	const namespace, pods = "/api/v1/namespaces/berth", "/api/v1/namespaces/berth/pods"
 	const lease = "/apis/coordination.k8s.io/v1/namespaces/berth/leases/berth-watcher-main"
-	answers := map[string]string{
+	server := &answers{bodies: map[string]string{
 		"/version": `{"gitVersion":"v1.37.2"}`,
 		namespace:  `{"metadata":{"name":"berth"}}`,
-		lease: `{"spec":{"holderIdentity":"watcher-1","leaseDurationSeconds":5,"renewTime":"` +
-			time.Now().UTC().Format("2006-01-02T15:04:05.000000Z") + `"}}`,
-		pods: `{"items":[` + pod("known") + `,{"metadata":{"name":"theirs","labels":{"podName":"other"}}}]}`,
-	}
-	s.Kubeconfig, s.Namespace = cluster(t, answers), "berth"
+		lease:      `{"spec":{"holderIdentity":"watcher-1","leaseDurationSeconds":5,"renewTime":"NOW"}}`,
+		pods:       `{"items":[` + pod("known") + `,{"metadata":{"name":"theirs","labels":{"podName":"other"}}}]}`,
+	}}
+	s.Kubeconfig, s.Namespace = cluster(t, server), "berth"
 	e := s.await(t, map[string]doctor.Severity{})
 	if k := e.Kubernetes; k.Version != "v1.37.2" || k.LeaseHolder != "watcher-1" || k.Count != 1 {
 		t.Errorf("kubernetes %+v", k)
 	}
 
-	answers[pods] = `{"items":[` + pod("known") + `,` + pod("stray") + `]}`
-	delete(answers, lease)
+	server.change(func(bodies map[string]string) {
+		bodies[pods] = `{"items":[` + pod("known") + `,` + pod("stray") + `]}`
+		delete(bodies, lease)
+	})
 	s.await(t, map[string]doctor.Severity{"pods in the cluster": doctor.Problem, "lease": doctor.Problem})
 
-	answers[namespace], answers[pods], answers[lease] = "", "", ""
+	server.change(func(bodies map[string]string) { bodies[namespace], bodies[pods], bodies[lease] = "", "", "" })
 	e = s.await(t, map[string]doctor.Severity{"namespace": doctor.Notice, "pods in the cluster": doctor.Notice, "lease": doctor.Notice})
 	if got := e.Kubernetes.PodsFault; got != "these credentials may not do it" {
 		t.Errorf("fault %q", got)
 	}
 
-	delete(answers, namespace)
+	server.change(func(bodies map[string]string) { delete(bodies, namespace) })
 	s.await(t, map[string]doctor.Severity{"namespace": doctor.Problem})
 
-	answers["/version"] = ""
+	server.change(func(bodies map[string]string) { bodies["/version"] = "" })
 	s.await(t, map[string]doctor.Severity{"kubernetes": doctor.Problem})
 	s.Kubeconfig = filepath.Join(t.TempDir(), "none")
 	s.await(t, map[string]doctor.Severity{"kubernetes": doctor.Problem})

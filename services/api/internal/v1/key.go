@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -24,9 +25,12 @@ import (
 //     made of it, the next request tries again: with the id of the next attempt,
 //     which every replica derives in the same way.
 //
-// The key of a new license reserves its id in place of a command's; a second record says that it has been made.
+// The key of a new license reserves its id in place of a command's; a second record, which names it again, says that it
+// has been made. Where the client has chosen the id, there may be a license of another with it. So the reservation names its
+// request, and a third record says of it that nothing was made; a license that is there without such a record, when the key
+// is used again, is the one that was made, and whose answer was lost.
 //
-// A reservation is kept for as long as an outcome: an hour.
+// A reservation is kept for as long as an outcome: an hour, and so are the records about it.
 
 // KeyID is the id under which the key of a user of a silo is reserved, the empty user for
 // licenses. It tells nobody the key.
@@ -45,18 +49,22 @@ type Reservation struct {
 	Body string
 	// Command is the id of the command of the first attempt, or of the license.
 	Command string
+	// Request is the id of the request that made it, for a license whose id the client has chosen; else empty.
+	Request string
 }
 
 // String is the form of a reservation in the log; [ParseReservation] reads it.
-func (r Reservation) String() string { return r.Body + " " + r.Command }
+func (r Reservation) String() string {
+	return strings.TrimSuffix(r.Body+" "+r.Command+" "+r.Request, " ")
+}
 
 // ParseReservation reads what [Reservation.String] wrote; ok is false for anything else.
 func ParseReservation(text string) (r Reservation, ok bool) {
-	body, command, found := strings.Cut(text, " ")
-	if !found || len(body) != 2*sha256.Size || command == "" || strings.Contains(command, " ") {
+	parts := strings.Split(text, " ")
+	if len(parts) < 2 || len(parts) > 3 || len(parts[0]) != 2*sha256.Size || slices.Contains(parts, "") {
 		return Reservation{}, false
 	}
-	return Reservation{Body: body, Command: command}, true
+	return Reservation{Body: parts[0], Command: parts[1], Request: strings.Join(parts[2:], "")}, true
 }
 
 // Attempts is how often a key is tried at the most, where nothing came of it before.

@@ -3,9 +3,7 @@ package v1
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -106,99 +104,6 @@ func setRevision(x *exchange, l wire.License) {
 	if l.Revision != "" {
 		x.w.Header().Set("ETag", strconv.QuoteToASCII(l.Revision))
 	}
-}
-
-func (h *Handler) createLicense(x *exchange) (answer, error) {
-	if err := admin(x); err != nil {
-		return answer{}, err
-	}
-	key, err := keyOf(x.r.Header)
-	if err != nil {
-		return answer{}, err
-	}
-	var l wire.License
-	if err := readLimited(x.w, x.r, maxLicense, &l); err != nil {
-		return answer{}, err
-	}
-	if l.ID = strings.ToLower(l.ID); l.ID != "" && !events.ProjectID(l.ID) {
-		return answer{}, invalid("id must be a UUID, like " + exampleID + ", or missing: then the service makes one")
-	}
-	if key != "" && x.params["dry_run"] != "true" {
-		return h.createOnce(x, l, key)
-	}
-	return h.makeLicense(x, l)
-}
-
-// createOnce is createLicense for a key: what an earlier request with it has made is the answer.
-func (h *Handler) createOnce(x *exchange, l wire.License, key string) (answer, error) {
-	sum, err := hashOf(l)
-	if err != nil {
-		return answer{}, err
-	}
-	ours := l.ID == "" // Nobody else makes a license of this id.
-	var made bool
-	if l.ID, made, err = h.Once.Reserve(x.r.Context(), x.caller, key, Reservation{Body: sum, Command: cmp.Or(l.ID, newID())}); err != nil {
-		return answer{}, err
-	}
-	if !made {
-		a, err := h.makeLicense(x, l)
-		if err == nil {
-			if err := h.Once.Made(x.r.Context(), x.caller, key); err != nil {
-				h.Log.Warn().Err(err).Str("license_id", l.ID).Msg("An Idempotency-Key whose license is deleted within the hour makes it again")
-			}
-			return a, nil
-		}
-		if !ours || faultOf(err).Reason != events.Conflict {
-			return a, err
-		}
-	}
-	x.object = l.ID
-	var there wire.License
-	err = h.Asks.Ask(x.r.Context(), wire.MethodLicense, wire.LicenseRef{ID: l.ID}, &there)
-	switch f := faultOf(err); {
-	case err != nil && f.Reason == events.NotFound:
-		return answer{}, errLicenseGone
-	case err != nil:
-		return answer{}, err
-	}
-	return madeLicense(x, there), nil
-}
-
-// errLicenseGone is the answer to a key whose license has come and gone.
-var errLicenseGone = &Fault{
-	Status: http.StatusGone, Reason: events.NotFound,
-	Message: "the license that was made for this request is gone; use another Idempotency-Key for a new one",
-}
-
-// makeLicense saves a license that must be new. One without an id gets a random one.
-func (h *Handler) makeLicense(x *exchange, l wire.License) (answer, error) {
-	l.ID = cmp.Or(l.ID, newID())
-	x.object = l.ID
-	saved, err := h.saveLicense(x, wire.PutLicense{License: l, Revision: noRevision})
-	switch f := faultOf(err); {
-	case err != nil && f.Status == http.StatusPreconditionFailed:
-		f.Status, f.Message = http.StatusConflict, "there is a license "+l.ID+" already: change it with PUT, or leave id out"
-		return answer{}, &f
-	case err != nil:
-		return answer{}, err
-	case x.params["dry_run"] == "true":
-		return answer{status: http.StatusOK, body: saved}, nil
-	}
-	return madeLicense(x, saved), nil
-}
-
-// madeLicense is the answer with a license that a request has made.
-func madeLicense(x *exchange, l wire.License) answer {
-	setRevision(x, l)
-	return answer{status: http.StatusCreated, body: l, location: "/v1/licenses/" + l.ID}
-}
-
-// newID makes a random UUID (RFC 9562, version 4).
-func newID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // It never fails.
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
 func (h *Handler) putLicense(x *exchange) (answer, error) {

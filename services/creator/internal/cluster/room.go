@@ -53,10 +53,23 @@ func noMore(next, now *corev1.Pod) bool {
 // https://kubernetes.io/docs/concepts/policy/resource-quotas/#quota-scopes
 func countedAlike(next, now *corev1.Pod) bool {
 	running := now.Status.Phase != corev1.PodSucceeded && now.Status.Phase != corev1.PodFailed
-	// Where the cluster has a class for those without one, this cannot be told, and they differ.
-	class := next.Spec.PriorityClassName == now.Spec.PriorityClassName
+	class := next.Spec.PriorityClassName == classAsked(now)
 	effort := (now.Status.QOSClass == corev1.PodQOSBestEffort) == (len(podresource.PodLimits(next, podresource.PodResourcesOptions{})) == 0)
 	return running && class && effort && (next.Spec.ActiveDeadlineSeconds == nil) == (now.Spec.ActiveDeadlineSeconds == nil)
+}
+
+// classAsked is the priority class that whoever made a pod has given it: to one without, the API server gives the cluster's own, where it
+// has one, which is then not among the fields that somebody has set. It is that of the spec where nobody says who has set what.
+func classAsked(pod *corev1.Pod) string {
+	for _, set := range pod.ManagedFields {
+		if set.FieldsV1 != nil && strings.Contains(set.FieldsV1.GetRawString(), `"f:priorityClassName"`) {
+			return pod.Spec.PriorityClassName
+		}
+	}
+	if len(pod.ManagedFields) == 0 {
+		return pod.Spec.PriorityClassName
+	}
+	return ""
 }
 
 // exceeded is what a quota says of a pod for which it has no room: for each amount of which there is too little, how much the

@@ -14,14 +14,19 @@ func TestMakesRoom(t *testing.T) {
 		running = `"containers":[{"name":"c","resources":{"limits":{"cpu":"2","memory":"4Gi"},"requests":{"cpu":"500m","memory":"1Gi","nvidia.com/gpu":"1"}}}]`
 		refused = `pods "project-1" is forbidden: exceeded quota: one, `
 	)
-	pod := func(spec, status string) string {
-		return `{"kind":"Pod","apiVersion":"v1","metadata":{"name":"project-1"},"spec":{` + spec + `},"status":{` + status + `}}`
+	pod := func(spec, status, fields string) string {
+		managed := ""
+		if fields != "" {
+			managed = `,"managedFields":[{"manager":"kubelet","fieldsV1":{"f:status":{}}},{"manager":"berth-creator","fieldsV1":{"f:spec":{` + fields + `}}}]`
+		}
+		return `{"kind":"Pod","apiVersion":"v1","metadata":{"name":"project-1"` + managed + `},"spec":{` + spec + `},"status":{` + status + `}}`
 	}
 	tests := map[string]struct {
 		refusal string
 		next    string // Members of its spec.
 		now     string // Members of its status.
 		class   string // Of the one that runs.
+		fields  string // What somebody has set of its spec; nobody says where it is empty.
 		want    bool
 	}{
 		"as much":                    {refusal: refused + "requested: limits.cpu=2, used: limits.cpu=2, limited: limits.cpu=2", want: true},
@@ -44,6 +49,10 @@ func TestMakesRoom(t *testing.T) {
 		"another priority":           {refusal: refused + "requested: pods=1, used: pods=1, limited: pods=1", next: `"priorityClassName":"high",` + running},
 		"no priority any more":       {refusal: refused + "requested: pods=1, used: pods=1, limited: pods=1", class: "normal"},
 		"one priority":               {refusal: refused + "requested: pods=1, used: pods=1, limited: pods=1", class: "high", next: `"priorityClassName":"high",` + running, want: true},
+		"the cluster's priority":     {refusal: refused + "requested: pods=1, used: pods=1, limited: pods=1", class: "usual", fields: `"f:containers":{}`, want: true},
+		"the cluster's, and another": {refusal: refused + "requested: pods=1, used: pods=1, limited: pods=1", class: "usual", fields: `"f:containers":{}`, next: `"priorityClassName":"high",` + running},
+		"one that was set, and none": {refusal: refused + "requested: pods=1, used: pods=1, limited: pods=1", class: "usual", fields: `"f:priorityClassName":{}`},
+		"one that was set":           {refusal: refused + "requested: pods=1, used: pods=1, limited: pods=1", class: "high", fields: `"f:priorityClassName":{}`, next: `"priorityClassName":"high",` + running, want: true},
 		"a pod that is to end":       {refusal: refused + "requested: pods=1, used: pods=1, limited: pods=1", next: `"activeDeadlineSeconds":60,` + running},
 		"one that has ended":         {refusal: refused + "requested: pods=1, used: pods=1, limited: pods=1", now: `"phase":"Failed"`},
 		"one that was not counted": {
@@ -54,8 +63,8 @@ func TestMakesRoom(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c, asked := trialServer(t, http.StatusOK, pod(`"priorityClassName":"`+tt.class+`",`+running, tt.now))
-			got, err := c.MakesRoom(t.Context(), json.RawMessage(pod(cmp.Or(tt.next, running), "")), tt.refusal)
+			c, asked := trialServer(t, http.StatusOK, pod(`"priorityClassName":"`+tt.class+`",`+running, tt.now, tt.fields))
+			got, err := c.MakesRoom(t.Context(), json.RawMessage(pod(cmp.Or(tt.next, running), "", "")), tt.refusal)
 			if err != nil || got != tt.want {
 				t.Errorf("%t, %v; want %t", got, err, tt.want)
 			}
@@ -67,11 +76,11 @@ func TestMakesRoom(t *testing.T) {
 
 	const full = refused + "requested: pods=1, used: pods=1, limited: pods=1"
 	c, _ := trialServer(t, http.StatusNotFound, refusal(404, "NotFound", "no such pod"))
-	if got, err := c.MakesRoom(t.Context(), json.RawMessage(pod("", "")), full); got || err != nil {
+	if got, err := c.MakesRoom(t.Context(), json.RawMessage(pod("", "", "")), full); got || err != nil {
 		t.Errorf("no pod: %t, %v; want false", got, err)
 	}
 	c, _ = trialServer(t, http.StatusServiceUnavailable, refusal(503, "ServiceUnavailable", "etcd is away"))
-	if _, err := c.MakesRoom(t.Context(), json.RawMessage(pod("", "")), full); err == nil {
+	if _, err := c.MakesRoom(t.Context(), json.RawMessage(pod("", "", "")), full); err == nil {
 		t.Error("no error where the API server is away")
 	}
 	if _, err := c.MakesRoom(t.Context(), json.RawMessage(`[]`), full); err == nil {

@@ -209,8 +209,9 @@ func TestFetchEndsInTime(t *testing.T) {
 		w.Header().Set("Content-Length", "1000")
 		send(t, w, "x")
 
+		// The client may be gone by then, which is no fault.
 		if err := http.NewResponseController(w).Flush(); err != nil {
-			t.Error(err)
+			t.Logf("flush: %v", err)
 		}
 
 		<-r.Context().Done()
@@ -352,9 +353,8 @@ func TestAllow(t *testing.T) {
 func TestFetchServerGone(t *testing.T) {
 	t.Parallel()
 
-	server := httptest.NewServer(http.NotFoundHandler())
-	address := server.URL
-	server.Close()
+	// Unlike a port that a server has given up, nobody takes this one meanwhile.
+	const address = "http://127.0.0.1:1"
 
 	fetcher, err := manifest.New(manifest.Options{Allow: ".*"})
 	if err != nil {

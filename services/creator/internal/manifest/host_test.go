@@ -112,17 +112,27 @@ func TestFetchKeepsATimeout(t *testing.T) {
 		wantFault(t, err, manifest.ReasonUnreachable, "within 50ms")
 	}
 
-	if asked.Load() != 1 {
+	// On a machine that is busy the time may be over before the server has heard of it.
+	if asked.Load() > 1 {
 		t.Errorf("asked %d times, want once", asked.Load())
 	}
 
 	answer.Store(true)
 
-	for range 3 {
-		now.pass()
-	}
+	for end := time.Now().Add(time.Minute); ; {
+		for range 3 {
+			now.pass()
+		}
 
-	if got, err := fetcher.Fetch(t.Context(), address); err != nil || string(got) != text {
-		t.Errorf("later: %q, %v", got, err)
+		got, err := fetcher.Fetch(t.Context(), address)
+		if err == nil && string(got) == text {
+			break
+		}
+
+		wantFault(t, err, manifest.ReasonUnreachable, "within 50ms") // It may be slow, even now.
+
+		if time.Now().After(end) {
+			t.Fatalf("later: %q, %v", got, err)
+		}
 	}
 }

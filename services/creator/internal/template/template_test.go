@@ -2,6 +2,7 @@ package template_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -30,7 +31,7 @@ const (
 	namespace, name, key = "berth", "project-pod", "project.json"
 	first                = `{"apiVersion":"v1","kind":"Pod","spec":{"containers":[{"name":"main","image":"{PROJECT_IMAGE}:{PROJECT_TAG}"}]}}`
 	second               = `{"apiVersion":"v1","kind":"Pod","spec":{"containers":[{"name":"other"}]}}`
-	patience             = 20 * time.Second
+	patience             = time.Minute
 )
 
 func config(text string) *corev1.ConfigMap {
@@ -61,19 +62,27 @@ func runTelling(t *testing.T, client *fake.Clientset, told func(error)) *templat
 // becomes waits until the template is a text, or its error says something.
 func becomes(t *testing.T, w *template.Watch, text, says string) {
 	t.Helper()
+	var got json.RawMessage
+	var err error
+	until(t, func() bool {
+		got, err = w.Text()
+		return string(got) == text && (err == nil) == (says == "") && (err == nil || strings.Contains(err.Error(), says))
+	}, func() { t.Fatalf("the template is %q, %v; want %q, %q", got, err, text, says) })
+}
+
+// until waits until a condition holds; where it does not in time, what happens then is told.
+func until(t *testing.T, condition func() bool, otherwise func()) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for {
-		got, err := w.Text()
-		if string(got) == text && (err == nil) == (says == "") && (err == nil || strings.Contains(err.Error(), says)) {
-			return
-		}
+	for !condition() {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			t.Fatalf("the template is %q, %v; want %q, %q", got, err, text, says)
+			otherwise()
+			return
 		}
 	}
 }
@@ -82,17 +91,9 @@ func becomes(t *testing.T, w *template.Watch, text, says string) {
 // list.
 func watched(t *testing.T, client *fake.Clientset) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !slices.ContainsFunc(client.Actions(), func(a clienttesting.Action) bool { return a.GetVerb() == "watch" }) {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatal("the template is not watched")
-		}
-	}
+	until(t, func() bool {
+		return slices.ContainsFunc(client.Actions(), func(a clienttesting.Action) bool { return a.GetVerb() == "watch" })
+	}, func() { t.Fatal("the template is not watched") })
 }
 
 func TestText(t *testing.T) {
@@ -168,9 +169,16 @@ func TestChanges(t *testing.T) {
 		}
 		becomes(t, w, step.text, step.says)
 	}
+	// It is told after it holds.
+	want := []string{"missing true", "usable", "missing false", "missing true", "usable"}
+	until(t, func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(told) >= len(want)
+	}, func() { t.Fatalf("told %d times, want %d", len(told), len(want)) })
 	mu.Lock()
 	defer mu.Unlock()
-	if diff := cmp.Diff([]string{"missing true", "usable", "missing false", "missing true", "usable"}, told); diff != "" {
+	if diff := cmp.Diff(want, told); diff != "" {
 		t.Errorf("told (-want +got):\n%s", diff)
 	}
 }

@@ -342,8 +342,8 @@ func TestADeadConnection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Far below the 45 s after which client-go notices that a connection is dead.
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	// Below the 45 s after which client-go notices that a connection is dead.
+	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
 	defer cancel()
 	leads := false
 	err = elected.Run(ctx, func(context.Context) error {
