@@ -199,6 +199,35 @@ func TestColumns(t *testing.T) {
 	}
 }
 
+// TestLost: a column that berth migrate has made, any of them, is named when it is gone, and that it is a migration away is not said.
+func TestLost(t *testing.T) {
+	t.Parallel()
+	const columns = `SELECT relname || '.' || attname FROM pg_attribute JOIN pg_class c ON c.oid = attrelid
+		WHERE relnamespace = 'berth'::regnamespace AND relkind = 'r' AND relname <> 'migrations' AND attnum > 0 AND NOT attisdropped ORDER BY 1`
+	url := shared.Migrated(t)
+	conn := connect(t, url)
+	rows, err := conn.Query(t.Context(), columns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, column := range all {
+		table, name, _ := strings.Cut(column, ".")
+		exec(t, conn, fmt.Sprintf(`ALTER TABLE berth.%s RENAME COLUMN %s TO away_%d`, pgx.Identifier{table}.Sanitize(), pgx.Identifier{name}.Sanitize(), i))
+		all[i] = "berth." + column
+	}
+	status, err := database.Check(t.Context(), url)
+	if d := cmp.Diff(all, status.Lost); d != "" || err != nil {
+		t.Errorf("lost (-want +got):\n%s%v", d, err)
+	}
+	if usable := status.Usable(); !errors.Is(usable, database.ErrLost) || !strings.Contains(usable.Error(), "berth.known_licenses.digest, ") {
+		t.Errorf("usable = %v, want %v with the columns", usable, database.ErrLost)
+	}
+}
+
 // TestNotifications: a change that matters is told, to the id; what Berth writes itself is not. The hub's own role, which has no rights in the schema
 // berth, makes the changes.
 func TestNotifications(t *testing.T) {
@@ -230,6 +259,11 @@ func TestNotifications(t *testing.T) {
 		"title and edit":            {`UPDATE projects SET title = 'x', last_edited = now()`, nil},
 		"action asked for":          {`UPDATE projects SET action_request = '{"action": "stop"}'`, []string{"berth_project " + id}},
 		"action cleared":            {`UPDATE projects SET action_request = '{"action": "x"}'; UPDATE projects SET action_request = NULL`, []string{"berth_project " + id}},
+		"all licenses at once":      {`TRUNCATE site_licenses`, []string{"berth_license " + id}},
+		"all settings at once":      {`TRUNCATE server_settings`, []string{"berth_settings default_quotas"}},
+		"a setting renamed":         {`UPDATE server_settings SET name = 'x'`, []string{"berth_settings default_quotas"}},
+		"a setting as it was":       {`UPDATE server_settings SET value = value`, nil},
+		"a setting removed":         {`DELETE FROM server_settings`, []string{"berth_settings default_quotas"}},
 		"default quotas":            {`UPDATE server_settings SET value = '{}' WHERE name = 'default_quotas'`, []string{"berth_settings default_quotas"}},
 		"maxima":                    {`INSERT INTO server_settings VALUES ('max_upgrades', '{}')`, []string{"berth_settings max_upgrades"}},
 		"setting of something else": {`INSERT INTO server_settings VALUES ('other', '{}')`, nil},
@@ -245,23 +279,27 @@ func TestNotifications(t *testing.T) {
 				INSERT INTO projects (project_id, site_license, users) VALUES ('`+id+`', '{"a": {}}', '{"u": {"group": "owner"}}')`)
 			exec(t, conn, `LISTEN berth_license; LISTEN berth_project; LISTEN berth_settings; LISTEN done`)
 			exec(t, connect(t, url), tt.change+`; NOTIFY done`)
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-			defer cancel()
-			var got []string
-			for {
-				n, err := conn.WaitForNotification(ctx)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if n.Channel == "done" {
-					break
-				}
-				got = append(got, n.Channel+" "+n.Payload)
-			}
-			if d := cmp.Diff(tt.want, got); d != "" {
+			if d := cmp.Diff(tt.want, told(t, conn)); d != "" {
 				t.Errorf("notifications (-want +got):\n%s", d)
 			}
 		})
+	}
+}
+
+// told are the notifications that a connection gets until one on the channel done.
+func told(t *testing.T, conn *pgx.Conn) (all []string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for {
+		n, err := conn.WaitForNotification(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n.Channel == "done" {
+			return all
+		}
+		all = append(all, n.Channel+" "+n.Payload)
 	}
 }
 

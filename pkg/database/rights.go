@@ -19,20 +19,56 @@ func denied(err error) bool {
 	return errors.As(err, &code) && code.Code == "42501"
 }
 
-// needed are the columns of a hub's tables without which nothing can be decided; how it has more, and which of them may be
-// written, is its own affair.
+// needed are the columns of a hub's tables without which nothing can be decided, with the types that work, none for any; how it has more,
+// and which of them may be written, is its own affair.
 const needed = `(VALUES
-	('projects', 'project_id'), ('projects', 'site_license'), ('projects', 'settings'), ('projects', 'users'), ('projects', 'state'), ('projects', 'run_quota'),
-	('server_settings', 'name'), ('server_settings', 'value'),
-	('site_licenses', 'id'), ('site_licenses', 'title'), ('site_licenses', 'activates'), ('site_licenses', 'expires'), ('site_licenses', 'upgrades'),
-	('site_licenses', 'quota'), ('site_licenses', 'run_limit')) AS needed (name, attribute)`
+	('projects', 'project_id', '{uuid}'), ('projects', 'site_license', '{jsonb}'), ('projects', 'settings', '{jsonb,json,text,varchar}'),
+	('projects', 'users', '{jsonb}'), ('projects', 'state', '{jsonb}'), ('projects', 'run_quota', '{jsonb}'),
+	('server_settings', 'name', '{text,varchar,bpchar,name,citext}'), ('server_settings', 'value', '{}'),
+	('site_licenses', 'id', '{uuid}'), ('site_licenses', 'title', '{text,varchar,bpchar,name,citext}'),
+	('site_licenses', 'activates', '{timestamp,timestamptz,date}'), ('site_licenses', 'expires', '{timestamp,timestamptz,date}'),
+	('site_licenses', 'upgrades', '{jsonb,json}'), ('site_licenses', 'quota', '{jsonb,json}'),
+	('site_licenses', 'run_limit', '{int4,int8,int2,numeric}')) AS needed (name, attribute, kinds)`
 
-// absent are the needed columns that are not there, as table.column, ascending.
+// optional are those that a hub may do without, but that have to be of these types where it has them.
+const optional = `(VALUES ('projects', 'action_request', '{jsonb}')) AS optional (name, attribute, kinds)`
+
+// made are the columns that the migrations make in the schema berth, all of which are needed.
+const made = `(VALUES
+	('known_licenses', '{license_id,digest}'), ('settings', '{name,value}'), ('user_licenses', '{user_id,license_id}'),
+	('projects', '{project_id,image,tag,env,config,wanted,last_activity,started_at,failures,retry_at,error,digest,before,asked,recompute_at}'),
+	('seats', '{license_id,cluster,pod,generation,user_id,project_id,granted_at,kept_until}'),
+	('usage_log', '{id,license_id,cluster,pod,generation,user_id,project_id,start,stop}')) AS made (name, attributes)`
+
+// absent are the needed columns that a hub's tables do not have, as table.column, ascending.
 func absent(ctx context.Context, conn *pgx.Conn) ([]string, error) {
-	return texts(ctx, conn, `SELECT name || '.' || attribute FROM `+needed+` WHERE NOT EXISTS (
-			SELECT FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-			WHERE n.nspname = 'public' AND c.relname = name AND attname = attribute AND attnum > 0 AND NOT attisdropped)
-		ORDER BY 1`)
+	return texts(ctx, conn, `SELECT name || '.' || attribute FROM `+needed+` WHERE NOT `+there("public")+` ORDER BY 1`)
+}
+
+// lost are the columns that Berth has made and that are not there any more, as berth.table.column, ascending.
+func lost(ctx context.Context, conn *pgx.Conn) ([]string, error) {
+	return texts(ctx, conn, `SELECT 'berth.' || name || '.' || attribute FROM `+made+`, unnest(attributes::text[]) attribute
+		WHERE NOT `+there("berth")+` ORDER BY 1`)
+}
+
+// unfit says of a hub's columns with which Berth cannot work, in the order of their names, what type each is of and what would do. That of a
+// domain is the one that it is made of.
+func unfit(ctx context.Context, conn *pgx.Conn) ([]string, error) {
+	return texts(ctx, conn, `WITH RECURSIVE used AS (SELECT name, attribute, kinds FROM `+needed+` UNION ALL SELECT name, attribute, kinds FROM `+optional+`),
+		found (name, attribute, kinds, said, kind) AS (
+			SELECT name, attribute, kinds::text[], format_type(atttypid, NULL), atttypid FROM used JOIN pg_class c ON relname = name
+				JOIN pg_namespace n ON n.oid = relnamespace AND nspname = 'public'
+				JOIN pg_attribute a ON attrelid = c.oid AND attname = attribute AND attnum > 0 AND NOT attisdropped
+			UNION ALL SELECT name, attribute, kinds, said, typbasetype FROM found JOIN pg_type t ON t.oid = kind AND typtype = 'd'
+		)
+		SELECT name || '.' || attribute || ' is ' || said || ' and has to be ' || array_to_string(kinds, ' or ')
+		FROM found JOIN pg_type t ON t.oid = kind AND typtype <> 'd' WHERE kinds <> '{}' AND typname <> ALL(kinds) ORDER BY 1`)
+}
+
+// there is the condition that a table name of a schema has a column attribute.
+func there(schema string) string {
+	return `EXISTS (SELECT FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE n.nspname = '` + schema + `' AND c.relname = name AND attname = attribute AND attnum > 0 AND NOT attisdropped)`
 }
 
 // lacking are the statements, without their semicolons, that give the role of a connection what it needs to run a

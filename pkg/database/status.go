@@ -18,8 +18,13 @@ type Status struct {
 	Version int64
 	// Notifies says that the database tells of changes in a hub's tables at once.
 	Notifies bool
-	// Lacks are the columns without which Berth can decide nothing and that the tables do not have, as table.column, ascending.
+	// Lacks are the columns without which Berth can decide nothing and that a hub's tables do not have, as table.column, ascending.
 	Lacks []string
+	// Unfit says of columns of a hub's tables with which Berth cannot work what type each is of, and what would do, in the order of their names.
+	Unfit []string
+	// Lost are the columns that the migrations up to Version have made and that are not there any more, as berth.table.column, ascending.
+	// Nothing is said of a version that is not this program's.
+	Lost []string
 	// Grants are the statements, without their semicolons, that give the role of the connection what it needs to run a licenser.
 	Grants []string
 }
@@ -33,18 +38,26 @@ var (
 	ErrNewer = errors.New("a newer Berth has migrated the database: run that one")
 	// ErrColumns is returned for tables that are not those of a hub; the text names the columns that they lack.
 	ErrColumns = errors.New("the hub's tables lack columns that Berth needs")
+	// ErrTypes is returned for tables of a hub with columns of other types than those that Berth reads; the text names them.
+	ErrTypes = errors.New("the hub's tables have columns of types that Berth cannot work with")
+	// ErrLost is returned for tables of the schema berth that somebody has changed; the text names the columns that they lack.
+	ErrLost = errors.New("the tables of the schema berth lack columns that berth migrate has made")
 )
 
 // Usable returns nil where this program works with such a database, as the role that has looked at it, else [ErrNotMigrated], [ErrNewer],
-// [ErrColumns] or [ErrRights].
+// [ErrLost], [ErrColumns], [ErrTypes] or [ErrRights].
 func (s Status) Usable() error {
 	switch {
 	case s.Version < Version:
 		return fmt.Errorf("%w (it has version %d, this program needs %d)", ErrNotMigrated, s.Version, Version)
 	case s.Version > Version:
 		return fmt.Errorf("%w (it has version %d, this program knows %d)", ErrNewer, s.Version, Version)
+	case len(s.Lost) > 0:
+		return fmt.Errorf("%w: %s: name them so again, or bring the schema back from a backup", ErrLost, strings.Join(s.Lost, ", "))
 	case len(s.Lacks) > 0:
 		return fmt.Errorf("%w: add %s, or name them so again", ErrColumns, strings.Join(s.Lacks, ", "))
+	case len(s.Unfit) > 0:
+		return fmt.Errorf("%w: %s: change their types", ErrTypes, strings.Join(s.Unfit, ", "))
 	case len(s.Grants) > 0:
 		return fmt.Errorf("%w: it cannot be the licenser's until the tables' owners have run: %s", ErrRights, strings.Join(s.Grants, "; "))
 	}
@@ -102,6 +115,14 @@ func Look(ctx context.Context, conn *pgx.Conn) (Status, error) {
 	var err error
 	if s.Lacks, err = absent(ctx, conn); err != nil {
 		return s, err
+	}
+	if s.Unfit, err = unfit(ctx, conn); err != nil {
+		return s, err
+	}
+	if s.Version == Version {
+		if s.Lost, err = lost(ctx, conn); err != nil {
+			return s, err
+		}
 	}
 	s.Grants, err = lacking(ctx, conn)
 	return s, err

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"berth/pkg/database"
 	"berth/pkg/database/local"
@@ -23,7 +24,7 @@ import (
 const template = "berth_template"
 
 // stepTimeout bounds what is done with one database.
-const stepTimeout = time.Minute
+const stepTimeout = 2 * time.Minute
 
 // Shared is one server for all tests of a package. It starts when the first test asks for it. The zero value is ready for
 // use:
@@ -99,7 +100,8 @@ func binaries(ctx context.Context) (address string, stop func() error, err error
 	return server.URL, func() error { return errors.Join(server.Stop(), os.RemoveAll(dir)) }, nil
 }
 
-// admin runs a statement in the server's own database.
+// admin runs a statement in the server's own database. The server waits a few seconds for the last connections of a database to end that is
+// copied or dropped, which is not enough on a busy machine: then it is asked again.
 func (s *Shared) admin(ctx context.Context, statement string) error {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
@@ -107,9 +109,16 @@ func (s *Shared) admin(ctx context.Context, statement string) error {
 	if err != nil {
 		return err
 	}
-	_, err = conn.Exec(ctx, statement)
-	return errors.Join(err, conn.Close(ctx))
+	for {
+		_, err = conn.Exec(ctx, statement)
+		if code, ok := errors.AsType[*pgconn.PgError](err); !ok || code.Code != objectInUse || ctx.Err() != nil {
+			return errors.Join(err, conn.Close(context.WithoutCancel(ctx)))
+		}
+	}
 }
+
+// objectInUse is the SQLSTATE of a database that somebody is connected to.
+const objectInUse = "55006"
 
 // within is the URL of another database of a server.
 func within(address, name string) string {

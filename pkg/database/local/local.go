@@ -28,9 +28,11 @@ import (
 
 const (
 	// startTimeout is for a busy machine that has to make the data first, which usually takes 2 s, or to recover.
-	startTimeout = time.Minute
+	startTimeout = 2 * time.Minute
 	// stopGrace is what a server has to end its connections and write its data.
 	stopGrace = 4 * time.Second
+	// killTimeout is for processes that were killed, on a busy machine, to be no more.
+	killTimeout = 30 * time.Second
 	// startTries bounds starts again: somebody took the port, or the processes of a killed server have not ended yet.
 	startTries = 20
 	poll       = 20 * time.Millisecond
@@ -288,7 +290,7 @@ func (s *Server) Kill() error {
 		// One that has ended already is no fault.
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
-	ctx, cancel := context.WithTimeoutCause(context.Background(), stopGrace, errors.New("processes of the server do not end"))
+	ctx, cancel := context.WithTimeoutCause(context.Background(), killTimeout, errors.New("processes of the server do not end"))
 	defer cancel()
 	for _, pid := range children {
 		for runs(pid) && err == nil {

@@ -22,11 +22,9 @@ type method func(l *licenser, ctx context.Context, params json.RawMessage) (any,
 func methods() map[string]method {
 	return map[string]method{
 		wire.MethodLicenses: answering((*licenser).listLicenses),
-		wire.MethodLicense: answering(func(l *licenser, ctx context.Context, ref wire.LicenseRef) (wire.License, error) {
-			return l.store.License(ctx, ref.ID)
-		}),
-		wire.MethodPut:    answering((*licenser).putLicense),
-		wire.MethodDelete: answering((*licenser).deleteLicense),
+		wire.MethodLicense:  answering((*licenser).getLicense),
+		wire.MethodPut:      answering((*licenser).putLicense),
+		wire.MethodDelete:   answering((*licenser).deleteLicense),
 		wire.MethodSeats: answering(func(l *licenser, ctx context.Context, ref wire.LicenseRef) (wire.SeatList, error) {
 			return l.store.Seats(ctx, ref.ID)
 		}),
@@ -106,8 +104,33 @@ func (l *licenser) told(err error, method string) error {
 	}
 }
 
-// maxAnswer is what a page may have, in bytes, at the most: below the size of a message.
+// maxAnswer is what an answer may have, in bytes, at the most: below the size of a message.
 const maxAnswer = 512 << 10
+
+func (l *licenser) getLicense(ctx context.Context, ref wire.LicenseRef) (wire.License, error) {
+	there, err := l.store.License(ctx, ref.ID)
+	if err != nil {
+		return wire.License{}, err
+	}
+	text, err := json.Marshal(there)
+	switch {
+	case err != nil:
+		return wire.License{}, fmt.Errorf("encode license: %w", err)
+	case len(text) > maxAnswer:
+		return wire.License{}, refused("license %s has %d bytes, and %d can be shown: shorten its description or its patch in the database",
+			there.ID, len(text), maxAnswer)
+	}
+	return there, nil
+}
+
+// short is what a list shows of a license that is too large for an answer.
+func short(l wire.License, size int) wire.License {
+	return wire.License{
+		ID: l.ID, Title: fmt.Sprintf("%.128s", l.Title), Activates: l.Activates, Expires: l.Expires, RunLimit: l.RunLimit,
+		Created: l.Created, LastUsed: l.LastUsed, SeatsUsed: l.SeatsUsed, Revision: l.Revision,
+		Warnings: []string{fmt.Sprintf("it has %d bytes, and %d can be shown: its description, quota, upgrades and managers are left out here", size, maxAnswer)},
+	}
+}
 
 func (l *licenser) listLicenses(ctx context.Context, list wire.ListLicenses) (wire.LicenseList, error) {
 	licenses, next, err := l.store.Licenses(ctx, list.After, list.Limit)
@@ -117,6 +140,10 @@ func (l *licenser) listLicenses(ctx context.Context, list wire.ListLicenses) (wi
 	size := 0
 	for i := range licenses {
 		text, err := json.Marshal(licenses[i])
+		if err == nil && len(text) > maxAnswer {
+			licenses[i] = short(licenses[i], len(text))
+			text, err = json.Marshal(licenses[i])
+		}
 		if err != nil {
 			return wire.LicenseList{}, fmt.Errorf("encode license: %w", err)
 		}

@@ -3,7 +3,6 @@ package app
 import (
 	"errors"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rs/zerolog"
@@ -106,8 +105,8 @@ func TestLicenseOfAnotherLife(t *testing.T) {
 func TestLicenseWithoutTheLog(t *testing.T) {
 	t.Parallel()
 	server := eventstest.NewServer(t)
-	bus := eventstest.NewBus(t, server, "licenser", func(o *natsbus.Options) { o.RequestTimeout = 50 * time.Millisecond })
-	entry := eventstest.Bring(t, bus, notebook, user, events.Claimed)
+	entry := eventstest.Bring(t, eventstest.NewBus(t, server, "creator"), notebook, user, events.Claimed)
+	bus := eventstest.NewBus(t, server, "licenser")
 	server.Stop()
 	a := newLicenser(bus, config.Default(), zerolog.Nop(), nil)
 	d := natsbus.Delivery{Command: eventstest.LicenseCommand(command, user, notebook, entry.Generation)}
@@ -140,9 +139,7 @@ func TestService(t *testing.T) {
 	eventstest.Eventually(t, "the launch is asked for, and the command done", func() bool {
 		return len(eventstest.Queued(t, server, events.StageLaunch)) == 1 && len(eventstest.Queued(t, server, events.StageLicense)) == 0
 	})
-	if err := a.Health.Ready(t.Context()); err != nil {
-		t.Errorf("the licenser works, and is not ready: %v", err)
-	}
+	eventstest.Eventually(t, "it is ready", func() bool { return a.Health.Ready(t.Context()) == nil })
 	if err := a.Stop(t.Context()); err != nil {
 		t.Error(err)
 	}

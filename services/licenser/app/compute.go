@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"berth/pkg/events"
@@ -51,6 +52,8 @@ type computeRequest struct {
 	// Instead and Change are the hypotheses of a preview; see [wire.PreviewRequest].
 	Instead []wire.License
 	Change  *wire.License
+	// Without is the id of a license whose patch, gpu and dedicated_vm a preview leaves out; empty for none.
+	Without string
 }
 
 // computed is what licenses make of a pod.
@@ -189,6 +192,10 @@ func (l *licenser) input(req computeRequest, f store.Facts) (in licensing.Input,
 		}
 	}
 	attached = suppose(req, rows, attached)
+	if row, ok := rows[strings.ToLower(req.Without)]; ok {
+		row.Quota = licensing.Plain(row.Quota)
+		rows[row.ID] = row
+	}
 
 	in = licensing.Input{
 		Check: check.Input{

@@ -98,6 +98,8 @@ type keeper struct {
 	hindered later
 	// following are the pods that are gone and that others are to follow.
 	following map[string]struct{}
+	// revivals are when projects that are to run always are started again, by project.
+	revivals map[string]time.Time
 	// queue is when the stream of the commands was made.
 	queue time.Time
 
@@ -113,7 +115,8 @@ func newKeeper(l *licenser, drives func() bool) *keeper {
 		store: l.store, bus: l.bus, drives: drives, log: l.log.With().Bool("keeper", true).Logger(), config: l.config.Projects,
 		records: newInbox[string](), changes: newInbox[store.Change](),
 		looks: map[string]struct{}{}, late: later{}, settled: map[string]situation{}, seen: map[string]situation{},
-		due: map[string]due{}, hindered: later{}, following: map[string]struct{}{}, illegible: map[string]string{}, gauges: l.gauges,
+		due: map[string]due{}, hindered: later{}, following: map[string]struct{}{}, revivals: map[string]time.Time{},
+		illegible: map[string]string{}, gauges: l.gauges,
 	}
 	k.table = l.bus.NewTable(false, func(e natsbus.Entry) { k.records.put(e.Pod) })
 	return k

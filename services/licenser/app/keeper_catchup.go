@@ -235,6 +235,8 @@ func (k *keeper) reviveOne(ctx context.Context, project string) error {
 	}
 	fault := ""
 	switch {
+	case !u.Wanted, !u.AlwaysRunning: // Somebody has stopped it meanwhile.
+		return nil
 	case u.RetryAt.After(u.Now):
 		return nil
 	case !u.RetryAt.IsZero():

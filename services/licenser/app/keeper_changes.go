@@ -98,7 +98,8 @@ func (k *keeper) licenses(ctx context.Context, some []string) error {
 
 // away says that an error is one that everything else would have, too.
 func away(err error) bool {
-	return errors.Is(err, store.ErrAway) && !errors.Is(err, store.ErrLocked) || errors.Is(err, natsbus.ErrUnavailable)
+	one := errors.Is(err, store.ErrLocked) || errors.Is(err, store.ErrSlow)
+	return errors.Is(err, store.ErrAway) && !one || errors.Is(err, natsbus.ErrUnavailable)
 }
 
 // changed has the projects computed again that have a license.

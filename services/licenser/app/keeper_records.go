@@ -314,6 +314,7 @@ func (k *keeper) failed(ctx context.Context, project string, u store.Upkeep, fai
 }
 
 func (k *keeper) startAt(ctx context.Context, project string, at time.Time) error {
+	k.revivals[project] = at
 	return k.bus.ArmTask(ctx, events.TimerStart, at,
 		events.ProjectTask{Do: events.TaskStart, Project: project, Cause: events.CauseAlwaysRunning})
 }

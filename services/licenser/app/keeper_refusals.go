@@ -13,7 +13,7 @@ import (
 )
 
 // A start that is refused leaves nothing in the log but the outcome of its command. These are the starts that nobody waits
-// for: those that hubs have asked for, and those that follow a pod which is gone.
+// for: those that hubs have asked for, those that follow a pod which is gone, and those by which projects that are to run always come back.
 
 // fruitless says that no pod came of a command.
 func fruitless(o events.Outcome) bool {
@@ -56,6 +56,36 @@ func (k *keeper) refusals(ctx context.Context, limit int) error {
 		if err := k.each(ctx, pod, func() error { return k.await(ctx, pod) }); err != nil {
 			return err
 		}
+	}
+	n = 0
+	for project, at := range k.revivals {
+		if time.Now().Before(at) {
+			continue
+		}
+		if n++; n > limit {
+			break
+		}
+		if err := k.each(ctx, events.ProjectPod(project), func() error { return k.revived(ctx, project, at) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// revived looks what has become of a start by which a project was to come back at a time. One that was refused counts as a failure at once; one
+// that nobody has come to for long is found when all is looked at.
+func (k *keeper) revived(ctx context.Context, project string, at time.Time) error {
+	outcome, err := k.bus.Outcome(ctx, revival(project, at))
+	if err != nil || outcome.Verdict == "" && time.Since(at) < seatKeeping {
+		return err
+	}
+	if fruitless(outcome) {
+		if err := k.reviveOne(ctx, project); err != nil {
+			return err
+		}
+	}
+	if k.revivals[project].Equal(at) {
+		delete(k.revivals, project)
 	}
 	return nil
 }

@@ -109,8 +109,8 @@ func (k *keeper) request(ctx context.Context, r store.ActionRequest) error {
 	return k.store.ClearRequest(ctx, r, command)
 }
 
-// templateTime is how long the keeper waits for a creator, which is not needed.
-const templateTime = 2 * time.Second
+// templateTime is how long the keeper waits for a creator that is slow; where there is none it does not wait.
+const templateTime = 5 * time.Second
 
 // templateFault says why no project can be started; nil where one can, or no creator says.
 func (k *keeper) templateFault(ctx context.Context) error {

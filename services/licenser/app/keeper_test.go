@@ -113,10 +113,9 @@ func TestOneKeeper(t *testing.T) {
 	w.row(t, projectNo(1), licenseNo(1))
 	w.start(t, projectNo(1))
 	for i := range 3 {
-		first := holder()
+		first, generation := holder(), w.last(t, projectNo(1)).Generation
 		w.exec(t, `SELECT pg_terminate_backend($1::int)`, first)
 		w.exec(t, `UPDATE public.site_licenses SET quota = jsonb_build_object('cpu', 1, 'ram', $1::int)`, 5+i) // Nobody hears of it.
-		generation := w.last(t, projectNo(1)).Generation
 		eventstest.Eventually(t, "another connection has the lock, and the change is found", func() bool {
 			now, entry := holder(), w.last(t, projectNo(1))
 			return now != "" && now != first && entry.Generation != generation && entry.Event == events.Ready
@@ -134,11 +133,12 @@ func TestExpiry(t *testing.T) {
 	w.licenser(t, func(c *config.Projects) { c.CatchUpInterval = time.Hour })
 	w.license(t, licenseNo(1), `{"cpu":1,"ram":2}`)
 	w.license(t, licenseNo(2), `{"cpu":2,"ram":4}`)
-	w.exec(t, `UPDATE public.site_licenses SET expires = now() + interval '4 seconds' WHERE id = $1`, licenseNo(1))
-	w.exec(t, `UPDATE public.site_licenses SET activates = now() + interval '4 seconds' WHERE id = $1`, licenseNo(2))
+	w.exec(t, `UPDATE public.site_licenses SET activates = now() + interval '1 day' WHERE id = $1`, licenseNo(2))
 	w.row(t, projectNo(1), licenseNo(1))
 	w.row(t, projectNo(2), licenseNo(2))
 	w.start(t, projectNo(1), projectNo(2))
+	w.exec(t, `UPDATE public.site_licenses SET expires = now() + interval '3 seconds' WHERE id = $1`, licenseNo(1))
+	w.exec(t, `UPDATE public.site_licenses SET activates = now() + interval '3 seconds' WHERE id = $1`, licenseNo(2))
 	for _, project := range []string{projectNo(1), projectNo(2)} {
 		eventstest.Eventually(t, "it was restarted for "+project, func() bool {
 			return w.one(t, `SELECT site_license -> $2 ->> 'status' FROM public.projects WHERE project_id = $1`, project,

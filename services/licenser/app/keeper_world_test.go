@@ -131,7 +131,7 @@ func (w *world) create(ctx context.Context, d natsbus.Delivery) error {
 		return err
 	}
 	entry, err := w.append(ctx, pod, events.Fact{Kind: events.FactClaim, Record: events.Record{
-		Cluster: eventstest.Cluster, Pod: pod, User: d.User, Command: d.ID,
+		Cluster: eventstest.Cluster, Pod: pod, User: d.User, Command: d.ID, LastStop: project.LastStop,
 	}})
 	if err != nil {
 		return natsbus.Permanent(events.AlreadyRunning, err)

@@ -40,7 +40,7 @@ func (l *licenser) preview(ctx context.Context, p wire.PreviewQuestion) (wire.Pr
 			License: p.Change.ID, Why: "it is not attached: the change changes nothing; name it with licenses to try it as if it were",
 		})
 	}
-	v, err := l.verdict(ctx, c.Pod, c.Licenses, p.NoDryRun)
+	v, err := l.judged(ctx, req, c, p.NoDryRun)
 	if err != nil {
 		return wire.Preview{}, err
 	}

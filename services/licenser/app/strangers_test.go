@@ -61,9 +61,7 @@ func TestStrangersPod(t *testing.T) {
 	if now := w.last(t, projectNo(1)); now.Event != events.Ready || now.Generation != entry.Generation || w.restarts() != 0 {
 		t.Errorf("their pod is %s, after %d restarts", now.Event, w.restarts())
 	}
-	if err := a.Health.Ready(t.Context()); err != nil {
-		t.Errorf("the licenser is not ready: %v", err)
-	}
+	eventstest.Eventually(t, "the licenser is ready", func() bool { return a.Health.Ready(t.Context()) == nil })
 }
 
 // TestHinderedRequest: a request that cannot be done yet holds up no other one, and is done in the end.
@@ -124,6 +122,7 @@ func TestAnotherClusterDrives(t *testing.T) {
 	w.exec(t, `INSERT INTO berth.projects (project_id, wanted) VALUES ($1, true)`, projectNo(1))
 	w.exec(t, `UPDATE public.projects SET action_request = '{"action":"start"}' WHERE project_id = $1`, projectNo(2))
 	w.start(t, projectNo(0)) // Its own.
+	_, release := w.hold(false)
 	w.end(t, projectNo(0))
 	eventstest.Eventually(t, "its own project is kept", func() bool {
 		return w.one(t, `SELECT retry_at FROM berth.projects WHERE project_id = $1`, projectNo(0)) != ""
@@ -132,6 +131,7 @@ func TestAnotherClusterDrives(t *testing.T) {
 		w.one(t, `SELECT failures FROM berth.projects WHERE project_id = $1`, projectNo(1)) != "0" {
 		t.Errorf("a project of the other cluster is %s, one was started %d times", w.state(t, projectNo(1)), w.pods(projectNo(2)))
 	}
+	release()
 	if _, err := other.Exec(t.Context(), `SELECT pg_advisory_unlock_all()`); err != nil {
 		t.Fatal(err)
 	}

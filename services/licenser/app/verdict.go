@@ -36,7 +36,7 @@ func (l *licenser) computeAgain(ctx context.Context, req computeRequest) (comput
 	if err != nil || !c.Changed {
 		return c, err
 	}
-	v, err := l.verdict(ctx, c.Pod, c.Licenses, false)
+	v, err := l.judged(ctx, req, c, false)
 	if err != nil {
 		return computed{}, err
 	}

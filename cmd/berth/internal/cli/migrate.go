@@ -95,8 +95,10 @@ func (a *app) runMigrate(ctx context.Context, f migrateFlags) error {
 			Usable   bool     `json:"usable"`
 			Notifies bool     `json:"notifies"`
 			Lacks    []string `json:"lacks,omitempty"`
+			Unfit    []string `json:"unfit,omitempty"`
+			Lost     []string `json:"lost,omitempty"`
 			Grants   []string `json:"grants,omitempty"`
-		}{status.Version, database.Version, usable == nil, status.Notifies, status.Lacks, status.Grants})
+		}{status.Version, database.Version, usable == nil, status.Notifies, status.Lacks, status.Unfit, status.Lost, status.Grants})
 	} else {
 		changes := "changes are told at once"
 		if !status.Notifies {

@@ -131,10 +131,27 @@ func (in Input) runQuota(q quota.Quota) (json.RawMessage, error) {
 		}
 	}
 	text, err := license.Canonical(q.AppendJSON(nil))
-	if err != nil {
+	switch {
+	case err != nil && len(q.Patch) > 0:
+		largest, size := largestPatch(q.Patch)
+		return nil, &Fault{events.PatchInvalid, fmt.Sprintf("%s: its patch has %d bytes, the most of all: shorten it; the quota of all licenses together: %s",
+			in.name(largest), size, err.Error())}
+	case err != nil:
 		return nil, &Fault{events.LicenseInvalid, "the quota of all licenses together: " + err.Error()}
 	}
 	return text, nil
+}
+
+// largestPatch returns the license whose operations are the longest in all, and their size in bytes.
+func largestPatch(ops []quota.Operation) (largest string, size int) {
+	sizes := map[string]int{}
+	for _, op := range ops {
+		sizes[op.License] += len(op.Raw)
+		if sizes[op.License] > size {
+			largest, size = op.License, sizes[op.License]
+		}
+	}
+	return largest, size
 }
 
 // hasNUL says whether a JSON text has an escaped NUL, which PostgreSQL cannot store.

@@ -268,6 +268,11 @@ func TestFaults(t *testing.T) {
 		"no such path":     {input(patching(first, `[{"op":"add","path":"/spec/nodeSelector/a","value":"hunter2"}]`)), events.PatchInvalid, []string{who, "operation 0", `path "/spec/nodeSelector/a"`}},
 		"a protected path": {input(patching(first, `[{"op":"replace","path":"/metadata/name","value":"hunter2"}]`)), events.PatchInvalid, []string{who, "operation 0", `path "/metadata/name"`, "protected"}},
 		"NUL":              {input(patching(first, `[{"op":"add","path":"/metadata/labels/a","value":"\u0000"}]`)), events.PatchInvalid, []string{who, "operation 0", "NUL"}},
+		"too long": {
+			input(patching(first, `[{"op":"add","path":"/metadata/annotations/a","value":"`+strings.Repeat("x", 512<<10)+`"}]`), patching(second, `[{"op":"add","path":"/metadata/labels/a","value":"b"}]`)),
+			events.PatchInvalid,
+			[]string{who, "its patch has 5243", "shorten it"},
+		},
 		"a wrong amount":   {input(row(first, `{"ram":"much"}`)), events.LicenseInvalid, []string{who, "quota.ram"}},
 		"unknown machine":  {input(row(first, `{"dedicated_vm":{"machine":"moon"}}`)), events.LicenseInvalid, []string{who, "dedicated_vm"}},
 		"a wrong gpu":      {input(row(first, `{"gpu":{"num":1,"nodeLabel":"fast"}}`)), events.LicenseInvalid, []string{who, "gpu.nodeLabel"}},

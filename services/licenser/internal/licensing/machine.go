@@ -30,6 +30,22 @@ func Machine(l wire.License) json.RawMessage {
 	return text
 }
 
+// Plain is a license's quota without what is written into the pod as it is: patch, gpu and dedicated_vm. What is no JSON object stays.
+func Plain(gives json.RawMessage) json.RawMessage {
+	all := members(gives)
+	if all == nil {
+		return gives
+	}
+	for _, name := range append(machineMembers(), "patch") {
+		delete(all, name)
+	}
+	text, err := json.Marshal(all)
+	if err != nil {
+		return gives // They come out of a JSON text.
+	}
+	return text
+}
+
 // SameMachine says that two licenses have the same gpu and dedicated_vm.
 func SameMachine(l, saved wire.License) bool { return sameJSON(Machine(l), Machine(saved)) }
 

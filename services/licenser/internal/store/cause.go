@@ -32,7 +32,7 @@ func Cause(err error) string {
 	if errors.Is(err, ErrLocked) {
 		return "the project's row, or a license's, is locked by somebody else"
 	}
-	for _, unusable := range []error{database.ErrColumns, database.ErrRights, database.ErrNotMigrated, database.ErrNewer} {
+	for _, unusable := range []error{database.ErrLost, database.ErrColumns, database.ErrTypes, database.ErrRights, database.ErrNotMigrated, database.ErrNewer} {
 		if errors.Is(err, unusable) {
 			_, more, _ := strings.Cut(err.Error(), unusable.Error())
 			return clipped(unusable.Error() + more)

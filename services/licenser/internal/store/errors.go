@@ -27,6 +27,10 @@ var (
 	ErrAway = errors.New("database away")
 	// ErrLocked is the ErrAway of what somebody else has had locked for too long: it is that row's, and not the database's.
 	ErrLocked = fmt.Errorf("%w: somebody else has it locked", ErrAway)
+	// ErrCrowded is the ErrAway of a server, a database or a role that has as many connections as it may: others have them.
+	ErrCrowded = fmt.Errorf("%w: no connection is left", ErrAway)
+	// ErrSlow is the ErrAway of a statement that the server has ended because it took too long, over a trigger for one: the database answers.
+	ErrSlow = fmt.Errorf("%w: it took too long over a statement", ErrAway)
 )
 
 // away makes ErrAway of the errors of pgx that a later try may mend, and hands on all others. The end of the caller's
@@ -40,8 +44,13 @@ func away(ctx context.Context, err error) error {
 			return err
 		}
 		kind := ErrAway
-		if code.Code == "55P03" {
+		switch code.Code {
+		case tooMany:
+			kind = ErrCrowded
+		case "55P03":
 			kind = ErrLocked
+		case "57014":
+			kind = ErrSlow
 		}
 		return fmt.Errorf("%w: %w", kind, refusalOf(code))
 	}
@@ -54,6 +63,9 @@ func away(ctx context.Context, err error) error {
 	}
 	return err
 }
+
+// tooMany is the SQLSTATE of a refused connection, and of nothing else.
+const tooMany = "53300"
 
 // passing says whether an error of the server is one of its state, and not of what it was asked. The codes are in
 // https://www.postgresql.org/docs/current/errcodes-appendix.html.

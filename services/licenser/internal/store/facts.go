@@ -155,7 +155,7 @@ func (c *check) read(ctx context.Context, ids, locked []string, f *Facts) error 
 		return err
 	})
 	if len(ids) > 0 {
-		batch.Queue(`SELECT l.id::text, coalesce(title, ''), `+activates("activates")+`, `+expires("expires")+`, upgrades, quota, run_limit::bigint
+		batch.Queue(`SELECT l.id::text, coalesce(title, ''), `+activates("activates")+`, `+expires("expires")+`, upgrades, quota, `+limit("run_limit")+`
 			FROM public.site_licenses l WHERE l.id = ANY($1::uuid[]) ORDER BY l.id`, ids).Query(func(rows pgx.Rows) (err error) {
 			f.Licenses, err = pgx.CollectRows(rows, license)
 			return err

@@ -18,7 +18,7 @@ import (
 type hub struct {
 	// owned says that Berth has made the tables, and makes the rows of projects.
 	owned bool
-	// has are the columns that can be read, as table.column; writes those that can be written.
+	// has are the columns that can be read, as table.column; writes those of them that can be written.
 	has, writes map[string]bool
 }
 
@@ -62,9 +62,14 @@ func (s *Store) look(ctx context.Context) (*hub, error) {
 		return nil, away(ctx, err)
 	}
 	rows, err := conn.Query(ctx, `SELECT c.relname || '.' || a.attname, has_column_privilege(c.oid, a.attnum, 'UPDATE')
-		FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+		FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid JOIN pg_type t ON t.oid = a.atttypid
 		WHERE c.relnamespace = 'public'::regnamespace AND c.relname IN ('projects', 'server_settings', 'site_licenses')
-			AND a.attnum > 0 AND NOT a.attisdropped AND has_column_privilege(c.oid, a.attnum, 'SELECT')`)
+			AND a.attnum > 0 AND NOT a.attisdropped AND has_column_privilege(c.oid, a.attnum, 'SELECT')
+			AND CASE -- What Berth can do without is as good as not there where it cannot be read as what it should be.
+				WHEN a.attname IN ('created', 'last_edited', 'last_used') THEN t.typcategory IN ('D', 'S') AND t.typname NOT IN ('time', 'timetz')
+				WHEN a.attname = 'managers' THEN t.typcategory = 'A'
+				WHEN a.attname = 'pay_as_you_go_quotas' THEN t.typcategory = 'S' OR t.typname IN ('json', 'jsonb')
+				ELSE true END`)
 	if err != nil {
 		return nil, away(ctx, err)
 	}
@@ -123,6 +128,16 @@ func (h *hub) column(table, name, kind string) string {
 		return instant("public." + table + "." + name)
 	}
 	return "public." + table + "." + name + "::" + kind
+}
+
+// plain is the list of an array's elements, those that are not NULL; an array of arrays is one of all of theirs.
+func plain(array string) string {
+	return `CASE WHEN ` + array + ` IS NOT NULL THEN ARRAY(SELECT e FROM unnest(` + array + `) e WHERE e IS NOT NULL) END`
+}
+
+// limit is the number in a column as one of 32 bits; more is as good as that.
+func limit(column string) string {
+	return `CASE WHEN ` + column + ` IS NOT NULL THEN least(greatest(` + column + `, -2147483648), 2147483647)::bigint END`
 }
 
 // locks says whether rows of a table can be locked, for which a right to update any column of it is needed.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"sync/atomic"
@@ -49,9 +50,17 @@ type Change struct {
 	Drives bool
 }
 
-// Lease opens the connection for the lease of a cluster; [Lease.Take] tries to get it. Close it after use.
+// Lease opens the connection for the lease of a cluster; [Lease.Take] tries to get it. Close it after use. Where the database has no
+// connection left it fails with [ErrCrowded], and the store gives back what it does not use, for the next try.
 func (s *Store) Lease(ctx context.Context, cluster string) (*Lease, error) {
 	conn, err := s.connect(ctx)
+	if errors.Is(err, ErrCrowded) {
+		s.keeping.Reset()
+		err = fmt.Errorf("get a connection for the keeper: %w (a licenser needs up to %d)", err, connections+keepingConnections+1)
+		s.barred.Store(&err)
+	} else {
+		s.barred.Store(nil)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,7 +34,7 @@ func (h *hub) licenseColumns() string {
 	column := func(name, kind string) string { return h.column("site_licenses", name, kind) }
 	content := []string{
 		column("title", "text"), column("description", "text"), activates("site_licenses.activates"), expires("site_licenses.expires"),
-		column("upgrades", "jsonb"), column("quota", "jsonb"), column("run_limit", "integer"), column("managers", "text[]"),
+		column("upgrades", "text"), column("quota", "text"), limit("site_licenses.run_limit"), plain(column("managers", "text[]")),
 	}
 	return `site_licenses.id::text, ` + strings.Join(content, ", ") + `, ` + column("created", "timestamptz") + `, ` + column("last_used", "timestamptz") + `,
 		(SELECT count(*) FROM berth.seats s WHERE s.license_id = site_licenses.id AND (s.kept_until IS NULL OR s.kept_until > now())),
@@ -117,7 +119,8 @@ func locked(ctx context.Context, tx pgx.Tx, h *hub, id string) (wire.License, er
 	return one(ctx, tx, h, id)
 }
 
-// PutLicense saves a license and returns it as it is then; columns that Berth does not know stay as they are. revision,
+// PutLicense saves a license and returns it as it is then. Columns that Berth does not know stay as they are, and so do those whose value is
+// the one that a read gives: what a hub has written may be more than that. revision,
 // where it is not empty, is that of the license that it takes the place of, [AnyRevision] or [NoRevision]; it fails with
 // [ErrConflict] where that is not so.
 func (s *Store) PutLicense(ctx context.Context, license wire.License, revision string) (saved wire.License, err error) {
@@ -134,34 +137,21 @@ func (s *Store) PutLicense(ctx context.Context, license wire.License, revision s
 		return saved, err
 	}
 	err = s.transact(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
-		switch old, err := locked(ctx, tx, tables, license.ID); {
+		old, err := locked(ctx, tx, tables, license.ID)
+		switch {
 		case errors.Is(err, ErrNoLicense):
 			if revision != "" && revision != NoRevision {
 				return fmt.Errorf("save license %s: there is none of this id: %w", license.ID, ErrConflict)
 			}
+			err = tables.insert(ctx, tx, license, revision)
 		case err != nil:
-			return err
 		case revision != "" && revision != AnyRevision && revision != old.Revision:
-			return fmt.Errorf("save license %s: %w", license.ID, ErrConflict)
+			err = fmt.Errorf("save license %s: %w", license.ID, ErrConflict)
+		default:
+			err = tables.update(ctx, tx, old, license)
 		}
-		columns, places, values := tables.content(license)
-		updates := make([]string, len(columns))
-		for i, name := range columns {
-			updates[i] = name + " = excluded." + name
-		}
-		query := fmt.Sprintf(`INSERT INTO public.site_licenses (id, %s) VALUES ($1, %s) ON CONFLICT (id) DO `,
-			strings.Join(columns, ", "), strings.Join(places, ", "))
-		if revision == NoRevision {
-			query += `NOTHING`
-		} else {
-			query += `UPDATE SET ` + strings.Join(updates, ", ")
-		}
-		tag, err := tx.Exec(ctx, query, values...)
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case tag.RowsAffected() == 0:
-			return fmt.Errorf("save license %s: there is one of this id: %w", license.ID, ErrConflict)
 		}
 		saved, err = one(ctx, tx, tables, license.ID)
 		return err
@@ -169,13 +159,56 @@ func (s *Store) PutLicense(ctx context.Context, license wire.License, revision s
 	return saved, err
 }
 
-// content are the columns of a license that people change, with what they become. $1 is the id.
-func (h *hub) content(l wire.License) (columns, places []string, values []any) {
-	values = []any{l.ID}
-	for _, c := range []struct {
-		name  string
-		value any
-	}{
+// insert makes the row of a license that had none; who has made one meanwhile has come first for [NoRevision], else this one is the last.
+func (h *hub) insert(ctx context.Context, tx pgx.Tx, l wire.License, revision string) error {
+	columns, places, values := []string{"id"}, []string{"$1"}, []any{l.ID}
+	var updates []string
+	for _, c := range h.content(l) {
+		values = append(values, c.value)
+		columns, places = append(columns, c.name), append(places, "$"+strconv.Itoa(len(values)))
+		updates = append(updates, c.name+" = excluded."+c.name)
+	}
+	query := fmt.Sprintf(`INSERT INTO public.site_licenses (%s) VALUES (%s) ON CONFLICT (id) DO `, strings.Join(columns, ", "), strings.Join(places, ", "))
+	if revision == NoRevision {
+		query += `NOTHING`
+	} else {
+		query += `UPDATE SET ` + strings.Join(updates, ", ")
+	}
+	tag, err := tx.Exec(ctx, query, values...)
+	if err == nil && tag.RowsAffected() == 0 {
+		err = fmt.Errorf("save license %s: there is one of this id: %w", l.ID, ErrConflict)
+	}
+	return err
+}
+
+// update writes what differs from a license as it was read.
+func (h *hub) update(ctx context.Context, tx pgx.Tx, old, l wire.License) error {
+	values := []any{l.ID}
+	var updates []string
+	was := h.content(old)
+	for i, c := range h.content(l) {
+		if reflect.DeepEqual(was[i].value, c.value) {
+			continue
+		}
+		values = append(values, c.value)
+		updates = append(updates, c.name+" = $"+strconv.Itoa(len(values)))
+	}
+	if len(updates) == 0 {
+		return nil
+	}
+	_, err := tx.Exec(ctx, `UPDATE public.site_licenses SET `+strings.Join(updates, ", ")+` WHERE id = $1`, values...)
+	return err
+}
+
+// field is a column of a license with its value as it is written.
+type field struct {
+	name  string
+	value any
+}
+
+// content are the columns of a license that people change, those that there are, always in the same order.
+func (h *hub) content(l wire.License) []field {
+	all := []field{
 		{"title", l.Title},
 		{"description", l.Description},
 		{"activates", inUTC(l.Activates)},
@@ -183,14 +216,9 @@ func (h *hub) content(l wire.License) (columns, places []string, values []any) {
 		{"upgrades", argument(l.Upgrades)},
 		{"quota", argument(l.Quota)},
 		{"run_limit", l.RunLimit},
-		{"managers", l.Managers},
-	} {
-		if h.has["site_licenses."+c.name] {
-			values = append(values, c.value)
-			columns, places = append(columns, c.name), append(places, "$"+strconv.Itoa(len(values)))
-		}
+		{"managers", append([]string(nil), l.Managers...)}, // None and an empty list are the same.
 	}
-	return columns, places, values
+	return slices.DeleteFunc(all, func(f field) bool { return !h.has["site_licenses."+f.name] })
 }
 
 // inUTC is for a column without a zone, which takes the time as it reads.
@@ -198,7 +226,7 @@ func inUTC(t *time.Time) *time.Time {
 	if t == nil {
 		return nil
 	}
-	utc := t.UTC()
+	utc := t.UTC().Truncate(time.Microsecond) // As it is kept.
 	return &utc
 }
 

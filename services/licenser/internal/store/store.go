@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -22,6 +23,9 @@ const (
 	connectTimeout = 5 * time.Second
 	// keepingConnections are beside them, so that a crowd of starts that waits for a lock never keeps the keeper and /readyz waiting.
 	keepingConnections = 4
+	// idleTime is how long a connection is kept that nobody uses, and idleTick the time between two looks for such: a crowd of starts
+	// must not keep what the keeper, or another replica, needs where the server allows few.
+	idleTime, idleTick = 15 * time.Second, 5 * time.Second
 	// transactionTimeout bounds a transaction with its wait for locks and for a connection; queryTimeout
 	// bounds a single query and what the keeper does in a transaction. Both find a connection that is dead without a word.
 	transactionTimeout = 30 * time.Second
@@ -38,8 +42,9 @@ const session = `SET TIME ZONE 'UTC'; SET idle_in_transaction_session_timeout = 
 	SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3;`
 
 // keepingSession is what the connections of the keeper are told. It does one thing after another, so that what somebody else has locked
-// must not hold up all others: it tries that again later.
-const keepingSession = session + ` SET lock_timeout = '500ms';`
+// must not hold up all others: it tries that again later. So with a statement that a trigger of the hub's is slow over, which the server ends
+// before a query's time is up: a database that does not answer is another thing.
+const keepingSession = session + ` SET lock_timeout = '500ms'; SET statement_timeout = '5s';`
 
 // Store is the database. It is safe for concurrent use. Its methods fail with [ErrAway] for as long as the database
 // is away, and work again when it is back.
@@ -50,6 +55,9 @@ type Store struct {
 
 	looking sync.Mutex          // Held by one that looks, so that a crowd looks once.
 	hub     atomic.Pointer[hub] // nil until it has been looked at, and whenever it has to be again
+
+	// barred is why there was no connection for a lease, nil where there was one.
+	barred atomic.Pointer[error]
 }
 
 // Open returns the store at a URL like postgres://user:password@host:5432/name. It connects when it is used, so that
@@ -60,6 +68,7 @@ func Open(ctx context.Context, url string) (*Store, error) {
 		return nil, database.ErrURL // pgx's own may quote parts of it.
 	}
 	config.MaxConns = connections
+	config.MaxConnIdleTime, config.HealthCheckPeriod = idleTime, idleTick
 	config.PingTimeout = pingTimeout
 	config.ConnConfig.ConnectTimeout = connectTimeout
 	config.ConnConfig.RuntimeParams["application_name"] = "berth-licenser"
@@ -73,6 +82,7 @@ func Open(ctx context.Context, url string) (*Store, error) {
 	config = config.Copy()
 	config.MaxConns = keepingConnections
 	config.AfterConnect = prepare(keepingSession)
+	config.ConnConfig.Tracer = yielding{watching{s}, pool}
 	keeping, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		pool.Close()
@@ -112,10 +122,34 @@ func (s *Store) connect(ctx context.Context) (*pgx.Conn, error) {
 	return conn, nil
 }
 
+// yielding is of the connections that come first: where the server has none left for one of them, those that the pool of the others does not use
+// are given back, and those in use as soon as they are not. It is safe for concurrent use.
+type yielding struct {
+	watching
+
+	pool *pgxpool.Pool
+}
+
+var _ pgx.ConnectTracer = yielding{}
+
+func (y yielding) TraceConnectStart(ctx context.Context, _ pgx.TraceConnectStartData) context.Context {
+	return ctx
+}
+
+func (y yielding) TraceConnectEnd(_ context.Context, data pgx.TraceConnectEndData) {
+	if code, ok := errors.AsType[*pgconn.PgError](data.Err); ok && code.Code == tooMany {
+		y.pool.Reset()
+	}
+}
+
 // Ready returns nil where the database answers and has the tables, the columns and the rights that this program needs. Else it says
-// in a line what is wrong, without a password: that it is away, is to be migrated, or what it lacks. What it sees holds from then on.
+// in a line what is wrong, without a password: that it is away, is to be migrated, what it lacks, or that it had no connection left when
+// [Store.Lease] was called last. What it sees holds from then on.
 func (s *Store) Ready(ctx context.Context) error {
 	h, err := s.look(ctx)
 	s.hub.Store(h) // None where something is wrong.
+	if why := s.barred.Load(); err == nil && why != nil {
+		err = *why
+	}
 	return err
 }
