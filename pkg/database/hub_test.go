@@ -79,6 +79,24 @@ func TestOwnTables(t *testing.T) {
 	}
 }
 
+// TestBulkUpdate: what tells of a hub's change of very many rows keeps no memory for each of them until the hub commits.
+func TestBulkUpdate(t *testing.T) {
+	t.Parallel()
+	const rows, most = 10_000, 40 << 20
+	conn := connect(t, shared.Migrated(t))
+	exec(t, conn, fmt.Sprintf(`INSERT INTO site_licenses (id) SELECT gen_random_uuid() FROM generate_series(1, %d);
+		INSERT INTO projects (project_id) SELECT gen_random_uuid() FROM generate_series(1, %[1]d)`, rows))
+	exec(t, conn, `BEGIN; UPDATE site_licenses SET run_limit = 5; UPDATE projects SET settings = '{"cores": 1}'`)
+	var used int64
+	if err := conn.QueryRow(t.Context(), `SELECT sum(total_bytes)::bigint FROM pg_backend_memory_contexts`).Scan(&used); err != nil {
+		t.Fatal(err)
+	}
+	if used > most {
+		t.Errorf("%d rows of two tables keep %d bytes, want at most %d", rows, used, most)
+	}
+	exec(t, conn, `COMMIT`)
+}
+
 // TestTypes: a column of a type that Berth cannot work with is named, with that type and those that do; others are taken.
 func TestTypes(t *testing.T) {
 	t.Parallel()

@@ -174,7 +174,7 @@ func (c *creator) notMade(ctx context.Context, d natsbus.Delivery, entry natsbus
 	if rejected := (*cluster.RejectedError)(nil); errors.As(err, &rejected) {
 		told := blame(discreet(d.Rendered, rejected), entry.Licenses)
 		if _, project := events.ProjectOf(d.User); project && rejected.Reason == kube.ReasonQuotaExceeded && d.Attempt < recountAttempts {
-			return natsbus.Again(recountDelay, told)
+			return c.waitsFor(ctx, d, entry, events.QuotaExceeded, recountDelay, told)
 		}
 		return natsbus.Permanent(events.Reason(rejected.Reason), told)
 	}
@@ -194,6 +194,11 @@ func (c *creator) notMade(ctx context.Context, d natsbus.Delivery, entry natsbus
 		}
 		return err
 	}
+	return c.waitsFor(ctx, d, entry, reason, delay, err)
+}
+
+// waitsFor makes it known what a launch waits for, and has it tried again after a delay.
+func (c *creator) waitsFor(ctx context.Context, d natsbus.Delivery, entry natsbus.Entry, reason events.Reason, delay time.Duration, err error) error {
 	entry, appendErr := c.waits(ctx, d, entry, reason, err.Error())
 	switch {
 	case errors.Is(appendErr, events.ErrGeneration):

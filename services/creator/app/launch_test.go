@@ -169,10 +169,10 @@ func TestLaunchBehindAnother(t *testing.T) {
 		reason  string
 		want    reflect.Type
 	}{
-		"a project's pod":            {events.ProjectUser(project), 1, kube.ReasonQuotaExceeded, again},
-		"the last time":              {events.ProjectUser(project), recountAttempts, kube.ReasonQuotaExceeded, never},
-		"another refusal":            {events.ProjectUser(project), 1, kube.ReasonPodRejected, never},
-		"a pod that follows no pods": {user, 1, kube.ReasonQuotaExceeded, never},
+		"a project's pod": {events.ProjectUser(project), 1, kube.ReasonQuotaExceeded, again},
+		"the last time":   {events.ProjectUser(project), recountAttempts, kube.ReasonQuotaExceeded, never},
+		"another refusal": {events.ProjectUser(project), 1, kube.ReasonPodRejected, never},
+		"a person's pod":  {user, 1, kube.ReasonQuotaExceeded, never},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -182,6 +182,9 @@ func TestLaunchBehindAnother(t *testing.T) {
 			b.pods.err = &cluster.RejectedError{Reason: tt.reason, Message: "exceeded quota: cpu"}
 			if err := b.launch(t.Context(), d); reflect.TypeOf(err) != tt.want {
 				t.Errorf("launch = %T %v, want %s", err, err, tt.want)
+			}
+			if got := b.last(t, d.Pod); (got.Event == events.Waiting && got.Reason == events.QuotaExceeded) != (tt.want == again) {
+				t.Errorf("the pod is %s %s: %q", got.Event, got.Reason, got.Message)
 			}
 		})
 	}

@@ -21,7 +21,7 @@ const (
 // there is no such license, or it cannot be found out.
 func (l *licenser) judged(ctx context.Context, req computeRequest, c computed, readOnly bool) (wire.Verdict, error) {
 	v, err := l.verdict(ctx, c.Pod, c.Licenses, readOnly)
-	if err != nil || v.Accepted {
+	if err != nil || v.Accepted || v.MakesRoom {
 		return v, err
 	}
 	guilty := l.guilty(ctx, req, c, readOnly)
