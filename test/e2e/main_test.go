@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -123,7 +124,12 @@ func settle() {
 func (s suite) run(settings config.Config) int {
 	transport := &http.Transport{MaxIdleConnsPerHost: atOnce}
 	defer transport.CloseIdleConnections()
-	shared.http = &http.Client{Transport: transport}
+	address, err := url.Parse(shared.stack.URL)
+	if err != nil {
+		return fail(err)
+	}
+	asked := &tally{RoundTripper: transport, host: address.Host}
+	shared.http = &http.Client{Transport: asked}
 	clients, _, err := client.New(client.Options{Kubeconfig: shared.stack.Kubeconfig, Service: "e2e", Version: "test"})
 	if err != nil {
 		return fail(err)
@@ -136,7 +142,11 @@ func (s suite) run(settings config.Config) int {
 		}
 		defer remove()
 	}
-	return s.M.Run()
+	code := s.M.Run()
+	if err := asked.verdict(); err != nil {
+		code = fail(err)
+	}
+	return code
 }
 
 // adminToken is that of the site's administrator.

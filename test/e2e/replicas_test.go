@@ -171,8 +171,23 @@ func (s *site) polls(t *testing.T) int {
 	return n
 }
 
-// TestLeaderDiesUnderLoad: nobody waits longer than the lease lasts, and a second.
+// TestLeaderDiesUnderLoad: nobody waits longer than the lease lasts, and a second. A machine may stand still for that long
+// once; a watcher that is late is late again.
 func TestLeaderDiesUnderLoad(t *testing.T) { //nolint:paralleltest // It measures times: the load is to be its own.
+	for _, try := range []string{"first", "again"} {
+		var late string
+		t.Run(try, func(t *testing.T) { late = leaderDiesUnderLoad(t) })
+		if late == "" {
+			return
+		}
+		t.Log(late)
+	}
+	t.Error("late twice")
+}
+
+// leaderDiesUnderLoad says how late it was for those who waited longest; empty where they were in time.
+func leaderDiesUnderLoad(t *testing.T) (late string) {
+	t.Helper()
 	const creates, lease = 200, 5 * time.Second
 	p, services := whole(t, unhurried)
 	p.replica(t, "watcher")
@@ -210,13 +225,17 @@ func TestLeaderDiesUnderLoad(t *testing.T) { //nolint:paralleltest // It measure
 		})
 	}
 	running.Wait()
-	// What a slow machine and the race detector add, they add before the death, too: a few times to those who come while the
-	// next leader looks at everything.
-	longest, most := slices.Max(waited), lease+time.Second+max(4*time.Second, 6*usual)
-	t.Logf("the longest of %d waited %s after its pod was ready in Kubernetes, %s before the leader's death", len(waited), longest, usual)
-	if longest > most || len(waited) != creates {
-		t.Errorf("%d of %d creates are known, the longest waited %s, want at most %s", len(waited), creates, longest, most)
+	if len(waited) != creates {
+		t.Fatalf("%d of %d creates are known", len(waited), creates)
 	}
+	// What a slow machine and the race detector add, they add before the death, too: twice to those who come while the
+	// next leader looks at everything.
+	longest, most := slices.Max(waited), lease+time.Second+max(4*time.Second, 2*usual)
+	t.Logf("the longest of %d waited %s after its pod was ready in Kubernetes, %s before the leader's death", len(waited), longest, usual)
+	if longest > most {
+		late = fmt.Sprintf("the longest waited %s, want at most %s", longest, most)
+	}
+	return late
 }
 
 // readyTimes watches the namespace until the test ends. The function returned

@@ -2,9 +2,11 @@ package app
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,7 +32,12 @@ type licenseSite struct {
 	saved map[string]wire.License
 	// lose has it save a license and the answer be lost, busy has it refuse all.
 	lose, busy bool
+	// hang has it keep the next license waiting before it looks at it.
+	hang atomic.Pointer[hanging]
 }
+
+// hanging is a license that waits: it has come, and is let go on.
+type hanging struct{ came, goOn chan struct{} }
 
 // newLicenseSite starts a site. A request whose end nobody knows is waited for no longer than first.
 func newLicenseSite(t *testing.T, first time.Duration) *licenseSite {
@@ -40,6 +47,12 @@ func newLicenseSite(t *testing.T, first time.Duration) *licenseSite {
 		api.backend.waits.first = first // No request has come yet.
 	}
 	s.licenser(func(q natsbus.Question) (any, error) {
+		if q.Method == wire.MethodPut {
+			if h := s.hang.Swap(nil); h != nil {
+				close(h.came)
+				s.await(h.goOn)
+			}
+		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.busy && q.Method == wire.MethodPut {
@@ -52,6 +65,16 @@ func newLicenseSite(t *testing.T, first time.Duration) *licenseSite {
 		return answer, err
 	})
 	return s
+}
+
+// await waits for a channel to be closed, or for the end of the test.
+func (s *licenseSite) await(closed <-chan struct{}) {
+	select {
+	case <-closed:
+	case <-s.Context().Done():
+	case <-time.After(time.Minute):
+		s.Error("a license, or its end, did not come within a minute")
+	}
 }
 
 func (s *licenseSite) count() int {
@@ -87,8 +110,8 @@ func (s *licenseSite) expect(what string, replica int, key string, body object, 
 	return member(got, "id")
 }
 
-// forget has the log forget what a key of the administrators stands for, as it does an hour after its first request.
-func (s *licenseSite) forget(key string) {
+// forget has the log forget a record of what a key stands for, as it does after an hour.
+func (s *licenseSite) forget(record string) {
 	s.Helper()
 	opts := s.server.Options()
 	nc, err := nats.Connect(opts.URL, nats.UserInfo(opts.User, opts.Password))
@@ -104,7 +127,7 @@ func (s *licenseSite) forget(key string) {
 	if err != nil {
 		s.Fatal(err)
 	}
-	if err := stream.Purge(s.Context(), jetstream.WithPurgeSubject(events.OutcomeSubject(s.bus.Cluster(), v1.KeyID("", "", key)))); err != nil {
+	if err := stream.Purge(s.Context(), jetstream.WithPurgeSubject(events.OutcomeSubject(s.bus.Cluster(), record))); err != nil {
 		s.Fatal(err)
 	}
 }
@@ -160,7 +183,7 @@ func TestV1CreateLicenseOnce(t *testing.T) {
 		t.Errorf("after an edit: %d %s", got.status, got.raw)
 	}
 	// The key's first request is an hour ago, and the license was made later.
-	s.forget("k")
+	s.forget(v1.KeyID("", "", "k"))
 	if got := s.expect("late in its hour", 1, "k", body, http.StatusCreated); got != id {
 		t.Errorf("late in its hour: license %s, want %s", got, id)
 	}
@@ -226,6 +249,123 @@ func TestV1CreateLicenseRaced(t *testing.T) {
 	if n := s.count(); n != 1 {
 		t.Errorf("%d licenses", n)
 	}
+}
+
+// TestV1CreateLicenseSlowly: a request that is slower than one that repeats it is answered with what that has made, and says of the key
+// nothing else, also where the other has died before it could note what it made.
+func TestV1CreateLicenseSlowly(t *testing.T) {
+	t.Parallel()
+	s := newLicenseSite(t, time.Millisecond)
+	for key, tt := range map[string]struct {
+		license string
+		dies    bool
+	}{
+		"noted": {licenseA, false},
+		"died":  {licenseB, true},
+	} {
+		body, slow := object{"id": tt.license}, &hanging{make(chan struct{}), make(chan struct{})}
+		s.hang.Store(slow)
+		var first sync.WaitGroup
+		first.Go(func() { s.expect(key+": the first", 0, key, body, http.StatusCreated) })
+		s.await(slow.came)
+		s.expect(key+": the second", 1, key, body, http.StatusCreated)
+		if tt.dies {
+			s.forget(madeOf(v1.KeyID("", "", key)))
+		}
+		close(slow.goOn)
+		first.Wait()
+		s.expect(key+": the third", 1, key, body, http.StatusCreated)
+		s.expect(key+": another key", 0, key+"-not", body, http.StatusConflict)
+	}
+	if n := s.count(); n != 2 {
+		t.Errorf("%d licenses were made, want 2", n)
+	}
+}
+
+// TestV1CreateLicenseUpgraded: what replicas of an older version have written of a key, who name no request and not what was made, is
+// read as they meant it, and so is each form beside the other.
+func TestV1CreateLicenseUpgraded(t *testing.T) {
+	t.Parallel()
+	s := newLicenseSite(t, time.Millisecond)
+	titled := object{"title": "U"}
+	given := func(id string) object { return object{"id": id} }
+	id := func(n int) string { return fmt.Sprintf("dddddddd-aaaa-4aaa-8aaa-%012d", n) }
+	const no, old, now = 0, 1, 2 // The forms of a record; no is none.
+	for name, tt := range map[string]struct {
+		license        string
+		body           object
+		reserved, made int
+		there          bool
+		status         int
+	}{
+		"another's":                    {id(1), given(id(1)), old, no, true, 409},
+		"its answer was lost":          {id(2), given(id(2)), now, no, true, 201},
+		"not made":                     {id(3), given(id(3)), old, no, false, 201},
+		"not made, as now":             {id(4), given(id(4)), now, no, false, 201},
+		"made":                         {id(5), given(id(5)), old, old, true, 201},
+		"made, one as now":             {id(6), given(id(6)), old, now, true, 201},
+		"made, the other as now":       {id(7), given(id(7)), now, old, true, 201},
+		"made, both as now":            {id(8), given(id(8)), now, now, true, 201},
+		"made and gone":                {id(9), given(id(9)), old, old, false, 410},
+		"made, another body":           {id(10), given(id(11)), old, old, true, 422},
+		"made, another body, as now":   {id(12), given(id(13)), now, now, true, 422},
+		"made long after it was asked": {id(14), given(id(14)), no, old, true, 201},
+		"any id, its answer was lost":  {id(15), titled, old, no, true, 201},
+		"any id, not made":             {id(16), titled, old, no, false, 201},
+		"any id, made":                 {id(17), titled, old, old, true, 201},
+		"any id, made, one as now":     {id(18), titled, old, now, true, 201},
+		"any id, made and gone":        {id(19), titled, old, old, false, 410},
+	} {
+		key := strings.NewReplacer(" ", "-", ",", "").Replace(name)
+		asked := tt.body
+		if tt.status == http.StatusUnprocessableEntity {
+			asked = given(tt.license)
+		}
+		held := v1.Reservation{Body: s.sum(key+"-sum", asked), Command: tt.license}
+		if tt.there {
+			s.set(func() { s.saved[tt.license] = wire.License{ID: tt.license, Revision: "r"} })
+		}
+		write := func(record string, form int, oldText string) {
+			text := oldText
+			if form == now {
+				text = v1.Reservation{Body: held.Body, Command: held.Command, Request: "request-of-" + key}.String()
+			}
+			if form == no {
+				return
+			}
+			if _, err := s.bus.Decide(t.Context(), events.Outcome{Verdict: events.Done, Command: record, Message: text}); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+		write(v1.KeyID("", "", key), tt.reserved, held.String())
+		write(madeOf(v1.KeyID("", "", key)), tt.made, "")
+		for replica, again := range []string{"", ", again", ", and again"} {
+			if got := s.expect(name+again, replica%2, key, tt.body, tt.status); tt.status == http.StatusCreated && got != tt.license {
+				t.Errorf("%s: license %s, want %s", name+again, got, tt.license)
+			}
+		}
+	}
+	// Nothing is said of requests that have no name.
+	if end, err := s.bus.Outcome(t.Context(), endOf(v1.Reservation{})); err != nil || end.Verdict != "" {
+		t.Errorf("the end of no request: %+v, %v", end, err)
+	}
+}
+
+// sum is the hash of a body, of which a key is spent that is not to be used again.
+func (s *licenseSite) sum(key string, body object) string {
+	s.Helper()
+	s.set(func() { s.busy = true })
+	s.expect("refused", 0, key, body, http.StatusUnprocessableEntity)
+	s.set(func() { s.busy = false })
+	reserved, err := s.bus.Outcome(s.Context(), v1.KeyID("", "", key))
+	if err != nil {
+		s.Fatal(err)
+	}
+	held, ok := v1.ParseReservation(reserved.Message)
+	if !ok {
+		s.Fatalf("the key stands for %q", reserved.Message)
+	}
+	return held.Body
 }
 
 // answerLicenses is a licenser with its licenses in a map.

@@ -240,10 +240,10 @@ func heldFor(text string, proposed v1.Reservation) (v1.Reservation, error) {
 	return first, nil
 }
 
-// madeOf is the id of the record that says that what a key stands for has been made, refusedOf that of the one which says that a
-// request for it has made nothing.
-func madeOf(key string) string             { return key + "-made" }
-func refusedOf(held v1.Reservation) string { return "key-refused-" + held.Request }
+// madeOf is the id of the record that says that what a key stands for has been made, endOf that of the one which says how the
+// request ended that made a reservation; see [resources.end].
+func madeOf(key string) string         { return key + "-made" }
+func endOf(held v1.Reservation) string { return "key-end-" + held.Request }
 
 // Reserve implements [v1.Once].
 func (r resources) Reserve(ctx context.Context, c access.Caller, key string, mine v1.Reservation) (v1.Held, error) {
@@ -253,13 +253,14 @@ func (r resources) Reserve(ctx context.Context, c access.Caller, key string, min
 	if err != nil {
 		return v1.Held{}, told(err)
 	}
-	if made.Verdict != "" {
+	if made.Message != "" {
 		held, err := heldFor(made.Message, mine)
 		return v1.Held{Reservation: held, Made: true}, err
 	}
 	held, first, err := r.reserve(ctx, id, "", mine)
 	if err != nil || first || held.Request == "" {
-		return v1.Held{Reservation: held, First: first}, told(err)
+		// A replica of an older version names no request, and says that a license was made, but not which.
+		return v1.Held{Reservation: held, First: first, Made: made.Verdict != ""}, told(err)
 	}
 	return r.ended(ctx, id, held)
 }
@@ -267,7 +268,8 @@ func (r resources) Reserve(ctx context.Context, c access.Caller, key string, min
 // firstLook is how often it is looked whether a request has ended that may be under way.
 const firstLook = 100 * time.Millisecond
 
-// ended returns how the request ended that made a reservation. It may be under way, so it is waited for a little.
+// ended returns how the request ended that made a reservation. It may be under way, so it is waited for a little; then it is
+// written that another has gone on.
 func (r resources) ended(ctx context.Context, key string, held v1.Reservation) (v1.Held, error) {
 	waiting, cancel := r.b.waiting(ctx, r.b.waits.first)
 	defer cancel()
@@ -278,9 +280,9 @@ func (r resources) ended(ctx context.Context, key string, held v1.Reservation) (
 		if err != nil || made.Verdict != "" {
 			return v1.Held{Reservation: held, Made: true}, told(err)
 		}
-		refused, err := r.b.bus.Outcome(ctx, refusedOf(held))
-		if err != nil || refused.Verdict != "" {
-			return v1.Held{Reservation: held, Refused: true}, told(err)
+		end, err := r.b.bus.Outcome(ctx, endOf(held))
+		if err != nil || end.Verdict != "" {
+			return v1.Held{Reservation: held, Refused: end.Verdict == events.Refused}, told(err)
 		}
 		select {
 		case <-look.C:
@@ -288,9 +290,21 @@ func (r resources) ended(ctx context.Context, key string, held v1.Reservation) (
 			if cause := context.Cause(waiting); !errors.Is(cause, errTimeout) {
 				return v1.Held{}, told(cause)
 			}
-			return v1.Held{Reservation: held}, nil
+			end, err := r.end(ctx, held, events.Done)
+			return v1.Held{Reservation: held, Refused: end == events.Refused}, err
 		}
 	}
+}
+
+// end has a verdict stand for the end of the request that made a reservation, unless one stands for it, and returns what stands:
+// [events.Refused], which only that request says, where it has made nothing and no other has gone on with the key before; or
+// [events.Done], where one has.
+func (r resources) end(ctx context.Context, held v1.Reservation, proposed events.Verdict) (events.Verdict, error) {
+	stands, err := r.b.bus.Decide(ctx, events.Outcome{Verdict: proposed, Command: endOf(held), Message: held.String()})
+	if errors.Is(err, events.ErrDecided) {
+		err = nil
+	}
+	return stands.Verdict, told(err)
 }
 
 // Made implements [v1.Once].
@@ -303,9 +317,9 @@ func (r resources) Made(ctx context.Context, c access.Caller, key string, held v
 }
 
 // Refused implements [v1.Once].
-func (r resources) Refused(ctx context.Context, held v1.Reservation) error {
-	_, err := r.b.bus.Decide(ctx, events.Outcome{Verdict: events.Refused, Command: refusedOf(held), Message: held.String()})
-	return told(err)
+func (r resources) Refused(ctx context.Context, held v1.Reservation) (bool, error) {
+	end, err := r.end(ctx, held, events.Refused)
+	return end == events.Refused, err
 }
 
 // AwaitReady implements [v1.Makes].

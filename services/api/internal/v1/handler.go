@@ -99,19 +99,21 @@ type Makes interface {
 // Once keeps for an hour which license a key of a caller stands for; see key.go.
 type Once interface {
 	// Reserve has the key stand for a license, unless it stands for one, and returns what it stands for. Another body than
-	// the first one's is a fault. Of a license whose id the client has chosen it waits a little for the end of the first request.
+	// the first one's is a fault. Of a license whose id the client has chosen it waits a little for the end of the first request,
+	// and goes on without.
 	Reserve(ctx context.Context, c access.Caller, key string, mine Reservation) (Held, error)
 	// Made notes that what the key stands for has been made, for an hour from now.
 	Made(ctx context.Context, c access.Caller, key string, held Reservation) error
-	// Refused notes that a request for what a key stands for has made nothing.
-	Refused(ctx context.Context, held Reservation) error
+	// Refused notes that the first request for a license whose id the client has chosen has made nothing. It is false where
+	// another has gone on without its end, which may have made it: then nothing is noted.
+	Refused(ctx context.Context, held Reservation) (bool, error)
 }
 
 // Held is what the key of a license stands for.
 type Held struct {
 	Reservation
-	// First says that no other request had the key before, Made that the license has been made, Refused that one of
-	// the requests before has made nothing for sure; of the others nobody knows.
+	// First says that no other request had the key before, Made that the license has been made, Refused that the first
+	// request has made nothing for sure; of the others nobody knows.
 	First, Made, Refused bool
 }
 

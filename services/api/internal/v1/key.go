@@ -27,8 +27,9 @@ import (
 //
 // The key of a new license reserves its id in place of a command's; a second record, which names it again, says that it
 // has been made. Where the client has chosen the id, there may be a license of another with it. So the reservation names its
-// request, and a third record says of it that nothing was made; a license that is there without such a record, when the key
-// is used again, is the one that was made, and whose answer was lost.
+// request, of which a third record says how it ended: the request itself that it has made nothing, or a later one, which has
+// waited for it in vain, that it goes on; the first to say so decides. Where a later one went on, a license that is there
+// is the one that the key has made, and whose answer was lost.
 //
 // A reservation is kept for as long as an outcome: an hour, and so are the records about it.
 

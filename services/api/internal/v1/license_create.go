@@ -52,20 +52,21 @@ func (h *Handler) createOnce(x *exchange, l wire.License, key string) (answer, e
 	if held.Made {
 		return h.showMade(x, l.ID)
 	}
+	// Whether another request with the key may have made it, of which nobody knows how it ended. An older version of this service
+	// names no request, and is answered as it answered: where the client has chosen the id, the license may be another's.
+	other := !given || held.Request != "" && !held.First && !held.Refused
 	a, err := h.makeLicense(x, l)
-	switch reason := faultOf(err).Reason; {
-	case err == nil:
-	case reason == events.Conflict && (!given || !held.First && !held.Refused):
-		// It was made by an earlier request of which nobody knows how it ended.
-		if a, err = h.showMade(x, l.ID); err != nil {
-			return answer{}, err
-		}
-	case given && reason != events.Unavailable:
+	if given && held.First && err != nil && faultOf(err).Reason != events.Unavailable {
 		h.note(x, l.ID, "An Idempotency-Key whose license could not be made may be answered with another's of that id", func(ctx context.Context) error {
-			return h.Once.Refused(ctx, held.Reservation)
+			noted, err := h.Once.Refused(ctx, held.Reservation)
+			other = err == nil && !noted
+			return err
 		})
-		return answer{}, err
-	default:
+	}
+	if err != nil && other && faultOf(err).Reason == events.Conflict {
+		a, err = h.showMade(x, l.ID)
+	}
+	if err != nil {
 		return answer{}, err
 	}
 	h.note(x, l.ID, "An Idempotency-Key whose license is deleted within the hour makes it again", func(ctx context.Context) error {
