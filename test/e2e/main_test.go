@@ -87,6 +87,7 @@ func (s suite) Run() int {
 	}
 	defer log.Close()
 	settings := settings()
+	settings.CreateDeadline = time.Minute // The most that a site may have: a dozen creates at once take that long on a busy machine.
 	// Besides those of testdata, manifests of servers that tests start.
 	if settings.WhitelistManifestRegex, err = config.ParseManifestPattern(`http://127\.0\.0\.1:\d+/elsewhere/.*`); err != nil {
 		return fail(err)

@@ -174,7 +174,7 @@ func (s *site) polls(t *testing.T) int {
 // TestLeaderDiesUnderLoad: nobody waits longer than the lease lasts, and a second. A machine may stand still for that long
 // once; a watcher that is late is late again.
 func TestLeaderDiesUnderLoad(t *testing.T) { //nolint:paralleltest // It measures times: the load is to be its own.
-	for _, try := range []string{"first", "again"} {
+	for _, try := range []string{"first", "again"} { //nolint:paralleltest // One after the other.
 		var late string
 		t.Run(try, func(t *testing.T) { late = leaderDiesUnderLoad(t) })
 		if late == "" {
