@@ -108,22 +108,22 @@ DECLARE
     now jsonb;
     changed text;
 BEGIN
-    IF TG_OP IN ('UPDATE', 'DELETE') THEN
-        was := to_jsonb(OLD);
-    END IF;
-    IF TG_OP IN ('INSERT', 'UPDATE') THEN
-        now := to_jsonb(NEW);
-    END IF;
-    IF TG_OP = 'TRUNCATE' THEN
-        changed := 'default_quotas';
-    ELSIF (was -> 'name') IS DISTINCT FROM (now -> 'name') OR (was -> 'value') IS DISTINCT FROM (now -> 'value') THEN
-        changed := (SELECT name FROM unnest(ARRAY[was ->> 'name', now ->> 'name']) name WHERE name IN ('default_quotas', 'max_upgrades') LIMIT 1);
-    END IF;
-    IF changed IS NOT NULL THEN
-        PERFORM pg_notify('berth_settings', changed);
-    END IF;
-    RETURN NULL;
-EXCEPTION WHEN OTHERS THEN
+    BEGIN
+        IF TG_OP IN ('UPDATE', 'DELETE') THEN
+            was := to_jsonb(OLD);
+        END IF;
+        IF TG_OP IN ('INSERT', 'UPDATE') THEN
+            now := to_jsonb(NEW);
+        END IF;
+        IF TG_OP = 'TRUNCATE' THEN
+            changed := 'default_quotas';
+        ELSIF (was -> 'name') IS DISTINCT FROM (now -> 'name') OR (was -> 'value') IS DISTINCT FROM (now -> 'value') THEN
+            changed := (SELECT name FROM unnest(ARRAY[was ->> 'name', now ->> 'name']) name WHERE name IN ('default_quotas', 'max_upgrades') LIMIT 1);
+        END IF;
+    EXCEPTION WHEN OTHERS THEN
+        RETURN NULL;
+    END;
+    PERFORM pg_notify('berth_settings', changed) WHERE changed IS NOT NULL;
     RETURN NULL;
 END
 $$;
